@@ -1,0 +1,3 @@
+"""birdmix: train bird-call classifiers on mixed recordings, and listen with them."""
+
+__version__ = "0.1.0"

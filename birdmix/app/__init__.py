@@ -1,0 +1,1 @@
+"""The application: configuration, builders, the training run, the command line."""

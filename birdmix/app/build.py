@@ -1,0 +1,204 @@
+"""Builders: from settings to the objects that a run is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+
+from birdmix.app.console import progress, say
+from birdmix.app.schema import Config
+from birdmix.frontend.log_mel import LogMel
+from birdmix.labels import Labels
+from birdmix.mix import Mixup, Mixup2, MixSettings
+from birdmix.model.classifier import Classifier
+from birdmix.model.optimizers import build_optimizer, weight_average
+from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
+from birdmix.recordings.demo import DemoSettings, ensure_demo
+from birdmix.recordings.folds import split
+from birdmix.recordings.readers import read_source
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.store import Store, open_store
+from birdmix.recordings.table import DataSource, Recordings
+from birdmix.training.log import MetricsLog
+from birdmix.training.loop import Hook, Position, Training
+from birdmix.training.step import TrainingStep
+from birdmix.training.validate import ValidationSet
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """Recordings and where their samples come from."""
+
+    recordings: Recordings
+    store: Store
+
+
+@dataclass(frozen=True)
+class Data:
+    """A run's data.
+
+    Attributes:
+        train: To train on.
+        validation: To be judged by, by the name that begins their metrics.
+    """
+
+    train: OpenSet
+    validation: dict[str, OpenSet]
+
+    @property
+    def labels(self) -> Labels:
+        """The label set."""
+        return self.train.recordings.labels
+
+
+def open_data(settings: DataSettings, sample_rate: int) -> Data:
+    """Read the recordings, split them and open them; the demo is made first if need be."""
+    if settings.source == "demo" and settings.root is not None:
+        _make_demo(Path(settings.root), settings.demo)
+    source = read_source(settings)
+    recordings, store = _open(source.recordings, settings, sample_rate)
+    validation = {}
+    if settings.fold is not None:
+        recordings, held_out = split(recordings, settings.num_folds, settings.fold)
+        validation["validation"] = OpenSet(held_out, store)
+    if source.soundscapes is not None:
+        validation["validation_soundscape"] = OpenSet(
+            *_open(source.soundscapes, settings, sample_rate)
+        )
+    _tell(source, recordings, validation)
+    return Data(OpenSet(recordings, store), validation)
+
+
+def _make_demo(root: Path, settings: DemoSettings) -> None:
+    with progress("singing the demo") as on_progress:
+        if ensure_demo(root, settings, on_progress):
+            say(f"made a demo of synthetic birds in {root}")
+
+
+def _open(
+    recordings: Recordings, settings: DataSettings, sample_rate: int
+) -> tuple[Recordings, Store]:
+    with progress("opening recordings") as on_progress:
+        return open_store(
+            recordings, sample_rate, settings.memory_gib, settings.max_bad_fraction, on_progress
+        )
+
+
+def _tell(source: DataSource, train: Recordings, validation: dict[str, OpenSet]) -> None:
+    held_out = validation.get("validation")
+    parts = [f"{len(train)} recordings of {len(train.labels)} classes to train on"]
+    if held_out is not None:
+        parts.append(f"{len(held_out.recordings)} held out")
+    if source.soundscapes is not None:
+        parts.append(f"{len(source.soundscapes)} labelled soundscape windows")
+    say(", ".join(parts))
+    present = {code for codes in train.table["codes"] for code in codes}
+    absent = [code for code in train.labels.codes if code not in present]
+    if absent:
+        say(f"no recording to train on for {len(absent)} classes: {', '.join(absent)}")
+
+
+def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
+    """Make the way from a batch to its loss."""
+    waveform_mix, spectrogram_mix = build_mix(config.mix)
+    return TrainingStep(
+        waveform_mix=waveform_mix,
+        log_mel=LogMel(config.frontend.log_mel),
+        masking=config.frontend.masking,
+        spectrogram_mix=spectrogram_mix,
+        classifier=classifier,
+        smoothing=config.loss.smoothing,
+    )
+
+
+def build_mix(settings: MixSettings) -> tuple[Mixup, Mixup2]:
+    """Make the operators on waveforms and on log-mels."""
+    return (
+        Mixup(settings.mixup_prob, settings.mixup_double, settings.mix_beta),
+        Mixup2(settings.mix_beta2, settings.mixup2_prob),
+    )
+
+
+def build_segments(config: Config, data: Data) -> Segments:
+    """Make the data set of training segments."""
+    rate = config.frontend.log_mel.sample_rate
+    num_samples = round(config.data.segment_seconds * rate)
+    return Segments(data.train.recordings, data.train.store, num_samples, rate, config.seed)
+
+
+def build_batches(config: Config, data: Data, position: Position) -> EpochBatches:
+    """Make the order of the run's batches from a position on.
+
+    Raises:
+        ValueError: If a batch is too small to be mixed.
+    """
+    batches = EpochBatches(
+        len(data.train.recordings),
+        config.data.batch_size,
+        seed=config.seed,
+        num_epochs=config.trainer.max_epochs,
+        segments_per_recording=config.data.segments_per_recording,
+        drop_last=config.data.drop_last,
+        start=(position.epoch, position.batch),
+    )
+    if batches.smallest_batch < config.mix.max_sources:
+        raise ValueError(
+            f"the mix joins {config.mix.max_sources} samples, but a batch holds only "
+            f"{batches.smallest_batch}; raise data.batch_size or set data.drop_last=true"
+        )
+    return batches
+
+
+def build_validation(config: Config, data: Data) -> list[ValidationSet]:
+    """Make the sets that every epoch is judged by."""
+    rate = config.frontend.log_mel.sample_rate
+    num_samples = round(config.data.segment_seconds * rate)
+    sets = []
+    for name, each in data.validation.items():
+        windows = Windows(
+            each.recordings, each.store, num_samples, rate, config.validation.max_windows
+        )
+        batches = loader(windows, windows.batches(config.data.batch_size), config.data.num_workers)
+        sets.append(ValidationSet(name, windows.targets.numpy(), batches))
+    return sets
+
+
+def build_training(
+    config: Config, data: Data, run: Path, state: dict | None, hooks: Sequence[Hook]
+) -> Training:
+    """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
+    fabric = Fabric(
+        accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision
+    )
+    torch.manual_seed(config.seed)
+    model = Classifier(config.model, num_classes=len(data.labels))
+    if config.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, config.optim)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    step = build_step(config, wrapped)
+    step = replace(step, log_mel=step.log_mel.to(fabric.device))
+    position = Position(**state["position"]) if state else Position()
+    batches = build_batches(config, data, position)
+    training = Training(
+        fabric=fabric,
+        model=model,
+        step=step,
+        optimizer=optimizer,
+        average=weight_average(model, config.optim.ema_decay) if config.optim.ema_decay else None,
+        batches=loader(build_segments(config, data), batches, config.data.num_workers),
+        batches_per_epoch=batches.batches_per_epoch,
+        validation=build_validation(config, data),
+        log=MetricsLog(run, position.log_bytes),
+        seed=config.seed,
+        run_dir=run,
+        optim=config.optim,
+        trainer=config.trainer,
+        checkpoint=config.checkpoint,
+        hooks=hooks,
+    )
+    if state:
+        training.restore(state)
+    return training

@@ -1,0 +1,87 @@
+"""The command line for everything but training: ``birdmix predict``, ``birdmix submit``."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdmix.inference.listen import Listening
+
+app = typer.Typer(
+    help="Listen with a trained bundle. Training itself is `python train.py`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Bundle = Annotated[Path, typer.Option(help="Bundle of a run: RUN_DIR/bundle.")]
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings, nested as it likes.")],
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and failed.csv.")],
+) -> None:
+    """Listen to a folder of recordings: a row per window, a probability per species."""
+    from birdmix.inference.engine import open_engine
+    from birdmix.inference.listen import listen
+    from birdmix.inference.tables import write_failed, write_predictions
+
+    with _one_line_errors(), _listening() as (books, on_progress):
+        engine = open_engine(bundle)
+        predictions = listen(engine, folder, on_progress=on_progress, listening=books)
+        rows = write_predictions(out / "predictions.csv", predictions, engine.manifest.labels)
+        write_failed(out / "failed.csv", books.failed)
+    _tell(books)
+    typer.echo(f"wrote {out / 'predictions.csv'} ({rows} windows)")
+    typer.echo(f"wrote {out / 'failed.csv'} ({len(books.failed)} recordings)")
+
+
+@app.command()
+def submit(
+    bundle: Bundle,
+    data: Annotated[Path, typer.Option(help="Folder of a BirdCLEF competition (2026).")],
+    out: Annotated[Path, typer.Option(help="Submission to write.")] = Path("submission.csv"),
+) -> None:
+    """Write a Kaggle submission for a competition's test soundscapes."""
+    from birdmix.inference.engine import open_engine
+    from birdmix.kaggle.submission import submit as write_submission
+
+    with _one_line_errors(), _listening() as (books, on_progress):
+        write_submission(open_engine(bundle), data, out, on_progress, books)
+    _tell(books)
+    typer.echo(f"wrote {out}")
+
+
+@contextmanager
+def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
+    from birdmix.app.console import progress, warnings_as_lines
+
+    with warnings_as_lines(), progress("listening") as bar:
+        yield Listening(), lambda books: bar(books.done, books.num_files)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _tell(books: Listening) -> None:
+    heard = books.done - len(books.failed)
+    elapsed = max(time.monotonic() - books.began, 1e-9)
+    typer.echo(
+        f"heard {heard} of {books.num_files} recordings, {books.seconds / 3600:.2f} h of audio, "
+        f"{books.seconds / elapsed:.0f} x real time, {len(books.failed)} failed"
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,143 @@
+"""From a composed configuration to checked settings, and from Hydra's errors to one clear line."""
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from birdmix.app.schema import Config
+from birdmix.files import write_text
+from birdmix.suggest import did_you_mean
+
+#: The composed configuration in a run directory.
+CONFIG = "config.yaml"
+
+#: What a user can mend ends with this status.
+USER_ERROR = 2
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Check a composed configuration against the schema and turn it into settings.
+
+    Raises:
+        ValueError: With the full key, for an unknown key (``+key=1`` included) or a bad value.
+    """
+    try:
+        # As plain data, or keys that were added with + would count as part of the schema.
+        plain = OmegaConf.to_container(composed, resolve=True)
+        checked = OmegaConf.merge(OmegaConf.structured(Config), plain)
+    except OmegaConfBaseException as error:
+        raise ValueError(explain(error)) from error
+    assert isinstance(checked, DictConfig)
+    _check_settings(checked)
+    return cast(Config, OmegaConf.to_object(checked))
+
+
+def configure(composed: DictConfig, overrides: list[str]) -> Config:
+    """Return the settings of a run: the composed ones, or those of the run to go on with.
+
+    Args:
+        composed: Hydra's configuration.
+        overrides: What the command line said.
+
+    Raises:
+        ValueError: If a setting is wrong, or ``resume`` comes together with other settings.
+    """
+    config = to_config(composed)
+    if config.resume is None:
+        return config
+    others = [each for each in overrides if not each.startswith("resume=")]
+    if others:
+        raise ValueError(
+            f"resume={config.resume} goes on with the run's own {CONFIG}; "
+            f"leave out {' '.join(others)}"
+        )
+    return dataclasses.replace(read_config(Path(config.resume)), resume=config.resume)
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Write a run's settings to its ``config.yaml``."""
+    write_text(run / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def read_config(run: Path) -> Config:
+    """Read a run's settings back.
+
+    Raises:
+        ValueError: If the directory holds no run, or one of another schema.
+    """
+    file = run / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; name the run directory of an earlier run")
+    stored = OmegaConf.load(file)
+    assert isinstance(stored, DictConfig)
+    return to_config(stored)
+
+
+def _check_settings(node: DictConfig, prefix: str = "") -> None:
+    """Convert every group, innermost first, so that a bad value is told by its full key."""
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
+            _check_settings(child, f"{prefix}{key}.")
+    try:
+        OmegaConf.to_object(node)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error
+
+
+def all_keys() -> list[str]:
+    """Return the full key of every setting."""
+
+    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
+        for key in node:
+            child = node._get_node(key)
+            yield f"{prefix}{key}"
+            if isinstance(child, DictConfig):
+                yield from walk(child, f"{prefix}{key}.")
+
+    return list(walk(OmegaConf.structured(Config), ""))
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line what is wrong with a configuration, and what would be right."""
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return explain(cause)
+    text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
+    if isinstance(error, OmegaConfBaseException):
+        key = error.full_key or ""
+        if "not in" in text:
+            return f"there is no setting '{key}'{did_you_mean(key, all_keys())}"
+        return f"{key}: {text}"
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return f"there is no setting '{match[1]}'{did_you_mean(match[1], all_keys())}"
+    return text
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one clear line for what a user can mend; a bug keeps its traceback."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        _exit(explain(error))
+    except ValueError as error:
+        _exit(str(error))
+
+
+def _exit(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(USER_ERROR)

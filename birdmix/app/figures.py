@@ -1,0 +1,106 @@
+"""Draw a run's figures."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from birdmix.app.build import Data, build_batches, build_segments
+from birdmix.app.schema import Config
+from birdmix.keys import StepKeys
+from birdmix.labels import Labels
+from birdmix.metrics.ranking import roc_auc_per_class
+from birdmix.mix import Plan
+from birdmix.report.curves import draw_learning_curves
+from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
+from birdmix.report.per_class import draw_roc_auc_per_class
+from birdmix.training.log import METRICS
+from birdmix.training.loop import Position, Training
+from birdmix.training.step import Seen
+from birdmix.training.validate import Judged, judge
+
+_TITLES = {
+    "validation": "held-out recordings",
+    "validation_soundscape": "labelled soundscape windows",
+    "soundscape": "test soundscape windows",
+}
+
+
+def draw_figures(
+    config: Config, data: Data, training: Training, directory: Path, test: Judged | None
+) -> None:
+    """Draw a mixed batch, the learning curves and the ROC-AUC of each class.
+
+    The classes are those of the test soundscapes, or else of the last validation set.
+    """
+    figures = directory / "figures"
+    samples = mixed_samples(config, data, training)
+    draw_mixed_batch(figures / "mixed_batch.png", samples, config.frontend.log_mel)
+    draw_learning_curves(figures / "learning_curves.png", pd.read_csv(directory / METRICS))
+    if test is None and training.validation:
+        last = training.validation[-1]
+        test = judge(training.fabric, training.judged_model, training.step.log_mel, last)
+    if test is not None:
+        truth = test.truth >= 0.5
+        draw_roc_auc_per_class(
+            figures / "roc_auc_per_class.png",
+            data.labels,
+            roc_auc_per_class(truth, test.logits),
+            truth.sum(axis=0),
+            f"ROC-AUC per class, {_TITLES[test.name]}",
+        )
+
+
+def mixed_samples(
+    config: Config, data: Data, training: Training, num_samples: int = 8
+) -> list[MixedSample]:
+    """Replay the run's first mixed batch; the first batch of all if nothing is ever mixed."""
+    segments = build_segments(config, data)
+    batches = build_batches(config, data, Position())
+    first: Seen | None = None
+    for index, keys in zip(range(20), batches, strict=False):
+        batch = training.fabric.to_device(segments.__getitems__(keys))
+        epoch, batch_index = divmod(index, batches.batches_per_epoch)
+        seen = training.step.see(batch, StepKeys(config.seed, epoch, batch_index))
+        first = first or seen
+        if not (seen.waveform_plan.is_identity and seen.spectrogram_plan.is_identity):
+            first = seen
+            break
+    assert first is not None
+    return [_sample(first, row, data) for row in range(min(num_samples, len(first.batch.x)))]
+
+
+def _sample(seen: Seen, row: int, data: Data) -> MixedSample:
+    names = data.labels.names
+    target = seen.batch.target[row].tolist()
+    return MixedSample(
+        mel=seen.batch.x[row, 0].cpu().numpy(),
+        sources=tuple(_sources(seen, row, data)),
+        target={names[c]: value for c, value in enumerate(target) if value > 0},
+    )
+
+
+def _sources(seen: Seen, row: int, data: Data) -> list[str]:
+    """Say what was mixed into a sample: a line for each source of its last mix."""
+    rows = seen.batch.row.tolist()
+    lines = []
+    for partner, gain in _used(seen.spectrogram_plan, row):
+        waves = [
+            f"{_name(data, rows[source])} x {wave_gain:.2f}"
+            for source, wave_gain in _used(seen.waveform_plan, partner)
+        ]
+        if gain == 1:
+            lines.extend(waves)
+        else:
+            lines.append(f"{gain:.2f} of ({' + '.join(waves)})")
+    return lines
+
+
+def _used(plan: Plan, row: int) -> list[tuple[int, float]]:
+    pairs = zip(plan.source[row].tolist(), plan.gain[row].tolist(), strict=True)
+    return [(source, gain) for source, gain in pairs if gain != 0]
+
+
+def _name(data: Data, row: int) -> str:
+    labels: Labels = data.labels
+    codes = data.train.recordings.table["codes"][row]
+    return " + ".join(labels.names[labels.column(code)] for code in codes) or "no bird"

@@ -1,0 +1,44 @@
+"""The configuration's schema: the rooms' own settings, nested; no default lives here but theirs."""
+
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from birdmix.frontend.settings import FrontendSettings
+from birdmix.mix.settings import MixSettings
+from birdmix.model.settings import LossSettings, ModelSettings, OptimSettings
+from birdmix.recordings.settings import DataSettings
+from birdmix.training.settings import CheckpointSettings, TrainerSettings, ValidationSettings
+
+
+@dataclass
+class Config:
+    """A training run.
+
+    Attributes:
+        seed: Seed of everything random.
+        run_dir: Directory the run writes to.
+        resume: Run directory to go on with; null starts a new run.
+        loggers: Where figures go besides ``metrics.csv``: tensorboard, wandb, mlflow.
+    """
+
+    seed: int = 0
+    run_dir: str = MISSING
+    resume: str | None = None
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    data: DataSettings = field(default_factory=DataSettings)
+    frontend: FrontendSettings = field(default_factory=FrontendSettings)
+    mix: MixSettings = field(default_factory=MixSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+
+
+def register() -> None:
+    """Make the schema known to Hydra, under the name that ``conf/config.yaml`` begins with."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("birdmix.either", lambda a, b: a or b, replace=True)

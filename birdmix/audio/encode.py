@@ -1,0 +1,28 @@
+"""Write sound files."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from birdmix.files import atomic_path
+
+_BLOCK = 1 << 14  # libsndfile's Vorbis writer has crashed on large single writes
+
+
+def write_ogg(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write a mono waveform as OGG Vorbis, whole or not at all.
+
+    Args:
+        path: Target file.
+        waveform: float32 [T] within [-1, 1].
+        sample_rate: Hz.
+    """
+    with (
+        atomic_path(path) as partial,
+        soundfile.SoundFile(
+            partial, "w", samplerate=sample_rate, channels=1, format="OGG", subtype="VORBIS"
+        ) as file,
+    ):
+        for start in range(0, len(waveform), _BLOCK):
+            file.write(waveform[start : start + _BLOCK])

@@ -1,0 +1,26 @@
+"""The batch that walks through training.
+
+Shapes: B batch, T samples, M mel bins, F frames, C classes.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Samples of one step. A tuple, because device transfer rebuilds tuples and not dataclasses.
+
+    Attributes:
+        x: Waveform [B, T], later log-mel [B, 1, M, F].
+        target: Soft targets in [0, 1], [B, C].
+        weight: Sample weights, [B].
+        known: Whether each label was annotated at all, bool [B, C]; the loss skips the rest.
+        row: Row of each sample in the recordings table, int64 [B].
+    """
+
+    x: Tensor
+    target: Tensor
+    weight: Tensor
+    known: Tensor
+    row: Tensor

@@ -1,0 +1,99 @@
+"""``bundle.json``: what a bundle is, readable without torch."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from birdmix import __version__
+from birdmix.files import write_text
+from birdmix.frontend.settings import LogMelSettings
+from birdmix.labels import Labels
+from birdmix.model.settings import ModelSettings
+
+#: Raised when a bundle of the format before can no longer be read.
+FORMAT = 1
+
+MANIFEST = "bundle.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What listening has to know about a trained model.
+
+    Attributes:
+        labels: Classes, in the order of the model's outputs.
+        log_mel: The front end trained with.
+        model: The architecture.
+        segment_seconds: Length of the segments trained on, and of the windows listened to.
+        metrics: Final figures of the run.
+        versions: birdmix, and the libraries that made the weights.
+    """
+
+    labels: Labels
+    log_mel: LogMelSettings
+    model: ModelSettings
+    segment_seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def num_samples(self) -> int:
+        """Window length in samples."""
+        return round(self.segment_seconds * self.log_mel.sample_rate)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``bundle.json`` into a bundle's folder."""
+    content = {
+        "format": FORMAT,
+        "labels": {"codes": manifest.labels.codes, "names": manifest.labels.names},
+        "segment_seconds": manifest.segment_seconds,
+        "log_mel": dataclasses.asdict(manifest.log_mel),
+        "model": dataclasses.asdict(manifest.model),
+        "metrics": manifest.metrics,
+        "versions": {"birdmix": __version__, **manifest.versions},
+    }
+    write_text(folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's ``bundle.json``.
+
+    Raises:
+        ValueError: If there is none, or it is damaged or of another format.
+    """
+    file = Path(folder) / MANIFEST
+    if not file.is_file():
+        raise ValueError(
+            f"{folder}: no bundle here ({MANIFEST} is missing); "
+            "a run writes its bundle to RUN_DIR/bundle"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error
+    if found != FORMAT:
+        made_by = content.get("versions", {}).get("birdmix", "unknown")
+        raise ValueError(
+            f"{file}: bundle format {found} (birdmix {made_by}), this birdmix {__version__} reads "
+            f"format {FORMAT}; use the birdmix that wrote it, or train again"
+        )
+    return _parse(file, content)
+
+
+def _parse(file: Path, content: dict[str, Any]) -> Manifest:
+    try:
+        return Manifest(
+            labels=Labels(tuple(content["labels"]["codes"]), tuple(content["labels"]["names"])),
+            log_mel=LogMelSettings(**content["log_mel"]),
+            model=ModelSettings(**content["model"]),
+            segment_seconds=float(content["segment_seconds"]),
+            metrics=content["metrics"],
+            versions=content["versions"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error

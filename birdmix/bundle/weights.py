@@ -1,0 +1,47 @@
+"""A bundle's weights: written and read with safetensors, never unpickled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from birdmix.bundle.manifest import WEIGHTS, Manifest, write_manifest
+from birdmix.files import atomic_directory
+from birdmix.model.classifier import Classifier
+
+
+def write_bundle(folder: Path, manifest: Manifest, weights: dict[str, Tensor]) -> None:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        folder: The bundle's folder.
+        manifest: What the model is; torch's version is added.
+        weights: The classifier's state.
+    """
+    with atomic_directory(folder) as partial:
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
+        (partial / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+        versions = {"torch": torch.__version__.split("+")[0], **manifest.versions}
+        write_manifest(partial, replace(manifest, versions=versions))
+
+
+def load_classifier(folder: Path, manifest: Manifest) -> Classifier:
+    """Rebuild a bundle's classifier, in eval mode.
+
+    Raises:
+        ValueError: If the weights are missing, damaged or of another architecture.
+    """
+    # The weights stand in the bundle: nothing is to be fetched.
+    settings = replace(manifest.model, pretrained=False)
+    classifier = Classifier(settings, num_classes=len(manifest.labels))
+    file = Path(folder) / WEIGHTS
+    try:
+        classifier.load_state_dict(safetensors.torch.load_file(file))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{file}: the weights do not load ({reason}); write the bundle again"
+        ) from error
+    return classifier.eval()

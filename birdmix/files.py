@@ -1,0 +1,76 @@
+"""Files that are whole or absent, and paths that stay where they belong."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path`` when the block ends without an error.
+
+    The temporary name stands in the same directory (a rename across file systems is a copy, and a
+    copy can be torn) and keeps the suffix, since many writers choose the format by it.
+
+    Args:
+        path: The final file. Its directory is created if needed.
+
+    Yields:
+        The path to write to. If the block raises, whatever stands there is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory that replaces ``path`` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    outgoing = path.with_name(f".{path.name}.{os.getpid()}.outgoing")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            os.replace(path, outgoing)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def inside(root: Path, relative: str, where: str) -> str:
+    """Return ``relative`` normalised, or refuse it if it leaves ``root``.
+
+    Args:
+        root: Directory that all paths of a data set stay in.
+        relative: Path as the metadata gives it, relative to ``root`` or absolute.
+        where: File and row it stands in, for the message.
+
+    Raises:
+        ValueError: If the path points outside ``root``.
+    """
+    base = os.path.abspath(root)
+    full = os.path.normpath(os.path.join(base, relative))
+    if os.path.commonpath([base, full]) != base or full == base:
+        raise ValueError(
+            f"{where}: path '{relative}' leaves the data root {base}; "
+            "correct the path, or set data.root to a folder that holds every recording"
+        )
+    return os.path.relpath(full, base)

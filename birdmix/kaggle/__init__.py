@@ -1,0 +1,1 @@
+"""Submissions: window predictions in a competition's rows and columns."""

@@ -1,0 +1,141 @@
+"""Write a submission, and score one against the solution where there is one.
+
+Shapes: R rows, C columns.
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from birdmix.competitions import BIRDCLEF_2026, Competition
+from birdmix.files import atomic_path
+from birdmix.inference.engine import Engine
+from birdmix.inference.listen import Listening, listen
+from birdmix.windows import FLOOR, WindowPredictions
+
+
+def submit(
+    engine: Engine,
+    data: Path,
+    out: Path,
+    on_progress: Callable[[Listening], None] | None = None,
+    listening: Listening | None = None,
+) -> Listening:
+    """Predict a competition's test soundscapes and write the submission.
+
+    Columns are the sample submission's, in its order; rows are the windows of the soundscapes
+    found. A column that the model does not know gets 1 / columns, and is named in a warning.
+
+    Args:
+        engine: The model; its windows must be as long as the competition's.
+        data: The competition's folder.
+        out: The submission to write, whole or not at all.
+        on_progress: Called after each soundscape.
+        listening: The books to keep.
+
+    Returns:
+        The books of the listening: files, seconds, failures.
+
+    Raises:
+        ValueError: If the folder, the sample submission or the window length does not fit.
+    """
+    competition = BIRDCLEF_2026
+    columns = _columns(data / competition.sample_submission)
+    if engine.manifest.segment_seconds != competition.window_seconds:
+        raise ValueError(
+            f"the bundle hears windows of {engine.manifest.segment_seconds:g} s, a row of "
+            f"{competition.name} is {competition.window_seconds:g} s; "
+            f"train with data.segment_seconds={competition.window_seconds:g}"
+        )
+    prior = 1 / len(columns)
+    books = listening if listening is not None else Listening()
+    soundscapes = data / competition.test_soundscapes
+    tables = [
+        _rows(each, engine.manifest.labels.codes, columns, prior, competition)
+        for each in listen(engine, soundscapes, on_progress=on_progress, listening=books)
+    ]
+    if not tables:
+        raise ValueError(f"{soundscapes}: none of {books.num_files} soundscapes yields samples")
+    _warn(columns, engine.manifest.labels.codes, prior, books)
+    _write(out, pd.concat(tables, ignore_index=True))
+    return books
+
+
+def read_rows(file: Path) -> pd.DataFrame:
+    """Read a submission or solution: row_id as strings in the index, columns as floats [R, C].
+
+    Raises:
+        ValueError: If it is no such table.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file")
+    table = pd.read_csv(file, dtype={"row_id": str})
+    if "row_id" not in table:
+        raise ValueError(f"{file}: no column 'row_id'; a submission starts with it")
+    twice = table["row_id"][table["row_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{file}: row_id '{twice.iloc[0]}' stands twice")
+    return table.set_index("row_id")
+
+
+def aligned(submission: Path, solution: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return truth and score with the solution's rows and columns, in its order.
+
+    Raises:
+        ValueError: If the submission lacks a row or a column.
+    """
+    truth, score = read_rows(solution), read_rows(submission)
+    for kind, wanted, given in (
+        ("row", truth.index, score.index),
+        ("column", truth.columns, score.columns),
+    ):
+        missing = wanted.difference(given)
+        if len(missing):
+            raise ValueError(
+                f"{submission}: {len(missing)} {kind}s are missing, {missing[0]} first"
+            )
+    return truth, score.loc[truth.index, truth.columns]
+
+
+def _columns(sample: Path) -> list[str]:
+    if not sample.is_file():
+        raise ValueError(f"{sample}: no such file; name the competition's folder: --data DIR")
+    columns = [str(name) for name in pd.read_csv(sample, nrows=0).columns]
+    if columns[:1] != ["row_id"] or len(columns) < 2:
+        raise ValueError(f"{sample}: expected the columns row_id and one per species")
+    return columns[1:]
+
+
+def _rows(
+    predictions: WindowPredictions,
+    codes: tuple[str, ...],
+    columns: list[str],
+    prior: float,
+    competition: Competition,
+) -> pd.DataFrame:
+    stem = Path(predictions.path).stem
+    ends = predictions.start_seconds + competition.window_seconds
+    known = pd.DataFrame(predictions.probability, columns=list(codes))
+    rows = known.reindex(columns=columns, fill_value=prior).clip(FLOOR, 1 - FLOOR)
+    rows.insert(0, "row_id", [competition.row_id(stem, end) for end in ends])
+    return rows
+
+
+def _warn(columns: list[str], codes: tuple[str, ...], prior: float, books: Listening) -> None:
+    unheard = [column for column in columns if column not in codes]
+    if unheard:
+        warnings.warn(
+            f"the bundle does not know {len(unheard)} of {len(columns)} species, they get "
+            f"{prior:.4f}: {', '.join(unheard)}"
+        )
+    for path, reason in books.failed:
+        warnings.warn(f"no rows for {path}: {reason}")
+
+
+def _write(out: Path, table: pd.DataFrame) -> None:
+    assert np.isfinite(table.iloc[:, 1:].to_numpy()).all()
+    with atomic_path(out) as partial:
+        table.to_csv(partial, index=False, float_format="%.8g")

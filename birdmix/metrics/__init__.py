@@ -1,0 +1,1 @@
+"""Metrics: plain functions of ``(truth, score)``, numpy arrays [N, C]."""

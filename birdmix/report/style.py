@@ -1,0 +1,180 @@
+"""What every picture shares: palette, text that fits its place, layout in inches, whole files.
+
+Places are inches from the top left corner of the page: text has a size in inches too, so what fits
+can be computed before anything is drawn.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
+
+from birdmix.files import atomic_path
+
+INK = "#1d2b33"
+MUTED = "#66757f"
+FAINT = "#dfe5e8"
+ACCENT = "#0b7a75"
+WARNING = "#c8553d"
+#: Colours of curves, apart for colour-blind eyes as well.
+SERIES = (ACCENT, "#d98324", "#5b4b9a", "#2e78b7", "#a23b72", "#6b8e23")
+
+TITLE_SIZE = 15.0
+TEXT_SIZE = 9.5
+SMALL_SIZE = 8.5
+
+#: Baseline to baseline, as a multiple of the font size.
+LINE_SPACING = 1.3
+
+_DPI = 110
+_POINTS_PER_INCH = 72
+_SMALLEST_SHARE = 0.8  # text shrinks to this share of its size before it is cut
+_HINTING = 1.04  # letters snapped to pixels run wider than their outlines
+_ASCENT = 0.95  # from the top of a line to its baseline, as a multiple of the font size
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a white page of ``width`` by ``height`` inches."""
+    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all, in the format that the suffix of ``path`` names."""
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=_DPI)
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Return axes whose frame stands at a place given in inches from the page's top left."""
+    page_width, page_height = figure.get_size_inches()
+    bottom = page_height - top - height
+    place = (left / page_width, bottom / page_height, width / page_width, height / page_height)
+    axes = figure.add_axes(place)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=SMALL_SIZE, length=3)
+    return axes
+
+
+def block_at(
+    figure: Figure, left: float, top: float, width: float, height: float, colour: str
+) -> None:
+    """Fill a rectangle whose place is given in inches from the page's top left."""
+    page_width, page_height = figure.get_size_inches()
+    corner = (left / page_width, 1 - (top + height) / page_height)
+    size = (width / page_width, height / page_height)
+    figure.add_artist(Rectangle(corner, *size, color=colour, linewidth=0))
+
+
+def text_at(
+    figure: Figure,
+    left: float,
+    top: float,
+    lines: Sequence[str],
+    *,
+    size: float = TEXT_SIZE,
+    colour: str = INK,
+    weight: str = "normal",
+) -> None:
+    """Write lines of text below and right of a place given in inches from the page's top left."""
+    page_width, page_height = figure.get_size_inches()
+    for number, line in enumerate(lines):
+        # Baselines, not tops: the top of a line depends on its letters.
+        baseline = top + number * line_height(size) + size * _ASCENT / _POINTS_PER_INCH
+        figure.text(
+            left / page_width,
+            1 - baseline / page_height,
+            line,
+            size=size,
+            color=colour,
+            weight=weight,
+            parse_math=False,
+        )
+
+
+def caption_at(figure: Figure, left: float, top: float, caption: str) -> None:
+    """Write what a part of the page shows above it."""
+    text_at(figure, left, top, [caption], size=SMALL_SIZE, colour=ACCENT, weight="bold")
+
+
+def in_points(inches: float) -> float:
+    """Return a length in inches as points."""
+    return inches * _POINTS_PER_INCH
+
+
+def line_height(size: float) -> float:
+    """Return the inches from one baseline to the next at a font size in points."""
+    return size * LINE_SPACING / _POINTS_PER_INCH
+
+
+@lru_cache(maxsize=4096)
+def _width_at_one_point(text: str, weight: str) -> float:
+    font = FontProperties(weight=weight, size=100)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return width / 100
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Return the width in inches of one line of text at a font size in points."""
+    return _width_at_one_point(text, weight) * size * _HINTING / _POINTS_PER_INCH
+
+
+def wrap(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    """Break text between words into lines of at most ``width`` inches.
+
+    A word wider than a whole line stands alone on its line, and its middle is cut.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_shorten(word, width, size, weight))
+    return lines
+
+
+def fit(
+    text: str, width: float, size: float, *, max_lines: int = 1, weight: str = "normal"
+) -> tuple[list[str], float]:
+    """Wrap text into ``max_lines`` lines, shrinking it a little if that helps, cutting it if not.
+
+    Args:
+        text: What to write.
+        width: Room for a line, in inches.
+        size: Preferred font size in points.
+        max_lines: Most lines there is room for.
+        weight: Font weight.
+
+    Returns:
+        The lines and the font size in points at which they fit.
+    """
+    smallest = size * _SMALLEST_SHARE
+    candidate = size
+    while candidate >= smallest:
+        lines = wrap(text, width, candidate, weight)
+        if len(lines) <= max_lines and not any("…" in line for line in lines):
+            return lines, candidate
+        candidate -= 0.5
+    lines = wrap(text, width, smallest, weight)
+    if len(lines) > max_lines:
+        rest = " ".join(lines[max_lines - 1 :])
+        lines = [*lines[: max_lines - 1], _shorten(rest, width, smallest, weight)]
+    return lines, smallest
+
+
+def _shorten(text: str, width: float, size: float, weight: str) -> str:
+    """Cut the middle: surnames and gains stand at the end."""
+    if text_width(text, size, weight) <= width:
+        return text
+    for num_kept in range(len(text) - 1, 1, -1):
+        num_last = num_kept // 3
+        cut = f"{text[: num_kept - num_last].rstrip()}…{text[len(text) - num_last :].lstrip()}"
+        if text_width(cut, size, weight) <= width:
+            return cut
+    return "…"

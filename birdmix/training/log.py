@@ -1,0 +1,37 @@
+"""The metrics file: one row per epoch, and after a resume as if nothing had happened."""
+
+import os
+from pathlib import Path
+
+METRICS = "metrics.csv"
+
+
+class MetricsLog:
+    """Append rows to a run's ``metrics.csv``.
+
+    Rows are written ahead of the checkpoint that counts them, and a checkpoint knows the file's
+    length; a resume cuts off what a killed run wrote beyond its last checkpoint.
+
+    Args:
+        run: Run directory.
+        length: Bytes that the checkpoint resumed from knows of; 0 starts the file.
+    """
+
+    def __init__(self, run: Path, length: int = 0) -> None:
+        self.file = run / METRICS
+        with self.file.open("ab") as stream:
+            stream.truncate(length)
+
+    def append(self, row: dict[str, float]) -> int:
+        """Write a row, durably; the first one also writes the header.
+
+        Returns:
+            The file's length in bytes.
+        """
+        with self.file.open("ab") as stream:
+            if stream.tell() == 0:
+                stream.write((",".join(row) + "\n").encode())
+            stream.write((",".join(f"{value:.10g}" for value in row.values()) + "\n").encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+            return stream.tell()

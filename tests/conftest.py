@@ -1,0 +1,80 @@
+"""What tests share: a tiny demo, one small run that feeds all who need a bundle, real recordings."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from birdmix.app import schema
+from birdmix.app.configure import to_config
+from birdmix.app.schema import Config
+from birdmix.recordings.demo import DemoSettings, ensure_demo
+
+ROOT = Path(__file__).parent.parent
+
+#: A network that trains in a second: the tests are about the way, not about the figures.
+SMALL = (
+    "trainer.accelerator=cpu",
+    "model.backbone_args={channels: [8, 8, 16, 16], stem_width: 8}",
+    "frontend.log_mel.n_mels=32",
+    "frontend.log_mel.n_fft=1024",
+    "frontend.log_mel.hop_length=1600",
+    "data.batch_size=8",
+    "data.demo.recordings_per_species=2",
+    "data.demo.validation_soundscapes=1",
+    "data.demo.test_soundscapes=2",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the long proofs too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="a long proof; run with --slow"))
+
+
+def configured(*overrides: str) -> Config:
+    """Compose the project's own configuration, as train.py does."""
+    schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return to_config(compose("config", overrides=list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo of 24 recordings, one validation and two test soundscapes."""
+    root = tmp_path_factory.mktemp("demo") / "demo"
+    ensure_demo(
+        root,
+        DemoSettings(recordings_per_species=2, validation_soundscapes=1, test_soundscapes=2),
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of one small run on the tiny demo, two epochs."""
+    from birdmix.app.run import run
+
+    directory = tmp_path_factory.mktemp("runs") / "finished"
+    run(configured(*SMALL, f"data.root={demo}", "trainer.max_epochs=2", "run_dir=."), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundle(finished_run: Path) -> Path:
+    return finished_run / "bundle"
+
+
+@pytest.fixture(scope="session")
+def real_audio() -> Path:
+    """A folder of real recordings: BIRDMIX_AUDIO, or shared/audio beside the checkout."""
+    folder = Path(os.environ.get("BIRDMIX_AUDIO", ROOT.parent / "shared" / "audio"))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings: {folder} is absent; set BIRDMIX_AUDIO")
+    return folder

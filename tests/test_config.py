@@ -1,0 +1,86 @@
+"""Configuration: every file builds, and what is misspelt is refused with the nearest right name."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from birdmix.app.build import build_mix, build_step
+from birdmix.app.configure import all_keys, explain, read_config, write_config
+from birdmix.model.classifier import Classifier
+from birdmix.model.optimizers import build_optimizer
+from tests.conftest import ROOT, configured
+
+CONF = ROOT / "conf"
+FILES = sorted(
+    file.relative_to(CONF).with_suffix("").as_posix()
+    for file in CONF.rglob("*.yaml")
+    if file.parent != CONF
+)
+
+
+def message(*overrides: str) -> str:
+    """What the command line would print for these overrides."""
+    with pytest.raises((ValueError, HydraException, OmegaConfBaseException)) as caught:
+        configured(*overrides, "run_dir=x")
+    text = str(caught.value) if isinstance(caught.value, ValueError) else explain(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_configuration_file_composes_converts_and_builds(file: str):
+    group, option = file.rsplit("/", 1)
+    config = configured(f"{group}={option}", "run_dir=x")
+    model = Classifier(config.model, num_classes=3)
+    build_step(config, model)
+    build_mix(config.mix)
+    build_optimizer(model, config.optim)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
+        ("+mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
+        ("+sed=1", "'sed'; did you mean 'seed'?"),
+        ("mixx=both", "'mixx'; did you mean 'mix'?"),
+        ("mix=mixip", "mix=mixip is unknown; did you mean 'mixup'?"),
+        ("frontend.log_mel.n_mel=64", "did you mean 'frontend.log_mel.n_mels'?"),
+        ("frontend.log_mel.mel_scale=slany", "frontend.log_mel.mel_scale='slany'"),
+        ("data.batch_size=many", "data.batch_size: Value 'many'"),
+        ("mix.mixup_prob=1.5", "mix.mixup_prob=1.5: a probability lies in [0, 1]"),
+        ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
+        ("data.fold=7", "data.fold=7: it is one of 0 .. 4"),
+        ("data.demo.recordings_per_species=0", "data.demo.recordings_per_species"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_full_key(override: str, expected: str):
+    assert expected in message(override)
+
+
+def test_a_saved_configuration_reads_back_equal(tmp_path: Path):
+    config = configured("mix=mixup", "data.fold=null", "mix.mix_beta=0.5", f"run_dir={tmp_path}")
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+def test_one_word_chooses_the_mix():
+    words = {
+        "none": (False, False),
+        "mixup": (True, False),
+        "mixup2": (False, True),
+        "both": (True, True),
+    }
+    for word, (waveform, spectrogram) in words.items():
+        mix = configured(f"mix={word}", "run_dir=x").mix
+        assert (mix.mixup_prob > 0, mix.mixup2_prob > 0) == (waveform, spectrogram)
+
+
+def test_no_default_of_the_schema_is_repeated_in_a_group_file():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        bare = compose("config", overrides=["run_dir=x", "mix=none"])
+    assert bare.mix.mixup_prob == 0
+    assert "mix.mixup_prob" in all_keys()

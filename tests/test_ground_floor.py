@@ -1,0 +1,115 @@
+"""Keys, labels, windows, files and suggestions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdmix.files import atomic_directory, atomic_path, inside, write_text
+from birdmix.keys import StepKeys, generator, integer_seed
+from birdmix.labels import Labels
+from birdmix.suggest import check_choice, did_you_mean
+from birdmix.windows import FLOOR, cut, loop, probability, window_starts
+
+
+def test_a_key_gives_the_same_numbers_each_time_and_others_elsewhere():
+    draws = {
+        generator(seed, purpose, *position).integers(2**60)
+        for seed in (0, 1)
+        for purpose in ("segment", "waveform_mix")
+        for position in ((0, 0), (0, 1), (1, 0))
+    }
+    assert len(draws) == 12
+    assert generator(3, "x", 1).random() == generator(3, "x", 1).random()
+
+
+def test_seeds_for_torch_are_63_bit_and_differ():
+    seeds = [integer_seed(0, "torch", batch) for batch in range(100)]
+    assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_ranks_draw_apart():
+    one, two = StepKeys(0, 0, 0, rank=0), StepKeys(0, 0, 0, rank=1)
+    assert one.rng("mix").random() != two.rng("mix").random()
+
+
+def test_labels_keep_numeric_codes_as_strings():
+    labels = Labels(("22961", "1e5", "rufhor2"))
+    assert labels.encode(["1e5", "22961", "1e5"], [1, 0.9, 0.5]).tolist() == [
+        pytest.approx(0.9),
+        1,
+        0,
+    ]
+
+
+def test_an_unknown_label_is_told_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'rufhor2'"):
+        Labels(("22961", "rufhor2")).column("rufhor1")
+
+
+def test_a_label_cannot_stand_twice():
+    with pytest.raises(ValueError, match="stand twice: a"):
+        Labels(("a", "b", "a"))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "expected"),
+    [(1, [0]), (10, [0]), (11, [0, 10]), (20, [0, 10]), (21, [0, 10, 20])],
+)
+def test_windows_cover_the_recording(num_samples: int, expected: list[int]):
+    assert window_starts(num_samples, window=10, step=10).tolist() == expected
+
+
+def test_overlapping_windows_end_with_the_recording():
+    assert window_starts(20, window=10, step=5).tolist() == [0, 5, 10]
+
+
+def test_what_lies_outside_a_recording_is_exact_silence():
+    wave = np.arange(1, 6)
+    assert cut(wave, -2, 4).tolist() == [0, 0, 1, 2]
+    assert cut(wave, 3, 4).tolist() == [4, 5, 0, 0]
+    assert cut(wave, 9, 2).tolist() == [0, 0]
+    assert cut(wave, -9, 2).tolist() == [0, 0]
+
+
+def test_a_short_recording_is_looped():
+    assert loop(np.arange(3), 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert loop(np.arange(9), 2).tolist() == [0, 1]
+
+
+def test_probabilities_stay_below_one_and_above_zero():
+    extreme = probability(np.array([-1e9, -50, 0, 50, 1e9]))
+    assert extreme.tolist() == [FLOOR, FLOOR, 0.5, 1 - FLOOR, 1 - FLOOR]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    write_text(tmp_path / "x.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "x.txt") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"x.txt": "old"}
+
+
+def test_a_directory_is_replaced_whole(tmp_path: Path):
+    for content in ("old", "new"):
+        with atomic_directory(tmp_path / "d") as partial:
+            (partial / content).touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["d", "new"]
+
+
+@pytest.mark.parametrize("path", ["../x.wav", "/etc/passwd", "a/../../x.wav", "."])
+def test_a_path_that_leaves_the_root_is_refused(tmp_path: Path, path: str):
+    with pytest.raises(ValueError, match=r"table.csv, row 3: .* leaves the data root"):
+        inside(tmp_path, path, "table.csv, row 3")
+
+
+def test_a_path_inside_the_root_is_normalised(tmp_path: Path):
+    assert inside(tmp_path, "a/../b/x.wav", "") == "b/x.wav"
+    assert inside(tmp_path, str(tmp_path / "x.wav"), "") == "x.wav"
+
+
+def test_suggestions_name_the_nearest_or_all():
+    assert did_you_mean("mixip", ["none", "mixup"]) == "; did you mean 'mixup'?"
+    assert did_you_mean("zzz", ["none", "mixup"]) == "; there is: none, mixup"
+    with pytest.raises(ValueError, match="pool='gm' is unknown"):
+        check_choice("pool", "gm", ["gem"])

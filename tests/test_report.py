@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from birdmix.frontend.log_mel import LogMel
+from birdmix.frontend.settings import LogMelSettings
+from birdmix.labels import Labels
+from birdmix.report import style
+from birdmix.report.curves import draw_learning_curves, plain_name
+from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch, mel_centres, mel_position
+from birdmix.report.per_class import draw_roc_auc_per_class
+
+_PNG = b"\x89PNG"
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+@pytest.mark.parametrize("mel_scale", ["slaney", "htk"])
+@pytest.mark.parametrize("hertz", [500, 1000, 4000, 8000])
+def test_a_tick_lies_at_the_mel_bin_that_a_tone_of_its_frequency_lights_up(mel_scale, hertz):
+    settings = LogMelSettings(mel_scale=mel_scale)
+    seconds = torch.arange(settings.sample_rate) / settings.sample_rate
+    mel = LogMel(settings)(torch.sin(2 * torch.pi * hertz * seconds)[None])[0, 0]
+    brightest = int(mel.mean(dim=1).argmax())
+    assert abs(mel_position(hertz, settings) - brightest) <= 1
+
+
+def test_a_1_khz_tick_lies_at_the_bin_whose_centre_is_nearest_to_1_khz():
+    settings = LogMelSettings()
+    centres = mel_centres(settings)
+    tick = mel_position(1000, settings)
+    assert centres.shape == (settings.n_mels,)
+    assert abs(centres[tick] - 1000) == np.abs(centres - 1000).min()
+
+
+def test_a_mixed_batch_becomes_a_whole_picture(tmp_path):
+    path = tmp_path / "pictures" / "batch.png"
+    draw_mixed_batch(path, [_sample(), _sample()], LogMelSettings())
+    _assert_whole(path)
+
+
+def test_no_file_is_left_when_drawing_fails(tmp_path, monkeypatch):
+    def fail_half_way(figure: Figure, path: Path, **kwargs: object) -> None:
+        Path(path).write_bytes(_PNG)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Figure, "savefig", fail_half_way)
+    with pytest.raises(OSError, match="the disk is full"):
+        draw_mixed_batch(tmp_path / "batch.png", [_sample()], LogMelSettings())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spectrogram_of_other_settings_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="frontend"):
+        draw_mixed_batch(tmp_path / "batch.png", [_sample()], LogMelSettings(n_mels=64))
+
+
+def test_one_epoch_draws_with_a_score_that_was_not_computed(tmp_path):
+    path = tmp_path / "curves.png"
+    metrics = pd.DataFrame(
+        {
+            "epoch": [1],
+            "train_loss": [0.3],
+            "lr": [1e-3],
+            "validation_macro_roc_auc": [0.8],
+            "validation_soundscape_macro_roc_auc": [np.nan],
+        }
+    )
+    draw_learning_curves(path, metrics)
+    _assert_whole(path)
+
+
+def test_a_run_without_an_epoch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"metrics\.csv"):
+        draw_learning_curves(tmp_path / "curves.png", pd.DataFrame({"epoch": []}))
+
+
+def test_a_curve_says_what_was_scored_on_what():
+    assert plain_name("validation_macro_roc_auc") == "macro ROC-AUC, held-out recordings"
+    soundscape = plain_name("validation_soundscape_macro_roc_auc")
+    assert soundscape == "macro ROC-AUC, soundscape windows"
+
+
+@pytest.mark.parametrize("num_scored", [0, 1, 60])
+def test_classes_that_cannot_be_scored_do_not_break_the_picture(tmp_path, num_scored):
+    path = tmp_path / "per_class.png"
+    labels = Labels(tuple(f"species {c}" for c in range(num_scored + 2)))
+    roc_auc = np.r_[np.linspace(0.3, 1.0, num_scored), np.nan, np.nan]
+    num_positives = np.r_[np.full(num_scored, 5), 0, 9]
+    draw_roc_auc_per_class(path, labels, roc_auc, num_positives, "Held-out recordings")
+    _assert_whole(path)
+
+
+def test_scores_of_another_label_set_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="2 classes"):
+        draw_roc_auc_per_class(
+            tmp_path / "per_class.png", Labels(("a", "b")), np.ones(3), np.ones(3), "Title"
+        )
+
+
+@pytest.mark.parametrize("max_lines", [1, 2])
+def test_a_long_name_fits_its_place_and_keeps_its_gain(max_lines):
+    name = "Black-crowned White-tailed Wandering Tattler-Thrush of the far north x 0.31"
+    lines, size = style.fit(name, 2.0, 9.5, max_lines=max_lines)
+    assert len(lines) <= max_lines
+    assert max(style.text_width(line, size) for line in lines) <= 2.0
+    assert lines[-1].endswith("x 0.31")
+
+
+def _sample() -> MixedSample:
+    mel = np.random.default_rng(0).standard_normal((128, 40))
+    return MixedSample(mel, ("Rock Warbler x 1.00", "Rook x 0.40"), {"Rock Warbler": 1.0})
+
+
+def _assert_whole(path: Path) -> None:
+    content = path.read_bytes()
+    assert content.startswith(_PNG) and content.endswith(_PNG_END)
+    assert [other.name for other in path.parent.iterdir()] == [path.name]

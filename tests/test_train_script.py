@@ -1,0 +1,52 @@
+"""``python train.py`` as a user types it: a handful of processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SMALL
+
+
+def train(*overrides: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides], capture_output=True, text=True
+    )
+
+
+def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
+    done = train("+mix.mixup_porb=1", f"run_dir={tmp_path}/run")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: there is no setting 'mix.mixup_porb'; did you mean 'mix.mixup_prob'?\n"
+    )
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_help_tells_what_can_be_done():
+    done = train("--help")
+    assert done.returncode == 0
+    for word in ("data=folder", "resume=", "mix: both, mixup, mixup2, none", "mixup_prob: 0.7"):
+        assert word in done.stdout
+
+
+def test_a_sweep_gives_each_job_a_run_directory(demo: Path, tmp_path: Path):
+    done = train(
+        "-m", "seed=1,2,3", "trainer.max_epochs=1", *SMALL, f"data.root={demo}", "loggers=[]",
+        f"run_dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for job in range(3):
+        assert (tmp_path / str(job) / "bundle" / "bundle.json").is_file()
+        assert f"seed: {job + 1}\n" in (tmp_path / str(job) / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_default_run_reaches_its_figure(tmp_path: Path):
+    import json
+
+    done = train(f"data.root={tmp_path}/demo", f"run_dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["soundscape_macro_roc_auc"] >= 0.87
