@@ -33,10 +33,13 @@ HIGHEST_LINEAR_AUC = 0.85
 
 
 def statistics(waveform: np.ndarray) -> np.ndarray:
-    """Return mean and standard deviation over time of a log-mel spectrogram, [2 x 128]."""
+    """Return mean and standard deviation over time of a log-mel spectrogram, [256].
+
+    The clip's overall level is taken out, as it says nothing about who sings.
+    """
     power = librosa.feature.melspectrogram(y=waveform, sr=SAMPLE_RATE, hop_length=512, fmin=50)
-    decibels = librosa.power_to_db(power)
-    return np.concatenate([decibels.mean(axis=1), decibels.std(axis=1)])
+    decibels = librosa.power_to_db(power, top_db=None)
+    return np.concatenate([decibels.mean(axis=1) - decibels.mean(), decibels.std(axis=1)])
 
 
 def focal_segments(root: Path) -> tuple[np.ndarray, np.ndarray]:
