@@ -13,13 +13,10 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
+from linear import linear_model, log_mel_statistics
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from birdmix.audio.decode import decode
 from birdmix.audio.songs import SAMPLE_RATE, TWINS
@@ -32,16 +29,6 @@ WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 HIGHEST_LINEAR_AUC = 0.85
 
 
-def statistics(waveform: np.ndarray) -> np.ndarray:
-    """Return mean and standard deviation over time of a log-mel spectrogram, [256].
-
-    The clip's overall level is taken out, as it says nothing about who sings.
-    """
-    power = librosa.feature.melspectrogram(y=waveform, sr=SAMPLE_RATE, hop_length=512, fmin=50)
-    decibels = librosa.power_to_db(power, top_db=None)
-    return np.concatenate([decibels.mean(axis=1) - decibels.mean(), decibels.std(axis=1)])
-
-
 def focal_segments(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return features [N, 256] and labels [N, C] of the 5 s segments of focal recordings."""
     features, targets = [], []
@@ -50,7 +37,7 @@ def focal_segments(root: Path) -> tuple[np.ndarray, np.ndarray]:
         present = {str(row.primary_label), *ast.literal_eval(str(row.secondary_labels))}
         bounds = np.arange(0, len(waveform) + 1, WINDOW)
         for start, end in pairwise(bounds):
-            features.append(statistics(waveform[start:end]))
+            features.append(log_mel_statistics(waveform[start:end], SAMPLE_RATE))
             targets.append([code in present for code in CODES])
     return np.array(features), np.array(targets)
 
@@ -61,7 +48,9 @@ def test_windows(root: Path) -> tuple[np.ndarray, np.ndarray]:
     features = []
     for stem in solution["row_id"].str.rsplit("_", n=1).str[0].unique():
         waveform = decode(root / "test_soundscapes" / f"{stem}.ogg", SAMPLE_RATE)
-        features += [statistics(window) for window in waveform.reshape(-1, WINDOW)]
+        features += [
+            log_mel_statistics(window, SAMPLE_RATE) for window in waveform.reshape(-1, WINDOW)
+        ]
     return np.array(features), solution[CODES].to_numpy(bool)
 
 
@@ -69,9 +58,7 @@ def scores(train: np.ndarray, target: np.ndarray, test: np.ndarray) -> np.ndarra
     """Return the logits [W, C] of one-vs-rest logistic regressions."""
     columns = []
     for present in target.T:
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(C=0.05, class_weight="balanced", max_iter=2000)
-        )
+        model = linear_model(strength=0.05, class_weight="balanced")
         columns.append(model.fit(train, present).decision_function(test))
     return np.stack(columns, axis=1)
 

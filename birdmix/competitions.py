@@ -40,7 +40,7 @@ class Competition:
         )
 
     def row_id(self, stem: str, end_seconds: float) -> str:
-        """Return the row id of the window that ends at ``end_seconds`` in the soundscape ``stem``."""
+        """Return the row id of a soundscape's window that ends at ``end_seconds``."""
         return f"{stem}_{round(end_seconds)}"
 
 

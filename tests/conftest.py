@@ -1,4 +1,4 @@
-"""What tests share: a tiny demo, one small run that feeds all who need a bundle, real recordings."""
+"""What tests share: a tiny demo, one small run for all who need a bundle, real recordings."""
 
 import os
 from pathlib import Path

@@ -11,8 +11,8 @@ from birdmix.app.console import progress, say
 from birdmix.app.schema import Config
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
-from birdmix.mix import Mixup, Mixup2, MixSettings
-from birdmix.model.classifier import Classifier
+from birdmix.mix import MixSettings, Mixup, Mixup2
+from birdmix.model.classifier import Classifier, channels_last
 from birdmix.model.optimizers import build_optimizer, weight_average
 from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
 from birdmix.recordings.demo import DemoSettings, ensure_demo
@@ -170,12 +170,14 @@ def build_training(
 ) -> Training:
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
     fabric = Fabric(
-        accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by its settings
     )
     torch.manual_seed(config.seed)
     model = Classifier(config.model, num_classes=len(data.labels))
     if config.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model = channels_last(model)
     optimizer = build_optimizer(model, config.optim)
     wrapped, optimizer = fabric.setup(model, optimizer)
     step = build_step(config, wrapped)

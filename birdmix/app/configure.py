@@ -84,7 +84,7 @@ def read_config(run: Path) -> Config:
 
 def _check_settings(node: DictConfig, prefix: str = "") -> None:
     """Convert every group, innermost first, so that a bad value is told by its full key."""
-    for key in node:
+    for key in map(str, node):
         child = node._get_node(key)
         if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
             _check_settings(child, f"{prefix}{key}.")
@@ -98,7 +98,7 @@ def all_keys() -> list[str]:
     """Return the full key of every setting."""
 
     def walk(node: DictConfig, prefix: str) -> Iterator[str]:
-        for key in node:
+        for key in map(str, node):
             child = node._get_node(key)
             yield f"{prefix}{key}"
             if isinstance(child, DictConfig):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from birdmix.app.build import Data, build_training, open_data
-from birdmix.app.configure import CONFIG, read_config, write_config
+from birdmix.app.configure import CONFIG, write_config
 from birdmix.app.console import TrainingConsole, progress, say, warnings_as_lines
 from birdmix.app.figures import draw_figures
 from birdmix.app.schema import Config

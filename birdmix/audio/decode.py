@@ -14,7 +14,10 @@ import soundfile
 import soxr
 
 #: What ``find_recordings`` takes for sound, by suffix.
-SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .w64 .rf64 .caf .au".split())
+SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"}
+    | {".w64", ".rf64", ".caf", ".au", ".voc", ".sph"}
+)
 
 #: Peak below which a recording is called silent: -100 dBFS.
 SILENT_PEAK = 1e-5

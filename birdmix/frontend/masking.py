@@ -44,4 +44,4 @@ def _spans(
     widths = rng.integers(0, int(max_share * length) + 1, size=(batch_size, count, 1))
     starts = (rng.random((batch_size, count, 1)) * (length - widths + 1)).astype(int)
     at = np.arange(length)
-    return ((at >= starts) & (at < starts + widths)).any(axis=1)
+    return np.any((at >= starts) & (at < starts + widths), axis=1)

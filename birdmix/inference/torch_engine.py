@@ -8,6 +8,7 @@ import torch
 from birdmix.bundle.manifest import Manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.frontend.log_mel import LogMel
+from birdmix.model.classifier import channels_last
 
 
 class TorchEngine:
@@ -21,8 +22,7 @@ class TorchEngine:
     def __init__(self, bundle: Path, manifest: Manifest) -> None:
         self.manifest = manifest
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        classifier = load_classifier(bundle, manifest)
-        self.classifier = classifier.to(self.device, memory_format=torch.channels_last)
+        self.classifier = channels_last(load_classifier(bundle, manifest)).to(self.device)
         self.log_mel = LogMel(manifest.log_mel).to(self.device)
 
     @torch.inference_mode()

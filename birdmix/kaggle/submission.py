@@ -129,10 +129,11 @@ def _warn(columns: list[str], codes: tuple[str, ...], prior: float, books: Liste
     if unheard:
         warnings.warn(
             f"the bundle does not know {len(unheard)} of {len(columns)} species, they get "
-            f"{prior:.4f}: {', '.join(unheard)}"
+            f"{prior:.4f}: {', '.join(unheard)}",
+            stacklevel=2,
         )
     for path, reason in books.failed:
-        warnings.warn(f"no rows for {path}: {reason}")
+        warnings.warn(f"no rows for {path}: {reason}", stacklevel=2)
 
 
 def _write(out: Path, table: pd.DataFrame) -> None:

@@ -42,7 +42,7 @@ def macro_roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
 
 
 def average_precision_per_class(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Return the average precision of each class, float64 [C]; NaN for a class without positives."""
+    """Return the average precision of each class, float64 [C]; NaN where there are no positives."""
     return _per_class(average_precision_score, truth, score, needs_negatives=False)
 
 
@@ -73,11 +73,11 @@ def _per_class(
     needs_negatives: bool,
 ) -> np.ndarray:
     truth, score = _checked(truth, score)
-    defined = truth.any(axis=0)
+    defined = np.any(truth, axis=0)
     if needs_negatives:
-        defined &= ~truth.all(axis=0)
+        defined &= ~np.all(truth, axis=0)
     values = np.full(truth.shape[1], np.nan)
-    for column in defined.nonzero()[0]:
+    for column in np.flatnonzero(defined):
         values[column] = metric(truth[:, column], score[:, column])
     return values
 

@@ -29,7 +29,7 @@ def apply(plan: Plan, x: Tensor) -> Tensor:
 
 
 def _apply_rows(plan: Plan, x: Tensor) -> Tensor:
-    """Row by row into one output, so that a row stays in the processor's cache while it is summed."""
+    """Row by row into one output: a row stays in the processor's cache while it is summed."""
     out = torch.empty_like(x)
     for row, (sources, gains) in enumerate(
         zip(plan.source.tolist(), plan.gain.tolist(), strict=True)

@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from birdmix.model.settings import OptimSettings
 from birdmix.suggest import did_you_mean
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
     """Make a timm optimizer; norms and biases get no weight decay.
@@ -18,7 +20,7 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Op
     Raises:
         ValueError: If timm knows no such optimizer.
     """
-    known = timm.optim.list_optimizers()
+    known = [str(name) for name in timm.optim.list_optimizers()]
     if settings.name not in known:
         raise ValueError(
             f"optim.name={settings.name!r} is no timm optimizer{did_you_mean(settings.name, known)}"
@@ -45,9 +47,9 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)
 
 
-def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
         warm = min(decay, (1 + int(count)) / (10 + int(count)))
         if torch.is_floating_point(averages[0]):
             torch._foreach_lerp_(averages, values, 1 - warm)

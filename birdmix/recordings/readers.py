@@ -46,7 +46,7 @@ def read_folder(root: Path, group_pattern: str | None = None) -> Recordings:
     if not paths:
         raise ValueError(f"data.root={root}: no recordings in class folders (root/CLASS/FILE)")
     codes = [path.split("/", 1)[0] for path in paths]
-    columns = {
+    columns: dict = {
         "path": paths,
         "codes": [(code,) for code in codes],
         "values": [(1.0,)] * len(paths),
@@ -212,7 +212,7 @@ def _known(code: str, labels: Labels, where: str) -> str:
 
 
 def _groups(paths: list[str], pattern: str | None) -> list[str]:
-    """Find each recording's group in its file name; without a pattern every recording is its own."""
+    """Find each recording's group in its file name; without a pattern each is its own."""
     if pattern is None:
         return paths
     groups = []

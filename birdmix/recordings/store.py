@@ -157,4 +157,5 @@ def _report(bad: dict[str, str], total: int, max_bad_fraction: float) -> None:
             f"{len(bad)} of {total} recordings yield no samples, more than "
             f"data.max_bad_fraction={max_bad_fraction} allows; mend or remove them:{listed}"
         )
-    warnings.warn(f"{len(bad)} of {total} recordings yield no samples and are skipped:{listed}")
+    message = f"{len(bad)} of {total} recordings yield no samples and are skipped:{listed}"
+    warnings.warn(message, stacklevel=2)

@@ -43,7 +43,7 @@ class Recordings:
         """Make a table from columns, filling in those that the source lacks."""
         table = pd.DataFrame({"path": list(columns["path"])})
         for name, default in COLUMNS.items():
-            table[name] = columns[name] if name in columns else default
+            table[name] = columns.get(name, default)
         return Recordings(Path(root), table, labels)
 
     def __len__(self) -> int:

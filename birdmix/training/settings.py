@@ -20,7 +20,7 @@ class TrainerSettings:
         channels_last: Memory layout of the network; faster for most of timm's.
     """
 
-    max_epochs: int = 30
+    max_epochs: int = 40
     accelerator: str = "auto"
     precision: str = "32-true"
     accumulate: int = 1
