@@ -54,8 +54,10 @@ def linear(config: Config) -> dict[float, Figures]:
     results = {}
     for strength in STRENGTHS:
         model = linear_model(strength).fit(train, classes)
+        by_window = np.full((len(test), num_classes), -100.0)  # a class without training windows
+        by_window[:, model.classes_] = model.predict_log_proba(test)
         score = np.zeros((row.max() + 1, num_classes))
-        np.add.at(score[:, model.classes_], row, model.predict_log_proba(test))
+        np.add.at(score, row, by_window)
         target = np.zeros_like(score)
         target[row, truth] = 1
         results[strength] = top1_accuracy(target, score), macro_roc_auc(target, score)

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from birdmix.app.build import build_mix, build_step
-from birdmix.app.configure import all_keys, explain, read_config, write_config
+from birdmix.app.configure import explain, read_config, write_config
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
 from tests.conftest import ROOT, configured
@@ -78,9 +77,3 @@ def test_one_word_chooses_the_mix():
         mix = configured(f"mix={word}", "run_dir=x").mix
         assert (mix.mixup_prob > 0, mix.mixup2_prob > 0) == (waveform, spectrogram)
 
-
-def test_no_default_of_the_schema_is_repeated_in_a_group_file():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        bare = compose("config", overrides=["run_dir=x", "mix=none"])
-    assert bare.mix.mixup_prob == 0
-    assert "mix.mixup_prob" in all_keys()

@@ -284,3 +284,9 @@ def test_a_table_is_filtered_as_one():
     assert kept.table["path"].tolist() == ["1.wav", "2.wav"]
     assert kept.targets().argmax(axis=1).tolist() == [1, 2]
     assert isinstance(kept.table, pd.DataFrame) and kept.table.index.tolist() == [0, 1]
+
+
+def test_a_few_samples_beyond_the_last_window_get_none_of_their_own(tmp_path: Path):
+    write_wave(tmp_path / "a.wav", seconds=2.001)  # encoders pad
+    recordings, store = open_store(read_csv(csv(tmp_path, "path,labels\na.wav,x\n")), RATE, 1, 0)
+    assert Windows(recordings, store, RATE, RATE, max_windows=9).keys == [(0, 0), (0, RATE)]

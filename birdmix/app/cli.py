@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from birdmix import __version__
 from birdmix.inference.listen import Listening
 
 app = typer.Typer(
@@ -15,6 +16,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"birdmix {__version__}")
+        raise typer.Exit
+
 
 Bundle = Annotated[Path, typer.Option(help="Bundle of a run: RUN_DIR/bundle.")]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from birdmix.app.build import Data, build_training, open_data
-from birdmix.app.configure import CONFIG, write_config
+from birdmix.app.configure import write_config
 from birdmix.app.console import TrainingConsole, progress, say, warnings_as_lines
 from birdmix.app.figures import draw_figures
 from birdmix.app.schema import Config
@@ -59,7 +59,7 @@ def _open_run(config: Config, directory: Path) -> dict | None:
     """Begin a run directory, or read the checkpoint to go on from."""
     if config.resume is not None:
         return load_checkpoint(directory)
-    if (directory / LAST).exists() or (directory / CONFIG).exists():
+    if (directory / LAST).exists():
         raise ValueError(
             f"run_dir={directory} holds a run already; go on with it by resume={directory}, "
             "or name another run_dir"

@@ -12,7 +12,7 @@ from birdmix.windows import WindowPredictions
 def write_predictions(file: Path, predictions: Iterable[WindowPredictions], labels: Labels) -> int:
     """Write ``predictions.csv`` as predictions come: a row per window, a column per label.
 
-    Columns: path, start_seconds, end_seconds, warning, then the probability of each label.
+    Columns: path, start_seconds, end_seconds, the probability of each label, warning.
 
     Returns:
         Number of rows.
@@ -23,13 +23,13 @@ def write_predictions(file: Path, predictions: Iterable[WindowPredictions], labe
         partial.open("w", newline="", encoding="utf-8") as stream,
     ):
         writer = csv.writer(stream)
-        writer.writerow(["path", "start_seconds", "end_seconds", "warning", *labels.codes])
+        writer.writerow(["path", "start_seconds", "end_seconds", *labels.codes, "warning"])
         for each in predictions:
             for start, end, probabilities in zip(
                 each.start_seconds, each.end_seconds, each.probability, strict=True
             ):
-                row = [each.path, f"{start:g}", f"{end:.7g}", each.warning]
-                writer.writerow(row + [f"{p:.6g}" for p in probabilities])
+                row = [each.path, f"{start:g}", f"{end:.7g}"]
+                writer.writerow([*row, *(f"{p:.6g}" for p in probabilities), each.warning])
                 num_rows += 1
     return num_rows
 

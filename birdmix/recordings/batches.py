@@ -17,7 +17,7 @@ from birdmix.batch import Batch
 from birdmix.keys import generator
 from birdmix.recordings.store import Store
 from birdmix.recordings.table import Recordings
-from birdmix.windows import cut, loop, window_starts
+from birdmix.windows import MIN_TAIL_SECONDS, cut, loop, window_starts
 
 #: Epoch, position in the epoch, row of the table.
 SegmentKey = tuple[int, int, int]
@@ -170,11 +170,12 @@ class Windows(_Rows, Dataset[Batch]):
         super().__init__(recordings, store, num_samples)
         self.keys: list[WindowKey] = []
         spans = _spans(recordings, store, sample_rate)
+        min_tail = int(MIN_TAIL_SECONDS * sample_rate)
         for row, whole in enumerate(recordings.table["start"].isna()):
             first, last = spans[row].tolist()
             starts = np.array([(first + last - num_samples) // 2])
             if whole:
-                starts = window_starts(last, num_samples, num_samples)
+                starts = window_starts(last, num_samples, num_samples, min_tail)
                 starts = starts[
                     np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)
                 ]

@@ -168,16 +168,16 @@ def _numbered(column: pd.Series) -> list[tuple[int, str]]:
 
 def _paths(root: Path, column: pd.Series, table: Path) -> list[str]:
     """Check that every recording stays below the root and exists."""
-    paths = []
-    for line, cell in _numbered(column):
-        where = f"{table}, row {line}"
-        path = inside(root, cell, where)
-        if not os.path.isfile(os.path.join(root, path)):
-            raise ValueError(
-                f"{where}: no recording at {os.path.join(root, path)}; "
-                "correct the path, remove the row, or set data.root"
-            )
-        paths.append(Path(path).as_posix())
+    cells = _numbered(column)
+    paths = [Path(inside(root, cell, f"{table}, row {line}")).as_posix() for line, cell in cells]
+    missing = [at for at, path in enumerate(paths) if not os.path.isfile(os.path.join(root, path))]
+    if missing:
+        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ValueError(
+            f"{table}, row {cells[missing[0]][0]}: no recording at "
+            f"{os.path.join(root, paths[missing[0]])}{others}; "
+            "correct the path, remove the row, or set data.root"
+        )
     return paths
 
 

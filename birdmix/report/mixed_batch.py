@@ -17,7 +17,7 @@ from birdmix.report import style
 
 _TITLE = "A training batch after mixing: what is in each sample, and what the network is told"
 _NOTE = (
-    "Each sample is a sum of recordings, each times its gain (x 0.50: half the amplitude). "
+    "Each sample is a sum: sounds times their gain, or shares of pictures, as in 0.60 of (...). "
     "The bars are its target, from 0 (absent) to 1 (present). "
     "Bright is loud, on a scale of each sample's own."
 )
