@@ -76,4 +76,3 @@ def test_one_word_chooses_the_mix():
     for word, (waveform, spectrogram) in words.items():
         mix = configured(f"mix={word}", "run_dir=x").mix
         assert (mix.mixup_prob > 0, mix.mixup2_prob > 0) == (waveform, spectrogram)
-

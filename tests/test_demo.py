@@ -23,7 +23,8 @@ from birdmix.audio.songs import (
 from birdmix.audio.synthesis import Scene, Singer, Song, plan_soundscapes, render, window_labels
 from birdmix.audio.weather import carry, draw_echo
 from birdmix.recordings import demo
-from birdmix.recordings.demo import CODES, DemoSettings, ensure_demo, plan_demo
+from birdmix.recordings.demo import DemoSettings, ensure_demo, plan_demo
+from birdmix.recordings.demo_tables import CODES, tables
 
 TINY = DemoSettings(recordings_per_species=2, validation_soundscapes=1, test_soundscapes=1)
 COLUMNS = [
@@ -178,7 +179,7 @@ def test_no_individual_is_heard_in_two_kinds_of_recordings():
 
 def test_an_individual_has_one_recordist_and_two_or_three_recordings():
     plan = plan_demo(DemoSettings())
-    train = demo.tables(plan, DemoSettings())["train.csv"]
+    train = tables(plan, seed=0)["train.csv"]
     train["individual"] = [scene.singers[0].individual for scene in plan.recordings.values()]
     by_bird = train.groupby(["primary_label", "individual"])["author"]
     assert (by_bird.nunique() == 1).all()

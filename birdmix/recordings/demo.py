@@ -10,39 +10,22 @@ demo.json                                              the settings it was made 
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from birdmix import files, keys
+from birdmix import files
 from birdmix.audio.encode import write_ogg
 from birdmix.audio.songs import SAMPLE_RATE, SPECIES
-from birdmix.audio.synthesis import (
-    WINDOW_SECONDS,
-    Habitat,
-    Scene,
-    plan_recording,
-    plan_soundscapes,
-    render,
-    window_labels,
-)
-from birdmix.audio.weather import metres
+from birdmix.audio.synthesis import Habitat, Scene, plan_recording, plan_soundscapes, render
+from birdmix.recordings.demo_tables import Plan, tables
 
 #: Raised whenever the same settings give other sounds, names or tables; older demos are remade.
 FORMAT = 1
 
-#: The species' codes in the order of submission columns.
-CODES = sorted(species.code for species in SPECIES)
-
 _MANIFEST = "demo.json"
-_FIRST_NAMES = ("Ada", "Bela", "Chidi", "Dana", "Emil", "Freya")
-_LAST_NAMES = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Larch", "Rowan", "Yew")
-_AUTHORS = tuple(f"{first} {last}" for last in _LAST_NAMES for first in _FIRST_NAMES)
 
 
 @dataclass
@@ -96,20 +79,6 @@ class DemoSettings:
         return Habitat(self.seed, self.individual_spread, (self.snr_min_db, self.snr_max_db))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The scenes of a demo, by the path of their file relative to its root."""
-
-    recordings: dict[str, Scene]
-    validation: dict[str, Scene]
-    test: dict[str, Scene]
-
-    @property
-    def scenes(self) -> dict[str, Scene]:
-        """All scenes by path."""
-        return self.recordings | self.validation | self.test
-
-
 def ensure_demo(
     root: Path, settings: DemoSettings, on_progress: Callable[[int, int], None] | None = None
 ) -> bool:
@@ -137,7 +106,7 @@ def ensure_demo(
     plan = plan_demo(settings)
     with files.atomic_directory(root) as partial:
         checksums = _write_sounds(partial, plan, settings, on_progress)
-        for name, table in tables(plan, settings).items():
+        for name, table in tables(plan, settings.seed).items():
             files.write_text(partial / name, table.to_csv(index=False, lineterminator="\n"))
         manifest = {**_identity(settings), "counts": _counts(settings), "digest": checksums}
         files.write_text(partial / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -225,95 +194,3 @@ def _stands(root: Path, settings: DemoSettings) -> bool:
         sum(1 for _ in (root / folder).rglob("*.ogg")) == count
         for folder, count in _counts(settings).items()
     )
-
-
-def tables(plan: Plan, settings: DemoSettings) -> dict[str, pd.DataFrame]:
-    """Return the demo's tables by file name."""
-    return {
-        "train.csv": pd.DataFrame(
-            [_recording_row(path, scene, settings) for path, scene in plan.recordings.items()]
-        ),
-        "train_soundscapes_labels.csv": _soundscape_labels(plan.validation),
-        "taxonomy.csv": pd.DataFrame(_taxon(index) for index in range(len(SPECIES))),
-        "sample_submission.csv": _sample_submission(plan.test),
-        "solution.csv": _solution(plan.test),
-    }
-
-
-def _taxon(index: int) -> dict[str, Any]:
-    species = SPECIES[index]
-    return {
-        "primary_label": species.code,
-        "inat_taxon_id": species.taxon,
-        "scientific_name": species.scientific_name,
-        "common_name": species.common_name,
-        "class_name": "Aves",
-    }
-
-
-def _recording_row(path: str, scene: Scene, settings: DemoSettings) -> dict[str, Any]:
-    singer, *behind = scene.singers
-    author = (5 * singer.individual + singer.species) % len(_AUTHORS)
-    place = keys.generator(settings.seed, "demo place", author).uniform((-17, -58), (-15, -55))
-    taxon = _taxon(singer.species)
-    return {
-        "primary_label": taxon["primary_label"],
-        "secondary_labels": str([SPECIES[other.species].code for other in behind]),
-        "type": "song",
-        "latitude": round(float(place[0]), 4),
-        "longitude": round(float(place[1]), 4),
-        "scientific_name": taxon["scientific_name"],
-        "common_name": taxon["common_name"],
-        "class_name": taxon["class_name"],
-        "inat_taxon_id": taxon["inat_taxon_id"],
-        "author": _AUTHORS[author],
-        "license": "CC0 1.0",
-        "rating": _rating(metres(singer.snr_db), scene.number),
-        "url": "",
-        "filename": path.removeprefix("train_audio/"),
-        "collection": "Demo",
-    }
-
-
-def _rating(distance: float, number: int) -> float:
-    """Rate a recording by the bird's distance in metres: 0.5 to 5; some are not rated, hence 0."""
-    if number % 23 == 7:
-        return 0.0
-    return float(np.clip(round(2 * (6 - 1.25 * np.log2(distance / 2))) / 2, 0.5, 5))
-
-
-def _windows(scenes: dict[str, Scene]) -> Iterable[tuple[str, int, set[str]]]:
-    """Yield path, end in seconds and codes of every window."""
-    for path, scene in scenes.items():
-        for window, codes in enumerate(window_labels(scene), start=1):
-            yield path, window * WINDOW_SECONDS, codes
-
-
-def _soundscape_labels(scenes: dict[str, Scene]) -> pd.DataFrame:
-    rows = [
-        {
-            "filename": Path(path).name,
-            "start": _clock(end - WINDOW_SECONDS),
-            "end": _clock(end),
-            "primary_label": ";".join(sorted(codes)),
-        }
-        for path, end, codes in _windows(scenes)
-    ]
-    return pd.DataFrame(rows + rows[::10])  # the real file lists windows twice as well
-
-
-def _clock(seconds: int) -> str:
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def _solution(scenes: dict[str, Scene]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"row_id": f"{Path(path).stem}_{end}", **{code: int(code in codes) for code in CODES}}
-        for path, end, codes in _windows(scenes)
-    )
-
-
-def _sample_submission(scenes: dict[str, Scene]) -> pd.DataFrame:
-    dummy = _solution(scenes).head(3)
-    dummy[CODES] = 1 / len(CODES)
-    return dummy
