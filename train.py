@@ -14,12 +14,13 @@ schema.register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def train(composed: DictConfig) -> None:
-    with one_line_errors():
-        hydra_config = HydraConfig.get()
+    hydra_config = HydraConfig.get()
+    directory = Path(hydra_config.runtime.output_dir)
+    with one_line_errors(directory):
         config = configure(composed, list(hydra_config.overrides.task))
         from birdmix.app.run import run  # after the check: torch, timm and lightning take seconds
 
-        run(config, Path(hydra_config.runtime.output_dir))
+        run(config, directory)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path
         "tinytag/invalid_file.wav",
         "tinytag/no_audio_data_uncompressed.wav",
     }
-    assert (failed["error"] != "").all()
+    assert failed["error"].str.len().gt(5).all() and not failed["error"].str.contains("odd/").any()
     warning = predictions.groupby("path")["warning"].first()
     assert "silent" in warning["tinytag/24bit_pcm.wav"]
     assert "header says 47232 samples, 46080 decoded" in warning["tinytag/mp3_audio.wav"]

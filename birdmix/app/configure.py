@@ -127,14 +127,20 @@ def explain(error: BaseException) -> str:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with one clear line for what a user can mend; a bug keeps its traceback."""
+def one_line_errors(run: Path | None = None) -> Iterator[None]:
+    """End the program with one clear line for what a user can mend; a bug keeps its traceback.
+
+    Args:
+        run: Run directory that Hydra has made already; it goes again if nothing is in it.
+    """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         _exit(explain(error))
     except ValueError as error:
+        if run is not None and not any(run.iterdir()):
+            run.rmdir()
         _exit(str(error))
 
 

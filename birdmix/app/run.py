@@ -47,6 +47,8 @@ def run(config: Config, directory: Path) -> dict[str, float]:
     with warnings_as_lines():
         state = _open_run(config, directory)
         data = open_data(config.data, config.frontend.log_mel.sample_rate)
+        if state is None:
+            write_config(directory, config)
         training = _train(config, data, directory, state)
         metrics = _finish(config, data, training, directory)
     metrics["seconds"] = time.monotonic() - began
@@ -56,7 +58,7 @@ def run(config: Config, directory: Path) -> dict[str, float]:
 
 
 def _open_run(config: Config, directory: Path) -> dict | None:
-    """Begin a run directory, or read the checkpoint to go on from."""
+    """Refuse a run directory that is taken, or read the checkpoint to go on from."""
     if config.resume is not None:
         return load_checkpoint(directory)
     if (directory / LAST).exists():
@@ -64,7 +66,6 @@ def _open_run(config: Config, directory: Path) -> dict | None:
             f"run_dir={directory} holds a run already; go on with it by resume={directory}, "
             "or name another run_dir"
         )
-    write_config(directory, config)
     return None
 
 

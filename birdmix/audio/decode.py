@@ -36,7 +36,15 @@ _MP3_MARGIN = 16 * 1152
 
 
 class AudioError(ValueError):
-    """A recording yields no samples; the message says why."""
+    """A recording yields no samples.
+
+    Attributes:
+        reason: Why; the message has the path in front of it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,13 @@ class _Stream(soundfile.SoundFile):
 
 def _open(path: Path, kind: type[soundfile.SoundFile] = soundfile.SoundFile) -> soundfile.SoundFile:
     if not Path(path).is_file():
-        raise AudioError(f"{path}: no such file")
+        raise AudioError(path, "no such file")
     if Path(path).stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
+        raise AudioError(path, "the file is empty (0 bytes)")
     try:
         return kind(path)
     except Exception as error:
-        raise AudioError(f"{path}: cannot be opened as sound: {_reason(error)}") from error
+        raise AudioError(path, f"cannot be opened as sound: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -148,7 +156,7 @@ def read(path: Path, start: int, num_samples: int, sample_rate: int) -> np.ndarr
             file.seek(first * ticks_in)
             frames = file.read((last - first) * ticks_in, dtype="float32", always_2d=True)
         except Exception as error:
-            raise AudioError(f"{path}: cannot be decoded: {_reason(error)}") from error
+            raise AudioError(path, f"cannot be decoded: {_reason(error)}") from error
         waveform = np.nan_to_num(_mono(frames), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         if ticks_in != ticks_out and len(waveform):
             waveform = soxr.resample(waveform, file.samplerate, sample_rate)
@@ -212,7 +220,7 @@ class Blocks:
             yield waveform
 
         if not decoded:
-            raise AudioError(f"{self.path}: holds no samples{f': {stopped}' if stopped else ''}")
+            raise AudioError(self.path, f"holds no samples{f': {stopped}' if stopped else ''}")
         if stopped:
             seconds = decoded / file.samplerate
             self.problems.append(f"truncated: decoding stopped after {seconds:.2f} s: {stopped}")

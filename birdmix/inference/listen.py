@@ -27,14 +27,14 @@ class Listening:
         done: Recordings that ended, well or not.
         seconds: Audio heard.
         failed: Path and reason of each recording that yields no samples.
-        began: Clock when it began, in seconds.
+        began: ``time.monotonic()`` at the first recording, in seconds.
     """
 
     num_files: int = 0
     done: int = 0
     seconds: float = 0.0
     failed: list[tuple[str, str]] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0
 
 
 def listen(
@@ -64,11 +64,12 @@ def listen(
         raise ValueError(f"{folder}: no recordings here (wav, flac, ogg, opus, mp3, aiff, ...)")
     books = listening if listening is not None else Listening()
     books.num_files = len(paths)
+    books.began = time.monotonic()
     for path in paths:
         try:
             predictions = predict(engine, folder, path)
         except AudioError as error:
-            books.failed.append((path, str(error)))
+            books.failed.append((path, error.reason))
         else:
             books.seconds += float(predictions.end_seconds[-1])
             yield predictions

@@ -114,7 +114,7 @@ def _length(path: Path, sample_rate: int) -> int:
     if info.num_frames is None:
         return sum(map(len, Blocks(path, sample_rate)))
     if not len(read(path, 0, 1, info.sample_rate)):
-        raise AudioError(f"{path}: holds no samples")
+        raise AudioError(path, "holds no samples")
     return max(info.num_frames * sample_rate // info.sample_rate, 1)
 
 
