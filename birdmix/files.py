@@ -43,7 +43,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield partial
         if path.exists():
             os.replace(path, outgoing)
-        os.replace(partial, path)
+        try:
+            os.replace(partial, path)
+        except OSError:
+            if outgoing.exists():
+                os.replace(outgoing, path)
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(outgoing, ignore_errors=True)

@@ -9,7 +9,13 @@ from birdmix.frontend.settings import FrontendSettings
 from birdmix.mix.settings import MixSettings
 from birdmix.model.settings import LossSettings, ModelSettings, OptimSettings
 from birdmix.recordings.settings import DataSettings
-from birdmix.training.settings import CheckpointSettings, TrainerSettings, ValidationSettings
+from birdmix.suggest import check_choice
+from birdmix.training.settings import (
+    LOGGERS,
+    CheckpointSettings,
+    TrainerSettings,
+    ValidationSettings,
+)
 
 
 @dataclass
@@ -36,6 +42,12 @@ class Config:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: it cannot be negative")
+        for name in self.loggers:
+            check_choice("loggers", name, LOGGERS)
 
 
 def register() -> None:

@@ -31,6 +31,9 @@ CLIPPED_SHARE = 1e-3
 # soxr's filter forgets within this many samples of the slower rate (tested against full decodes).
 _FILTER_MARGIN = 2048
 
+# A decoder's error costs at most what one such read would have given.
+_STEP_SECONDS = 0.5
+
 # An MP3 frame may borrow bits from up to about ten frames before it, so a seek starts that early.
 _MP3_MARGIN = 16 * 1152
 
@@ -195,19 +198,37 @@ class Blocks:
             if stream:
                 yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
+    def _frames(self, file: soundfile.SoundFile) -> Iterator[np.ndarray | str]:
+        """Yield blocks of frames; at a decoder's error what came before it, then the reason.
+
+        A read that fails gives nothing of what it has decoded, so each is a short one.
+        """
+        step = max(int(_STEP_SECONDS * file.samplerate), 1)
+        steps_per_block = max(round(self.block_seconds / _STEP_SECONDS), 1)
+        reason, ended = "", False
+        while not ended:
+            steps = []
+            try:
+                while len(steps) < steps_per_block and not ended:
+                    steps.append(file.read(step, dtype="float32", always_2d=True))
+                    ended = len(steps[-1]) == 0
+            except Exception as error:
+                reason, ended = _reason(error), True
+            if steps:
+                yield np.concatenate(steps)
+        if reason:
+            yield reason
+
     def _native(self, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         """Yield mono blocks at the file's own rate, and keep the books."""
         decoded, peak, loud, strange = 0, 0.0, 0, 0
         stopped = ""
-        while True:
-            try:
-                num_frames = max(int(self.block_seconds * file.samplerate), 1)
-                frames = file.read(num_frames, dtype="float32", always_2d=True)
-            except Exception as error:
-                stopped = _reason(error)
+        for frames in self._frames(file):
+            if isinstance(frames, str):
+                stopped = frames
                 break
             if not len(frames):
-                break
+                continue
             waveform = _mono(frames)
             finite = np.isfinite(waveform)
             if not finite.all():

@@ -20,7 +20,7 @@ def write_predictions(file: Path, predictions: Iterable[WindowPredictions], labe
     num_rows = 0
     with (
         atomic_path(file) as partial,
-        partial.open("w", newline="", encoding="utf-8") as stream,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(["path", "start_seconds", "end_seconds", *labels.codes, "warning"])
@@ -28,7 +28,7 @@ def write_predictions(file: Path, predictions: Iterable[WindowPredictions], labe
             for start, end, probabilities in zip(
                 each.start_seconds, each.end_seconds, each.probability, strict=True
             ):
-                row = [each.path, f"{start:g}", f"{end:.7g}"]
+                row = [each.path, f"{start:.10g}", f"{end:.10g}"]
                 writer.writerow([*row, *(f"{p:.6g}" for p in probabilities), each.warning])
                 num_rows += 1
     return num_rows
@@ -38,7 +38,7 @@ def write_failed(file: Path, failed: Iterable[tuple[str, str]]) -> None:
     """Write ``failed.csv``: path and error of each recording that yields no samples."""
     with (
         atomic_path(file) as partial,
-        partial.open("w", newline="", encoding="utf-8") as stream,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(["path", "error"])

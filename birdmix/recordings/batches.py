@@ -204,6 +204,14 @@ def _spans(recordings: Recordings, store: Store, sample_rate: int) -> np.ndarray
     part = ~np.isnan(start)
     spans[part, 0] = np.rint(start[part] * sample_rate)
     spans[part, 1] = np.rint(end[part] * sample_rate)
+    spans = np.minimum(spans, last[:, None])
+    beyond = np.flatnonzero(spans[:, 0] >= spans[:, 1])
+    if len(beyond):
+        row = table.iloc[beyond[0]]
+        raise ValueError(
+            f"{row['path']}: the part from {row['start']:g} to {row['end']:g} s lies beyond its "
+            "end; correct start and end, or remove the row"
+        )
     return spans
 
 

@@ -1,7 +1,7 @@
 """Folds: split by group, stratified by label, never by segment."""
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from birdmix.recordings.table import Recordings
 
@@ -28,6 +28,9 @@ def split(recordings: Recordings, num_folds: int, fold: int) -> tuple[Recordings
             "lower data.num_folds, or train on everything with data.fold=null"
         )
     first_label = np.array([codes[0] if codes else "" for codes in recordings.table["codes"]])
-    folds = StratifiedGroupKFold(num_folds).split(first_label, first_label, groups)
+    if np.unique(first_label, return_counts=True)[1].max() < num_folds:
+        folds = GroupKFold(num_folds).split(groups, groups=groups)  # too few to stratify
+    else:
+        folds = StratifiedGroupKFold(num_folds).split(first_label, first_label, groups)
     train, held_out = list(folds)[fold]
     return recordings.take(train), recordings.take(held_out)

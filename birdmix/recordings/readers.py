@@ -67,15 +67,20 @@ def read_csv(table: Path, root: Path | None = None, group_pattern: str | None = 
     root = root or table.parent
     paths = _paths(root, rows["path"], table)
     codes = [_split(labels) for labels in rows["labels"]]
+    if not any(codes):
+        raise ValueError(f"{table}: no row has a label; fill in the column 'labels'")
     columns: dict = {
         "path": paths,
         "codes": codes,
         "values": [(1.0,) * len(each) for each in codes],
-        "group": rows["group"] if "group" in rows else _groups(paths, group_pattern),
+        "group": _groups(paths, group_pattern),
     }
+    if "group" in rows:
+        columns["group"] = _filled(rows["group"], paths)
     for name in ("weight", "start", "end"):
         if name in rows:
             columns[name] = _numbers(rows[name], table)
+    _check_numbers(columns, len(rows), table)
     return Recordings.build(
         root, columns, Labels(tuple(sorted({c for each in codes for c in each})))
     )
@@ -104,8 +109,9 @@ def read_birdclef(root: Path, secondary_value: float) -> DataSource:
         "codes": [(first, *others) for first, others in zip(primary, secondary, strict=True)],
         "values": [(1.0, *[secondary_value] * len(others)) for others in secondary],
     }
-    if "author" in rows:
-        columns["group"] = rows["author"]
+    columns["group"] = (
+        _filled(rows["author"], columns["path"]) if "author" in rows else columns["path"]
+    )
     if "rating" in rows:
         rating = _numbers(rows["rating"], train)
         columns["weight"] = np.clip(np.where(rating > 0, rating, 3.0) / 5, 0.1, 1.0)
@@ -130,8 +136,8 @@ def _labelled_soundscapes(root: Path, layout: Competition, labels: Labels) -> Re
         "codes": codes,
         "values": [(1.0,) * len(each) for each in codes],
         "group": rows["filename"],
-        "start": pd.to_timedelta(rows["start"]).dt.total_seconds(),
-        "end": pd.to_timedelta(rows["end"]).dt.total_seconds(),
+        "start": _seconds(rows["start"], table),
+        "end": _seconds(rows["end"], table),
     }
     columns = {name: list(column) for name, column in columns.items()}
     return Recordings.build(root, columns, labels)
@@ -190,6 +196,30 @@ def _numbers(column: pd.Series, table: Path) -> np.ndarray:
     return numbers.to_numpy(np.float64)
 
 
+def _check_numbers(columns: dict, num_rows: int, table: Path) -> None:
+    """Fill in weights left blank; refuse negative ones and parts that are none, by row."""
+    weight = np.nan_to_num(columns.get("weight", np.ones(num_rows)), nan=1.0)
+    start, end = (columns.get(name, np.full(num_rows, np.nan)) for name in ("start", "end"))
+    given = ~(np.isnan(start) & np.isnan(end))
+    for wrong, what in (
+        (weight < 0, "a weight is not negative"),
+        (given & ~((start >= 0) & (end > start)), "start and end in seconds need 0 <= start < end"),
+    ):
+        if wrong.any():
+            raise ValueError(f"{table}, row {np.flatnonzero(wrong)[0] + 2}: {what}")
+    columns["weight"] = weight
+
+
+def _seconds(column: pd.Series, table: Path) -> np.ndarray:
+    """Parse times such as 00:01:05."""
+    times = pd.to_timedelta(column, errors="coerce").dt.total_seconds().to_numpy()
+    wrong = np.flatnonzero(np.isnan(times))
+    if len(wrong):
+        line, cell = _numbered(column)[wrong[0]]
+        raise ValueError(f"{table}, row {line}: {column.name} '{cell}' is no time like 00:01:05")
+    return times
+
+
 def _split(labels: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c.strip() for c in labels.split(LABEL_SEPARATOR) if c.strip()))
 
@@ -209,6 +239,11 @@ def _known(code: str, labels: Labels, where: str) -> str:
             f"{where}: label '{code}' is not in the taxonomy{did_you_mean(code, labels.codes)}"
         )
     return code
+
+
+def _filled(groups: pd.Series, paths: list[str]) -> list[str]:
+    """Make a recording without a group a group of its own: the nameless are not all one person."""
+    return [group or path for group, path in zip(groups, paths, strict=True)]
 
 
 def _groups(paths: list[str], pattern: str | None) -> list[str]:

@@ -1,5 +1,6 @@
 """The data settings: where recordings come from, how they are split and how they are loaded."""
 
+import re
 from dataclasses import dataclass, field
 
 from birdmix.recordings.demo import DemoSettings
@@ -60,6 +61,17 @@ class DataSettings:
             raise ValueError(f"num_workers={self.num_workers}: it cannot be negative")
         if not self.segment_seconds > 0:
             raise ValueError(f"segment_seconds={self.segment_seconds}: it must be above 0")
+        if self.fold is not None and self.num_folds < 2:
+            raise ValueError(f"num_folds={self.num_folds}: at least 2, or no fold: data.fold=null")
+        if self.table is not None and self.source != "csv":
+            raise ValueError(f"table={self.table}: only data=csv reads a table")
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"group_pattern={self.group_pattern!r} is no regular expression: {error}"
+                ) from error
         if self.fold is not None and not 0 <= self.fold < self.num_folds:
             raise ValueError(
                 f"fold={self.fold}: it is one of 0 .. {self.num_folds - 1} (num_folds - 1), or null"

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from birdmix.audio.decode import AudioError, Blocks, decode, probe, read
+from birdmix.audio.decode import AudioError, AudioInfo, Blocks, probe, read
 from birdmix.recordings.table import Recordings
 
 _FULL_SCALE_16_BIT = 32767.0
@@ -39,7 +39,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class MemoryStore:
-    """Decoded recordings as 16-bit integers; worker processes share the pages."""
+    """Decoded recordings as 16-bit integers; forked worker processes share the pages."""
 
     waveforms: dict[str, np.ndarray]
 
@@ -109,18 +109,26 @@ def open_store(
 
 
 def _length(path: Path, sample_rate: int) -> int:
-    """Return a recording's length by its header, once its first samples prove that it decodes."""
+    """Return a recording's length: by its header if the last sample decodes, else by decoding."""
     info = probe(path)
-    if info.num_frames is None:
+    if info.num_frames is None or not _decodes_at_its_end(path, info):
         return sum(map(len, Blocks(path, sample_rate)))
-    if not len(read(path, 0, 1, info.sample_rate)):
-        raise AudioError(path, "holds no samples")
     return max(info.num_frames * sample_rate // info.sample_rate, 1)
 
 
+def _decodes_at_its_end(path: Path, info: AudioInfo) -> bool:
+    assert info.num_frames is not None
+    try:
+        return len(read(path, max(info.num_frames - 1, 0), 1, info.sample_rate)) == 1
+    except AudioError:
+        return False
+
+
 def _decode_16_bit(path: Path, sample_rate: int) -> np.ndarray:
-    waveform = decode(path, sample_rate)
-    return np.rint(waveform.clip(-1, 1) * _FULL_SCALE_16_BIT).astype(np.int16)
+    blocks = Blocks(path, sample_rate)
+    return np.concatenate(
+        [np.rint(block.clip(-1, 1) * _FULL_SCALE_16_BIT).astype(np.int16) for block in blocks]
+    )
 
 
 def _each(

@@ -7,10 +7,7 @@ configuration, which is saved.
 from pathlib import Path
 from typing import Any
 
-from birdmix.suggest import check_choice
 from birdmix.training.loop import Position
-
-LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 class EpochLogger:
@@ -21,11 +18,10 @@ class EpochLogger:
         run: Run directory; local files of the logger stand below it.
 
     Raises:
-        ValueError: If the name is unknown or its package is not installed.
+        ValueError: If its package is not installed.
     """
 
     def __init__(self, name: str, run: Path) -> None:
-        check_choice("loggers", name, LOGGERS)
         try:
             self.logger = _open(name, run)
         except ModuleNotFoundError as error:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from birdmix.suggest import check_choice
 
+#: Where an epoch's figures can go besides ``metrics.csv``.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
+
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
@@ -30,6 +33,8 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         check_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
         check_choice("precision", self.precision, PRECISIONS)
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip={self.clip}: it must be above 0; null does not clip")
         for name in ("max_epochs", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least 1")
@@ -44,6 +49,10 @@ class CheckpointSettings:
     """
 
     every_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.every_minutes > 0:
+            raise ValueError(f"every_minutes={self.every_minutes}: it must be above 0")
 
 
 @dataclass
