@@ -7,7 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from birdmix.app import schema
-from birdmix.app.configure import configure, one_line_errors
+from birdmix.app.configure import configure, one_line_hydra_errors
+from birdmix.app.errors import one_line_errors
+from birdmix.files import remove_if_empty
 
 schema.register()
 
@@ -16,13 +18,13 @@ schema.register()
 def train(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
-    with one_line_errors(directory):
+    with one_line_errors(on_error=lambda: remove_if_empty(directory)):
         config = configure(composed, list(hydra_config.overrides.task))
-        from birdmix.app.run import run  # after the check: torch, timm and lightning take seconds
+        from birdmix.app.run import run  # after the check: timm and lightning take seconds
 
         run(config, directory)
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_hydra_errors():
         train()

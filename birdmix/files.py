@@ -54,6 +54,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(outgoing, ignore_errors=True)
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8) whole or not at all."""
     with atomic_path(path) as partial:

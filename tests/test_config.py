@@ -6,13 +6,20 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from birdmix.app.build import build_mix, build_step
+from birdmix.app.build import Data, OpenSet, build_batches, build_step
 from birdmix.app.configure import explain, read_config, write_config
+from birdmix.labels import Labels
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
+from birdmix.recordings.store import MemoryStore
+from birdmix.recordings.table import Recordings
+from birdmix.training.loop import Position
 from tests.conftest import ROOT, configured
 
 CONF = ROOT / "conf"
+RECORDINGS = Recordings.build(
+    ROOT, {"path": ["a.wav"] * 99, "codes": [("a",)] * 99, "values": [(1.0,)] * 99}, Labels(("a",))
+)
 FILES = sorted(
     file.relative_to(CONF).with_suffix("").as_posix()
     for file in CONF.rglob("*.yaml")
@@ -35,8 +42,9 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     config = configured(f"{group}={option}", "run_dir=x")
     model = Classifier(config.model, num_classes=3)
     build_step(config, model)
-    build_mix(config.mix)
     build_optimizer(model, config.optim)
+    build_batches(config, Data(OpenSet(RECORDINGS, MemoryStore({})), {}), Position())
+    assert group != "data" or config.data.source == option
 
 
 @pytest.mark.parametrize(
@@ -52,12 +60,18 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("data.batch_size=many", "data.batch_size: Value 'many'"),
         ("mix.mixup_prob=1.5", "mix.mixup_prob=1.5: a probability lies in [0, 1]"),
         ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
+        ("data.num_folds=1 data.fold=0", "data.num_folds=1: at least 2"),
+        ("data.table=x.csv", "data.table=x.csv: only data=csv reads a table"),
+        ("data.group_pattern='('", "data.group_pattern='(' is no regular expression"),
+        ("loggers=[tensorbord]", "did you mean 'tensorboard'"),
+        ("seed=-1", "seed=-1: it cannot be negative"),
+        ("trainer.clip=0", "trainer.clip=0.0: it must be above 0"),
         ("data.fold=7", "data.fold=7: it is one of 0 .. 4"),
         ("data.demo.recordings_per_species=0", "data.demo.recordings_per_species"),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_full_key(override: str, expected: str):
-    assert expected in message(override)
+    assert expected in message(*override.split())
 
 
 def test_a_saved_configuration_reads_back_equal(tmp_path: Path):

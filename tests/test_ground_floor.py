@@ -1,5 +1,6 @@
 """Keys, labels, windows, files and suggestions."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,23 @@ def test_a_directory_is_replaced_whole(tmp_path: Path):
         with atomic_directory(tmp_path / "d") as partial:
             (partial / content).touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["d", "new"]
+
+
+def test_a_directory_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch):
+    with atomic_directory(tmp_path / "d") as partial:
+        (partial / "old").touch()
+    rename, calls = os.replace, []
+
+    def fail_second(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("in use")
+        rename(source, target)
+
+    monkeypatch.setattr("birdmix.files.os.replace", fail_second)
+    with pytest.raises(OSError, match="in use"), atomic_directory(tmp_path / "d") as partial:
+        (partial / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["d", "old"]
 
 
 @pytest.mark.parametrize("path", ["../x.wav", "/etc/passwd", "a/../../x.wav", "."])

@@ -74,6 +74,10 @@ def test_a_csv_keeps_labels_as_strings_and_paths_relative_to_itself(folder: Path
         ("path,labels\nrobin/1-a.wav,a\nrobin/9.wav,a\n", r"row 3: no recording at .*9.wav"),
         ("path,labels\n../x.wav,a\n", r"row 2: path '../x.wav' leaves the data root"),
         ("path,labels,weight\nrobin/1-a.wav,a,heavy\n", r"row 2: weight 'heavy' is no number"),
+        ("path,labels,weight\nrobin/1-a.wav,a,-1\n", r"row 2: a weight is not negative"),
+        ("path,labels,start,end\nrobin/1-a.wav,a,4,\n", r"row 2: start and end in seconds need"),
+        ("path,labels,start,end\nrobin/1-a.wav,a,4,3\n", r"row 2: .* 0 <= start < end"),
+        ("path,labels\nrobin/1-a.wav,\n", r"no row has a label"),
     ],
 )
 def test_a_wrong_csv_is_told_by_file_and_row(folder: Path, text: str, expected: str):
@@ -290,3 +294,33 @@ def test_a_few_samples_beyond_the_last_window_get_none_of_their_own(tmp_path: Pa
     write_wave(tmp_path / "a.wav", seconds=2.001)  # encoders pad
     recordings, store = open_store(read_csv(csv(tmp_path, "path,labels\na.wav,x\n")), RATE, 1, 0)
     assert Windows(recordings, store, RATE, RATE, max_windows=9).keys == [(0, 0), (0, RATE)]
+
+
+def test_a_blank_weight_is_one_and_a_blank_group_is_ones_own(folder: Path):
+    text = "path,labels,group,weight\nrobin/1-a.wav,a,,\nrobin/2-b.wav,a,,0.5\n"
+    recordings = read_csv(csv(folder, text))
+    assert recordings.table["weight"].tolist() == [1, 0.5]
+    assert recordings.table["group"].nunique() == 2
+
+
+def test_a_part_beyond_the_end_is_refused(folder: Path):
+    recordings = read_csv(csv(folder, "path,labels,start,end\nrobin/1-a.wav,a,7,9\n"))
+    recordings, store = open_store(recordings, RATE, 1, 0)
+    with pytest.raises(ValueError, match=r"robin/1-a.wav: the part from 7 to 9 s lies beyond"):
+        Segments(recordings, store, RATE, RATE, seed=0)
+
+
+def test_a_truncated_recording_is_as_long_as_it_decodes(folder: Path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE)
+    file = folder / "robin" / "cut.flac"
+    soundfile.write(file, noise, RATE)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    _, files = open_store(read_folder(folder), RATE, memory_gib=0, max_bad_fraction=0)
+    length = files.num_samples("robin/cut.flac")
+    assert 4 * RATE < length < 6 * RATE
+    assert len(files.read("robin/cut.flac", length - RATE, RATE // 2)) == RATE // 2
+
+
+def test_one_recording_per_class_can_be_split_by_group():
+    recordings = table([f"g{i}" for i in range(6)], list("abcdef"))
+    assert len(split(recordings, 3, 0)[1]) == 2

@@ -1,5 +1,7 @@
 """The loop: exact for any number of workers, and after a resume in the middle of an epoch."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from birdmix.app.build import Data, build_training, open_data
 from birdmix.app.schema import Config
 from birdmix.training import loop
 from birdmix.training.checkpoint import LAST, load_checkpoint, save_checkpoint
+from birdmix.training.log import MetricsLog
 from birdmix.training.loop import Position, Training, fit
 from tests.conftest import SMALL, configured
 
@@ -82,10 +85,17 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kill_at", [2, 5, 7])
+@pytest.mark.parametrize(("kill_at", "num_workers"), [(2, 0), (5, 0), (7, 2)])
 def test_a_run_killed_in_an_epoch_goes_on_to_the_same_weights(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path, kill_at: int, monkeypatch
+    config: Config,
+    data: Data,
+    uninterrupted: Path,
+    tmp_path: Path,
+    kill_at: int,
+    num_workers: int,
+    monkeypatch,
 ):
+    monkeypatch.setattr(config.data, "num_workers", num_workers)
     steps = 0
     whole_step = loop._optimizer_step
 
@@ -139,6 +149,22 @@ def test_a_batch_too_small_for_the_mix_is_refused_before_work(
 def test_a_loss_that_is_no_number_stops_the_run():
     with pytest.raises(ValueError, match="epoch 1, batch 4 is nan; lower optim.lr"):
         loop._finite(torch.tensor(float("nan")), Position(), 3)
+
+
+def test_a_checkpoint_goes_on_with_its_own_data_only(
+    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+):
+    fewer = replace(
+        data, train=replace(data.train, recordings=data.train.recordings.take(range(20)))
+    )
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    with pytest.raises(ValueError, match="the recordings or their labels changed"):
+        train(config, fewer, tmp_path / "run", load_checkpoint(uninterrupted))
+
+
+def test_a_metrics_file_that_was_cut_is_refused(uninterrupted: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="shorter than the checkpoint knows it"):
+        MetricsLog(tmp_path, length=10)
 
 
 def test_a_torn_checkpoint_is_refused(tmp_path: Path):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 
 from birdmix.app.console import progress, say
 from birdmix.app.schema import Config
@@ -22,7 +21,7 @@ from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.store import Store, open_store
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.training.log import MetricsLog
-from birdmix.training.loop import Hook, Position, Training
+from birdmix.training.loop import Hook, Position, Training, open_fabric
 from birdmix.training.step import TrainingStep
 from birdmix.training.validate import ValidationSet
 
@@ -169,11 +168,7 @@ def build_training(
     config: Config, data: Data, run: Path, state: dict | None, hooks: Sequence[Hook]
 ) -> Training:
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
-    fabric = Fabric(
-        accelerator=config.trainer.accelerator,
-        devices=1,
-        precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by its settings
-    )
+    fabric = open_fabric(config.trainer)
     torch.manual_seed(config.seed)
     model = Classifier(config.model, num_classes=len(data.labels))
     if config.trainer.channels_last:
@@ -192,6 +187,7 @@ def build_training(
         average=weight_average(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         batches=loader(build_segments(config, data), batches, config.data.num_workers),
         batches_per_epoch=batches.batches_per_epoch,
+        data={"labels": list(data.labels.codes), "recordings": len(data.train.recordings)},
         validation=build_validation(config, data),
         log=MetricsLog(run, position.log_bytes),
         seed=config.seed,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from birdmix import __version__
+from birdmix.app.errors import one_line_errors
 from birdmix.inference.listen import Listening
 
 app = typer.Typer(
@@ -41,7 +42,7 @@ def predict(
     from birdmix.inference.listen import listen
     from birdmix.inference.tables import write_failed, write_predictions
 
-    with _one_line_errors(), _listening() as (books, on_progress):
+    with one_line_errors(), _listening() as (books, on_progress):
         engine = open_engine(bundle)
         predictions = listen(engine, folder, on_progress=on_progress, listening=books)
         rows = write_predictions(out / "predictions.csv", predictions, engine.manifest.labels)
@@ -61,7 +62,7 @@ def submit(
     from birdmix.inference.engine import open_engine
     from birdmix.kaggle.submission import submit as write_submission
 
-    with _one_line_errors(), _listening() as (books, on_progress):
+    with one_line_errors(), _listening() as (books, on_progress):
         write_submission(open_engine(bundle), data, out, on_progress, books)
     _tell(books)
     typer.echo(f"wrote {out}")
@@ -73,15 +74,6 @@ def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
 
     with warnings_as_lines(), progress("listening") as bar:
         yield Listening(), lambda books: bar(books.done, books.num_files)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
 
 
 def _tell(books: Listening) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +12,13 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from birdmix.app.errors import end
 from birdmix.app.schema import Config
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
 
 #: The composed configuration in a run directory.
 CONFIG = "config.yaml"
-
-#: What a user can mend ends with this status.
-USER_ERROR = 2
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -127,23 +124,10 @@ def explain(error: BaseException) -> str:
 
 
 @contextmanager
-def one_line_errors(run: Path | None = None) -> Iterator[None]:
-    """End the program with one clear line for what a user can mend; a bug keeps its traceback.
-
-    Args:
-        run: Run directory that Hydra has made already; it goes again if nothing is in it.
-    """
+def one_line_hydra_errors() -> Iterator[None]:
+    """End the program with one clear line where Hydra refuses the command line."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        _exit(explain(error))
-    except ValueError as error:
-        if run is not None and not any(run.iterdir()):
-            run.rmdir()
-        _exit(str(error))
-
-
-def _exit(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(USER_ERROR)
+        end(explain(error))

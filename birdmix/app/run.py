@@ -23,11 +23,13 @@ from birdmix.competitions import BIRDCLEF_2026
 from birdmix.files import write_text
 from birdmix.inference.engine import open_engine
 from birdmix.kaggle.submission import aligned, submit
+from birdmix.labels import Labels
 from birdmix.training.checkpoint import LAST, load_checkpoint
 from birdmix.training.log import METRICS
 from birdmix.training.loggers import EpochLogger
 from birdmix.training.loop import Training, fit
 from birdmix.training.validate import Judged
+from birdmix.windows import FLOOR
 
 
 def run(config: Config, directory: Path) -> dict[str, float]:
@@ -97,12 +99,12 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
     # What is exported is what was saved, not whatever the process holds.
     training.restore(load_checkpoint(directory))
     write_bundle(bundle, manifest, training.judged_model.state_dict())
-    test = _submit(config, directory)
+    test = _submit(config, data.labels, directory)
     draw_figures(config, data, training, directory, test)
     return metrics if test is None else metrics | test.metrics()
 
 
-def _submit(config: Config, directory: Path) -> Judged | None:
+def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
     """Listen to the competition's test soundscapes, and judge them if the solution is known."""
     competition = BIRDCLEF_2026
     root = Path(str(config.data.root))
@@ -123,7 +125,12 @@ def _submit(config: Config, directory: Path) -> Judged | None:
         )
     if not (root / competition.solution).is_file():
         return None
-    truth, score = (table.to_numpy() for table in aligned(submission, root / competition.solution))
+    truth, score = (
+        table.reindex(columns=list(labels.codes), fill_value=fill).to_numpy()
+        for table, fill in zip(
+            aligned(submission, root / competition.solution), (0, FLOOR), strict=True
+        )
+    )
     return Judged("soundscape", truth, np.log(score / (1 - score)))
 
 

@@ -20,6 +20,11 @@ class MetricsLog:
     def __init__(self, run: Path, length: int = 0) -> None:
         self.file = run / METRICS
         with self.file.open("ab") as stream:
+            if stream.tell() < length:
+                raise ValueError(
+                    f"{self.file}: shorter than the checkpoint knows it; put it back as it was, "
+                    "or start a new run"
+                )
             stream.truncate(length)
 
     def append(self, row: dict[str, float]) -> int:

@@ -71,6 +71,7 @@ class Training:
         average: Average of the model's weights, if there is one.
         batches: Batches from ``position`` on, through all epochs.
         batches_per_epoch: Batches of one epoch.
+        data: What the data are; a checkpoint goes on with the same only.
         validation: Sets that every epoch is judged by.
         log: Where the figures go.
         hooks: Told beside it.
@@ -84,6 +85,7 @@ class Training:
     average: AveragedModel | None
     batches: Iterable[Batch]
     batches_per_epoch: int
+    data: dict[str, Any]
     validation: Sequence[ValidationSet]
     log: MetricsLog
     seed: int
@@ -108,18 +110,37 @@ class Training:
         """Return everything a checkpoint holds."""
         return {
             "position": asdict(self.position),
+            "data": self.data,
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint."""
+        """Go back to a checkpoint.
+
+        Raises:
+            ValueError: If the data are not those that it was trained on.
+        """
+        if state["data"] != self.data:
+            raise ValueError(
+                f"{self.run_dir}: the recordings or their labels changed since the checkpoint; "
+                "put them back, or start a new run"
+            )
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.position = Position(**state["position"])
+
+
+def open_fabric(settings: TrainerSettings) -> Fabric:
+    """Open the device and set the precision."""
+    return Fabric(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,  # type: ignore[arg-type]  # checked by its settings
+    )
 
 
 def fit(run: Training) -> None:
