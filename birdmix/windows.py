@@ -16,7 +16,7 @@ MIN_TAIL_SECONDS = 0.1
 
 
 def window_starts(num_samples: int, window: int, step: int, min_tail: int = 0) -> np.ndarray:
-    """Return where windows start, so that together they cover the recording.
+    """Return where windows start, so that together they cover all but a tail of the recording.
 
     Args:
         num_samples: Length of the recording in samples, at least 1.

@@ -207,7 +207,7 @@ class Blocks:
         steps_per_block = max(round(self.block_seconds / _STEP_SECONDS), 1)
         reason, ended = "", False
         while not ended:
-            steps = []
+            steps: list[np.ndarray] = []
             try:
                 while len(steps) < steps_per_block and not ended:
                     steps.append(file.read(step, dtype="float32", always_2d=True))

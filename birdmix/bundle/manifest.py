@@ -28,7 +28,7 @@ class Manifest:
         log_mel: The front end trained with.
         model: The architecture.
         segment_seconds: Length of the segments trained on, and of the windows listened to.
-        metrics: Final figures of the run.
+        metrics: Figures of the run's last epoch.
         versions: birdmix, and the libraries that made the weights.
     """
 
