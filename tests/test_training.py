@@ -13,6 +13,7 @@ from birdmix.training import loop
 from birdmix.training.checkpoint import LAST, load_checkpoint, save_checkpoint
 from birdmix.training.log import MetricsLog
 from birdmix.training.loop import Position, Training, fit
+from birdmix.training.settings import TrainerSettings
 from tests.conftest import SMALL, configured
 
 #: Two epochs of six steps (accumulation 2, a short last batch), dropout, average, both mixes.
@@ -165,6 +166,12 @@ def test_a_checkpoint_goes_on_with_its_own_data_only(
 def test_a_metrics_file_that_was_cut_is_refused(uninterrupted: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="shorter than the checkpoint knows it"):
         MetricsLog(tmp_path, length=10)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="trainer.accelerator=gpu is not to be had here"):
+        loop.open_fabric(TrainerSettings(accelerator="gpu"))
 
 
 def test_a_torn_checkpoint_is_refused(tmp_path: Path):

@@ -24,7 +24,7 @@ _WIDTH = 10.5
 _MARGIN = 0.3
 _NAMES = (1.1, 3.6)  # narrowest and widest column of names
 _BEFORE_PLOT = 0.2
-_COUNT = 0.95  # room right of the plot for the number of windows
+_COUNT = 0.95  # room right of the plot for the number of sounds
 _ROW = 0.225
 _HEADER = 0.5  # room above the plot for the names of its columns and lines
 _AXIS = 0.65  # room below the plot
@@ -51,7 +51,7 @@ def draw_roc_auc_per_class(
         path: The picture to write; its suffix names the format.
         labels: The classes.
         roc_auc: In [0, 1], or NaN where a class has nothing to score, [C].
-        num_positives: Windows that hold each class, [C].
+        num_positives: Sounds (windows or recordings) that hold each class, [C].
         title: What was scored, on what.
 
     Raises:
@@ -108,7 +108,7 @@ def _note(rows: list[_Row], roc_auc: np.ndarray) -> str:
     if not num_scored:
         return "No species could be scored."
     note = (
-        "ROC-AUC: the chance that a window with the species scores above a window without it. "
+        "ROC-AUC: the chance that a sound with the species scores above a sound without it. "
         "1 is perfect, 0.5 is guessing."
     )
     if len(rows) < num_scored:
@@ -120,8 +120,8 @@ def _unscored_lines(labels: Labels, roc_auc: np.ndarray, num_positives: np.ndarr
     lines: list[str] = []
     unscored = np.isnan(roc_auc)
     for reason, members in (
-        ("no window holds them", unscored & (num_positives == 0)),
-        ("every window holds them", unscored & (num_positives > 0)),
+        ("no sound holds them", unscored & (num_positives == 0)),
+        ("every sound holds them", unscored & (num_positives > 0)),
     ):
         names = [labels.names[c] for c in np.flatnonzero(members)]
         if not names:
@@ -150,7 +150,7 @@ def _draw_plot(
     axes.set_yticks([row.y for row in rows], names, size=size, color=style.INK, parse_math=False)
     for row in rows:
         _draw_row(axes, row)
-    _write_right(axes, "windows\nwith it", 1, "axes fraction", va="bottom", lift=_LIFT)
+    _write_right(axes, "sounds\nwith it", 1, "axes fraction", va="bottom", lift=_LIFT)
     _mark_lines(axes, float(np.nanmean(roc_auc)))
     _write_gap(axes, rows, int(np.isfinite(roc_auc).sum()) - len(rows))
 
@@ -190,7 +190,7 @@ def _draw_row(axes: Axes, row: _Row) -> None:
 def _write_right(
     axes: Axes, text: str, y: float, y_coords: str, *, va: str, lift: float = 0
 ) -> None:
-    """Write in the column of window counts, right of the plot, ``lift`` points above ``y``."""
+    """Write in the column of counts, right of the plot, ``lift`` points above ``y``."""
     axes.annotate(
         text,
         (1, y),

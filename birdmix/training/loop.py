@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -135,12 +136,22 @@ class Training:
 
 
 def open_fabric(settings: TrainerSettings) -> Fabric:
-    """Open the device and set the precision."""
-    return Fabric(
-        accelerator=settings.accelerator,
-        devices=1,
-        precision=settings.precision,  # type: ignore[arg-type]  # checked by its settings
-    )
+    """Open the device and set the precision.
+
+    Raises:
+        ValueError: If the machine has no such device.
+    """
+    try:
+        return Fabric(
+            accelerator=settings.accelerator,
+            devices=1,
+            precision=settings.precision,  # type: ignore[arg-type]  # checked by its settings
+        )
+    except (RuntimeError, MisconfigurationException) as error:
+        raise ValueError(
+            f"trainer.accelerator={settings.accelerator} is not to be had here ({error}); "
+            "use trainer.accelerator=auto"
+        ) from error
 
 
 def fit(run: Training) -> None:
