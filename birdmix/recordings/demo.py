@@ -20,6 +20,7 @@ from birdmix import files
 from birdmix.audio.encode import write_ogg
 from birdmix.audio.songs import SAMPLE_RATE, SPECIES
 from birdmix.audio.synthesis import Habitat, Scene, plan_recording, plan_soundscapes, render
+from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
 from birdmix.recordings.demo_tables import Plan, tables
 
 #: Raised whenever the same settings give other sounds, names or tables; older demos are remade.
@@ -120,21 +121,21 @@ def plan_demo(settings: DemoSettings) -> Plan:
         for index, species in enumerate(SPECIES):
             number = take * len(SPECIES) + index
             scene = plan_recording(settings.habitat, index, (2 * take + 1) // 5, number)
-            recordings[f"train_audio/{species.code}/DM{number:06d}.ogg"] = scene
+            recordings[f"{LAYOUT.train_audio}/{species.code}/DM{number:06d}.ogg"] = scene
     validation = plan_soundscapes(settings.habitat, "validation", settings.validation_soundscapes)
     test = plan_soundscapes(settings.habitat, "test", settings.test_soundscapes)
     return Plan(
         recordings,
-        {_soundscape_path("train", 1, scene): scene for scene in validation},
-        {_soundscape_path("test", 5, scene): scene for scene in test},
+        {_soundscape_path(LAYOUT.train_soundscapes, 1, scene): scene for scene in validation},
+        {_soundscape_path(LAYOUT.test_soundscapes, 5, scene): scene for scene in test},
     )
 
 
-def _soundscape_path(split: str, first_site: int, scene: Scene) -> str:
+def _soundscape_path(folder: str, first_site: int, scene: Scene) -> str:
     site = f"S{first_site + scene.number % 4:02d}"  # splits share no site
     date = f"202605{11 + scene.number // 4 % 20:02d}"
-    name = f"BC2026_{split.title()}_{scene.number + 1:04d}_{site}_{date}_053000.ogg"
-    return f"{split}_soundscapes/{name}"
+    split = folder.split("_")[0].title()
+    return f"{folder}/BC2026_{split}_{scene.number + 1:04d}_{site}_{date}_053000.ogg"
 
 
 def _write_sounds(
@@ -170,9 +171,9 @@ def _identity(settings: DemoSettings) -> dict[str, Any]:
 def _counts(settings: DemoSettings) -> dict[str, int]:
     """Number of sound files in each folder."""
     return {
-        "train_audio": settings.recordings_per_species * len(SPECIES),
-        "train_soundscapes": settings.validation_soundscapes,
-        "test_soundscapes": settings.test_soundscapes,
+        LAYOUT.train_audio: settings.recordings_per_species * len(SPECIES),
+        LAYOUT.train_soundscapes: settings.validation_soundscapes,
+        LAYOUT.test_soundscapes: settings.test_soundscapes,
     }
 
 

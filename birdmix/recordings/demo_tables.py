@@ -12,6 +12,7 @@ from birdmix import keys
 from birdmix.audio.songs import SPECIES
 from birdmix.audio.synthesis import WINDOW_SECONDS, Scene, window_labels
 from birdmix.audio.weather import metres
+from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
 
 #: The species' codes in the order of submission columns.
 CODES = sorted(species.code for species in SPECIES)
@@ -38,13 +39,13 @@ class Plan:
 def tables(plan: Plan, seed: int) -> dict[str, pd.DataFrame]:
     """Return the demo's tables by file name; ``seed`` is the demo's."""
     return {
-        "train.csv": pd.DataFrame(
+        LAYOUT.train_table: pd.DataFrame(
             [_recording_row(path, scene, seed) for path, scene in plan.recordings.items()]
         ),
-        "train_soundscapes_labels.csv": _soundscape_labels(plan.validation),
-        "taxonomy.csv": pd.DataFrame(_taxon(index) for index in range(len(SPECIES))),
-        "sample_submission.csv": _sample_submission(plan.test),
-        "solution.csv": _solution(plan.test),
+        LAYOUT.soundscape_labels: _soundscape_labels(plan.validation),
+        LAYOUT.taxonomy: pd.DataFrame(_taxon(index) for index in range(len(SPECIES))),
+        LAYOUT.sample_submission: _sample_submission(plan.test),
+        LAYOUT.solution: _solution(plan.test),
     }
 
 
@@ -78,7 +79,7 @@ def _recording_row(path: str, scene: Scene, seed: int) -> dict[str, Any]:
         "license": "CC0 1.0",
         "rating": _rating(metres(singer.snr_db), scene.number),
         "url": "",
-        "filename": path.removeprefix("train_audio/"),
+        "filename": path.removeprefix(f"{LAYOUT.train_audio}/"),
         "collection": "Demo",
     }
 
@@ -116,7 +117,10 @@ def _clock(seconds: int) -> str:
 
 def _solution(scenes: dict[str, Scene]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"row_id": f"{Path(path).stem}_{end}", **{code: int(code in codes) for code in CODES}}
+        {
+            "row_id": LAYOUT.row_id(Path(path).stem, end),
+            **{code: int(code in codes) for code in CODES},
+        }
         for path, end, codes in _windows(scenes)
     )
 
