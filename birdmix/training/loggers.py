@@ -4,6 +4,7 @@ Keys and addresses of the services come from their own environment variables, ne
 configuration, which is saved.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class EpochLogger:
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"loggers={name} needs a package that is not installed ({error}); "
-                "run: pip install 'birdmix[loggers]'"
+                "run: pip install -e '.[loggers]'"
             ) from error
 
     def on_batch(self, position: Position, num_samples: int) -> None:
@@ -52,4 +53,5 @@ def _open(name: str, run: Path) -> Any:
 
     if name == "wandb":
         return WandbLogger(project="birdmix", name=run.name, save_dir=run)
-    return MLFlowLogger(experiment_name="birdmix", run_name=run.name, save_dir=str(run / "mlruns"))
+    server = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{run.absolute() / 'mlflow.db'}")
+    return MLFlowLogger(experiment_name="birdmix", run_name=run.name, tracking_uri=server)
