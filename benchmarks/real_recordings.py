@@ -68,7 +68,7 @@ def features(
     opened: OpenSet, config: Config, rate: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features [W, 256], class [W] and recording [W] of the windows validation hears."""
-    num_samples = round(config.data.segment_seconds * rate)
+    num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     windows = Windows(
         opened.recordings, opened.store, num_samples, rate, config.validation.max_windows
     )

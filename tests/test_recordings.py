@@ -123,6 +123,20 @@ def test_a_birdclef_folder_is_read_with_all_its_traps(tmp_path: Path):
     assert soundscapes.table["end"].tolist() == [5, 10]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("s1.wav,00:00:10,00:00:05,", r"labels.csv, row 4: start and end in seconds need"),
+        ("s1.wav,00:00:05,soon,", r"labels.csv, row 4: end 'soon' is no time like 00:01:05"),
+    ],
+)
+def test_wrong_times_of_a_soundscape_are_told_by_row(tmp_path: Path, row: str, expected: str):
+    listed = "s1.wav,00:00:00,00:00:05,22961\n" * 2  # twice, so that rows are dropped before it
+    labels = f"filename,start,end,primary_label\n{listed}{row}\n"
+    with pytest.raises(ValueError, match=expected):
+        read_birdclef(birdclef(tmp_path, TRAIN, labels), 0.9)
+
+
 def test_a_label_outside_the_taxonomy_is_told_by_row(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train.csv, row 3: label 'rufhor' is not in the tax"):
         read_birdclef(birdclef(tmp_path, TRAIN.replace("\nrufhor2", "\nrufhor")), 0.9)

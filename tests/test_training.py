@@ -43,7 +43,7 @@ def data(config: Config) -> Data:
 
 def train(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:
     run.mkdir(exist_ok=True)
-    training = build_training(config, data, run, state, hooks=[])
+    training = build_training(config, data, run, state)
     fit(training)
     return training
 
@@ -131,7 +131,7 @@ def test_seeds_train_other_weights(config: Config, data: Data, uninterrupted: Pa
 
 
 def test_the_number_of_steps_counts_accumulation(config: Config, data: Data, tmp_path: Path):
-    training = build_training(config, data, tmp_path, None, hooks=[])
+    training = build_training(config, data, tmp_path)
     assert training.batches_per_epoch == 10  # 48 segments in batches of 5, the last one short
     assert training.num_steps == 10
 
@@ -142,7 +142,7 @@ def test_a_batch_too_small_for_the_mix_is_refused_before_work(
     config.data.batch_size = 47  # leaves a last batch of one
     try:
         with pytest.raises(ValueError, match=r"joins 3 samples.*holds only 1.*data.drop_last=true"):
-            build_training(config, data, tmp_path, None, hooks=[])
+            build_training(config, data, tmp_path)
     finally:
         config.data.batch_size = 5
 

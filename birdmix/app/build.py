@@ -1,6 +1,5 @@
 """Builders: from settings to the objects that a run is made of."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.store import Store, open_store
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.training.log import MetricsLog
-from birdmix.training.loop import Hook, Position, Training, open_fabric
+from birdmix.training.loop import Position, Training, open_fabric
 from birdmix.training.step import TrainingStep
 from birdmix.training.validate import ValidationSet
 
@@ -123,7 +122,7 @@ def build_mix(settings: MixSettings) -> tuple[Mixup, Mixup2]:
 def build_segments(config: Config, data: Data) -> Segments:
     """Make the data set of training segments."""
     rate = config.frontend.log_mel.sample_rate
-    num_samples = round(config.data.segment_seconds * rate)
+    num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     return Segments(data.train.recordings, data.train.store, num_samples, rate, config.seed)
 
 
@@ -153,7 +152,7 @@ def build_batches(config: Config, data: Data, position: Position) -> EpochBatche
 def build_validation(config: Config, data: Data) -> list[ValidationSet]:
     """Make the sets that every epoch is judged by."""
     rate = config.frontend.log_mel.sample_rate
-    num_samples = round(config.data.segment_seconds * rate)
+    num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     sets = []
     for name, each in data.validation.items():
         windows = Windows(
@@ -164,9 +163,7 @@ def build_validation(config: Config, data: Data) -> list[ValidationSet]:
     return sets
 
 
-def build_training(
-    config: Config, data: Data, run: Path, state: dict | None, hooks: Sequence[Hook]
-) -> Training:
+def build_training(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
     fabric = open_fabric(config.trainer)
     torch.manual_seed(config.seed)
@@ -195,7 +192,6 @@ def build_training(
         optim=config.optim,
         trainer=config.trainer,
         checkpoint=config.checkpoint,
-        hooks=hooks,
     )
     if state:
         training.restore(state)

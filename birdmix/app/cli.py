@@ -70,10 +70,10 @@ def submit(
 
 @contextmanager
 def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
-    from birdmix.app.console import progress, warnings_as_lines
+    from birdmix.app.console import listening_progress, warnings_as_lines
 
-    with warnings_as_lines(), progress("listening") as bar:
-        yield Listening(), lambda books: bar(books.done, books.num_files)
+    with warnings_as_lines(), listening_progress("listening") as on_progress:
+        yield Listening(), on_progress
 
 
 def _tell(books: Listening) -> None:

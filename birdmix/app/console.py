@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from birdmix.inference.listen import Listening
+
 if TYPE_CHECKING:  # listening must not import lightning
     from birdmix.training.loop import Position
 
@@ -52,6 +54,13 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
     with _progress() as bar:
         task = bar.add_task(description, total=None, rate="")
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def listening_progress(description: str) -> Iterator[Callable[[Listening], None]]:
+    """Show how far listening is; yields a function of its books."""
+    with progress(description) as on_progress:
+        yield lambda books: on_progress(books.done, books.num_files)
 
 
 class TrainingConsole:

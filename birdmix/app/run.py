@@ -13,7 +13,7 @@ import pandas as pd
 
 from birdmix.app.build import Data, build_training, open_data
 from birdmix.app.configure import write_config
-from birdmix.app.console import TrainingConsole, progress, say, warnings_as_lines
+from birdmix.app.console import TrainingConsole, listening_progress, say, warnings_as_lines
 from birdmix.app.figures import draw_figures
 from birdmix.app.schema import Config
 from birdmix.audio.decode import find_recordings
@@ -73,7 +73,7 @@ def _open_run(config: Config, directory: Path) -> dict | None:
 
 def _train(config: Config, data: Data, directory: Path, state: dict | None) -> Training:
     loggers = [EpochLogger(name, directory) for name in config.loggers]
-    training = build_training(config, data, directory, state, loggers)
+    training = build_training(config, data, directory, state)
     say(
         f"{config.model.backbone} with {sum(p.numel() for p in training.model.parameters()):,} "
         f"weights on {training.fabric.device}; {training.num_steps} steps; run {directory}"
@@ -116,13 +116,8 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
     ):
         return None
     submission = directory / "submission.csv"
-    with progress("listening to test soundscapes") as on_progress:
-        submit(
-            open_engine(directory / "bundle"),
-            root,
-            submission,
-            lambda books: on_progress(books.done, books.num_files),
-        )
+    with listening_progress("listening to test soundscapes") as on_progress:
+        submit(open_engine(directory / "bundle"), root, submission, on_progress)
     if not (root / competition.solution).is_file():
         return None
     truth, score = (

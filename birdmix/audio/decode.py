@@ -187,6 +187,7 @@ class Blocks:
         self.sample_rate = sample_rate
         self.block_seconds = block_seconds
         self.problems: list[str] = []
+        self._stopped = ""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with _open(self.path, _Stream) as file:
@@ -198,14 +199,14 @@ class Blocks:
             if stream:
                 yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
-    def _frames(self, file: soundfile.SoundFile) -> Iterator[np.ndarray | str]:
-        """Yield blocks of frames; at a decoder's error what came before it, then the reason.
+    def _frames(self, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+        """Yield blocks of frames, up to a decoder's error, which is kept in ``_stopped``.
 
         A read that fails gives nothing of what it has decoded, so each is a short one.
         """
         step = max(int(_STEP_SECONDS * file.samplerate), 1)
         steps_per_block = max(round(self.block_seconds / _STEP_SECONDS), 1)
-        reason, ended = "", False
+        ended = False
         while not ended:
             steps: list[np.ndarray] = []
             try:
@@ -213,20 +214,14 @@ class Blocks:
                     steps.append(file.read(step, dtype="float32", always_2d=True))
                     ended = len(steps[-1]) == 0
             except Exception as error:
-                reason, ended = _reason(error), True
+                self._stopped, ended = _reason(error), True
             if steps:
                 yield np.concatenate(steps)
-        if reason:
-            yield reason
 
     def _native(self, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         """Yield mono blocks at the file's own rate, and keep the books."""
         decoded, peak, loud, strange = 0, 0.0, 0, 0
-        stopped = ""
         for frames in self._frames(file):
-            if isinstance(frames, str):
-                stopped = frames
-                break
             if not len(frames):
                 continue
             waveform = _mono(frames)
@@ -240,6 +235,7 @@ class Blocks:
             loud += int((level >= FULL_SCALE).sum())
             yield waveform
 
+        stopped = self._stopped
         if not decoded:
             raise AudioError(self.path, f"holds no samples{f': {stopped}' if stopped else ''}")
         if stopped:

@@ -42,7 +42,7 @@ class Manifest:
     @property
     def num_samples(self) -> int:
         """Window length in samples."""
-        return round(self.segment_seconds * self.log_mel.sample_rate)
+        return self.log_mel.num_samples(self.segment_seconds)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

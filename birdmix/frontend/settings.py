@@ -52,6 +52,10 @@ class LogMelSettings:
         """Highest frequency in Hz, with null resolved."""
         return self.sample_rate / 2 if self.f_max is None else self.f_max
 
+    def num_samples(self, seconds: float) -> int:
+        """Return the samples T that ``seconds`` last."""
+        return round(seconds * self.sample_rate)
+
     def num_frames(self, num_samples: int) -> int:
         """Return the frames F that ``num_samples`` samples give."""
         return num_samples // self.hop_length + 1

@@ -80,7 +80,7 @@ def read_csv(table: Path, root: Path | None = None, group_pattern: str | None = 
     for name in ("weight", "start", "end"):
         if name in rows:
             columns[name] = _numbers(rows[name], table)
-    _check_numbers(columns, len(rows), table)
+    _check_numbers(columns, rows, table)
     return Recordings.build(
         root, columns, Labels(tuple(sorted({c for each in codes for c in each})))
     )
@@ -139,6 +139,7 @@ def _labelled_soundscapes(root: Path, layout: Competition, labels: Labels) -> Re
         "start": _seconds(rows["start"], table),
         "end": _seconds(rows["end"], table),
     }
+    _check_numbers(columns, rows, table)
     columns = {name: list(column) for name, column in columns.items()}
     return Recordings.build(root, columns, labels)
 
@@ -196,17 +197,17 @@ def _numbers(column: pd.Series, table: Path) -> np.ndarray:
     return numbers.to_numpy(np.float64)
 
 
-def _check_numbers(columns: dict, num_rows: int, table: Path) -> None:
+def _check_numbers(columns: dict, rows: pd.DataFrame, table: Path) -> None:
     """Fill in weights left blank; refuse negative ones and parts that are none, by row."""
-    weight = np.nan_to_num(columns.get("weight", np.ones(num_rows)), nan=1.0)
-    start, end = (columns.get(name, np.full(num_rows, np.nan)) for name in ("start", "end"))
+    weight = np.nan_to_num(columns.get("weight", np.ones(len(rows))), nan=1.0)
+    start, end = (columns.get(name, np.full(len(rows), np.nan)) for name in ("start", "end"))
     given = ~(np.isnan(start) & np.isnan(end))
     for wrong, what in (
         (weight < 0, "a weight is not negative"),
         (given & ~((start >= 0) & (end > start)), "start and end in seconds need 0 <= start < end"),
     ):
         if wrong.any():
-            raise ValueError(f"{table}, row {np.flatnonzero(wrong)[0] + 2}: {what}")
+            raise ValueError(f"{table}, row {rows.index[wrong][0] + 2}: {what}")
     columns["weight"] = weight
 
 

@@ -5,6 +5,7 @@ the epoch and the batch (``keys``); torch's own generators (dropout, drop path) 
 same before every batch. So a resumed run only needs weights, optimizer, average and position.
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -217,7 +218,7 @@ def _end_epoch(run: Training) -> None:
 
 def _finite(loss: Tensor, position: Position, batch: int) -> float:
     value = float(loss.detach())
-    if value != value or value == float("inf"):
+    if not math.isfinite(value):
         raise ValueError(
             f"the loss of epoch {position.epoch + 1}, batch {batch + 1} is {value}; lower optim.lr "
             "or use trainer.precision=32-true; the last checkpoint stands as it was"
