@@ -1,6 +1,6 @@
 """The batch that walks through training.
 
-Shapes: B batch, T samples, M mel bins, F frames, C classes.
+Shapes: B batch, T samples, M mel bins, F frames, C classes, L stretches of time, F' label frames.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,9 @@ class Batch(NamedTuple):
         weight: Sample weights, [B].
         known: Whether each label was annotated at all, bool [B, C]; the loss skips the rest.
         row: Row of each sample in the recordings table, int64 [B].
+        frames: Strong targets in [0, 1], [B, C, F'], where recordings are annotated so.
+        level: RMS in dB of stretches of the waveform, [B, L], once it has become a mel.
+        pool: A second set of samples to mix from: background noise, soundscapes.
     """
 
     x: Tensor
@@ -24,3 +27,6 @@ class Batch(NamedTuple):
     weight: Tensor
     known: Tensor
     row: Tensor
+    frames: Tensor | None = None
+    level: Tensor | None = None
+    pool: "Batch | None" = None

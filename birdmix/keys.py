@@ -35,12 +35,14 @@ class StepKeys:
         epoch: Epoch, from 0.
         batch: Batch within the epoch, from 0.
         rank: Process among several, from 0.
+        progress: Share of the run that is done, in [0, 1], for what changes over a run.
     """
 
     seed: int
     epoch: int
     batch: int
     rank: int = 0
+    progress: float = 0.0
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Make the generator of this step for ``purpose``."""

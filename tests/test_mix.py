@@ -1,32 +1,116 @@
 """Mixing. On the identity batch row i holds only sample i, so outputs are the gains themselves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
 from torch.nn import functional as F
 
-from birdmix.batch import Batch
-from birdmix.frontend.log_mel import LogMel
-from birdmix.frontend.settings import LogMelSettings, MaskingSettings
-from birdmix.keys import StepKeys
-from birdmix.mix import CONVEX, Mixup, Mixup2, Plan
-from birdmix.mix.apply import _apply_slots, apply
-from birdmix.mix.draw import convex_plan, draw_partners, sum_plan
-from birdmix.mix.label_rules import join_known, join_weight
-from birdmix.training.step import TrainingStep
+from birdmix.mix import (
+    CONVEX,
+    MAX,
+    NOISY_OR,
+    RULES,
+    UNION,
+    Boxes,
+    Chain,
+    CutMix,
+    Inject,
+    Mixup,
+    Mixup2,
+    OneOf,
+    Operator,
+    Plan,
+    Samples,
+    Schedule,
+    apply,
+    level,
+)
+from birdmix.mix.apply import _apply_slots
+from birdmix.mix.draw import draw_boxes, draw_partners
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def identity(batch_size: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Row i holds sample i only, in every cell of ``shape``: [B, B, ...]."""
+    eye = torch.eye(batch_size, dtype=dtype)
+    return eye.view(batch_size, batch_size, *[1] * len(shape)).expand(-1, -1, *shape).contiguous()
+
+
+SUMS: dict[str, Operator] = {
+    "sum of two": Mixup(1.0, 1.0),
+    "sum of three": Mixup(1.0, 0.0),
+    "dirichlet of three": Mixup(1.0, 0.0, mix_beta=0.7),
+    "two to four": Mixup(1.0, mix_beta=1.0, num_sources={2: 0.5, 3: 0.3, 4: 0.2}, scope="sample"),
+    "some samples": Mixup(0.5, 0.5, scope="sample"),
+    "convex": Mixup2(0.4, 1.0),
+    "one lambda": Mixup2(0.4, 1.0, lambda_per="batch"),
+}
+CUTS: dict[str, Operator] = {
+    "cut in time": CutMix(1.0, axis="time"),
+    "cut in frequency": CutMix(1.0, axis="frequency"),
+    "cut box": CutMix(1.0, axis="box"),
+    "cut some": CutMix(0.5, axis="box", scope="sample"),
+}
+OPERATORS = SUMS | CUTS
+SHAPES = {"[B, M, F]": (), "[B, C, T]": (60,), "[B, C, M, F]": (10, 12)}
+
+
+def matrix(plan: Plan) -> np.ndarray:
+    """Return a plan without boxes as the [B, B] matrix that it applies."""
+    dense = np.zeros((len(plan.source), len(plan.source)), np.float32)
+    np.add.at(dense, (np.arange(len(dense))[:, None], plan.source), plan.gain)
+    return dense
+
+
+# The contract: shares and gains
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outputs_are_the_gains_of_the_plan(name: str, shape: str, dtype: torch.dtype):
+    x = identity(8, *SHAPES[shape], dtype=dtype)
+    mixed = SUMS[name](x, torch.eye(8), rng=rng())
+    gains = torch.from_numpy(matrix(mixed.plan)).to(dtype)
+    assert mixed.x.dtype == dtype and mixed.x.shape == x.shape
+    assert (mixed.x == gains.view(8, 8, *[1] * len(SHAPES[shape]))).all()
+
+
+@pytest.mark.parametrize("name", ["dirichlet of three", "two to four", "convex", "one lambda"])
+def test_gains_that_share_add_up_to_exactly_one(name: str):
+    for seed in range(50):
+        plan = SUMS[name].draw(16, rng(seed))
+        assert (plan.gain.sum(axis=1, dtype=np.float32) == 1).all()
+        assert (plan.used.sum(axis=1) >= 2).all()
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_convex_targets_are_the_gains_over_their_sum(name: str):
+    operator = SUMS[name]
+    plan = operator.draw(8, rng())
+    operator = Mixup2(1.0, 1.0, label_rule=CONVEX)  # any operator replays any plan
+    mixed = operator.replay(plan, Samples(torch.eye(8), torch.eye(8)))
+    expected = matrix(plan) / matrix(plan).sum(axis=1, keepdims=True)
+    assert torch.equal(mixed.target, torch.from_numpy(expected))
+
+
 def test_mixup2_blends_targets_with_the_gains_of_the_inputs():
     eye = torch.eye(8)
     mixed = Mixup2(mix_beta=0.4, mixup2_prob=1.0)(eye, eye, rng=rng())
     assert torch.equal(mixed.x, mixed.target)
-    assert torch.allclose(mixed.x.sum(dim=1), torch.ones(8))
 
 
 @pytest.mark.parametrize(("mixup_double", "num_sources"), [(1.0, 2), (0.0, 3)])
@@ -37,127 +121,39 @@ def test_mixup_sums_distinct_sources_at_gain_one(mixup_double: float, num_source
     assert (mixed.x.sum(dim=1) == num_sources).all()
     assert (mixed.x.diag() == 1).all()
     assert torch.equal(mixed.x, mixed.target)
-    assert mixed.plan.num_self_pairs == 0
 
 
-def test_a_union_of_equal_labels_stays_at_one():
-    target = torch.ones(4, 1)
-    mixed = Mixup(mixup_prob=1.0, mixup_double=0.0)(torch.eye(4), target, rng=rng())
-    assert torch.equal(mixed.target, target)
-
-
-def test_a_union_adds_soft_labels_as_the_reference_does():
-    target = torch.full((4, 1), 0.3)
-    mixed = Mixup(mixup_prob=1.0, mixup_double=1.0)(torch.eye(4), target, rng=rng())
-    assert torch.allclose(mixed.target, torch.full((4, 1), 0.6))
-
-
-def test_dirichlet_gains_add_up_to_one():
-    eye = torch.eye(8)
-    mixed = Mixup(mixup_prob=1.0, mixup_double=0.0, mix_beta=1.0)(eye, eye, rng=rng())
-    assert torch.allclose(mixed.x.sum(dim=1), torch.ones(8))
-    assert (mixed.plan.num_sources == 3).all()
-
-
-@pytest.mark.parametrize("shape", [(8, 50), (8, 1, 6, 5), (8, 2, 50)])
+@pytest.mark.parametrize("name", CUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_apply_is_the_weighted_sum_of_rows_for_any_shape(shape: tuple, dtype: torch.dtype):
-    plan = sum_plan(8, 3, 1.0, rng())
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    matrix = np.zeros((8, 8))
-    np.add.at(matrix, (np.arange(8)[:, None], plan.source), plan.gain)
-    expected = torch.einsum("bi,i...->b...", torch.from_numpy(matrix), x.double())
-    tolerance = 1e-6 if dtype == torch.float32 else 5e-2
-    mixed = apply(plan, x)
-    assert mixed.dtype == dtype
-    assert torch.allclose(mixed.double(), expected, atol=tolerance)
+def test_a_cut_shares_the_label_by_the_area_on_the_tensors_own_grid(name: str, dtype: torch.dtype):
+    x = identity(8, 10, 12, dtype=dtype)  # the mean over the cells of [10, 12] is the area
+    mixed = CUTS[name](x, torch.eye(8), rng=rng(3))
+    area = (mixed.x == 1).float().mean(dim=(-2, -1))
+    assert torch.allclose(area, mixed.target, atol=1e-6)
+    assert ((area > 0) & (area < 1)).any()
 
 
-def test_both_ways_to_apply_a_plan_agree():
-    x = torch.randn(8, 100, generator=torch.Generator().manual_seed(0))
-    for plan in (sum_plan(8, 3, None, rng()), sum_plan(8, 3, 0.5, rng()), convex_plan(8, 1, rng())):
-        assert torch.allclose(apply(plan, x), _apply_slots(plan, x), atol=1e-6)
+@pytest.mark.parametrize(("axis", "dim"), [("time", -2), ("frequency", -1)])
+def test_a_span_covers_the_whole_of_the_other_axis(axis: str, dim: int):
+    mixed = CutMix(1.0, axis=axis)(identity(8, 10, 12), torch.eye(8), rng=rng())
+    assert (mixed.x.amin(dim=dim) == mixed.x.amax(dim=dim)).all()
 
 
-@pytest.mark.parametrize("how", [apply, _apply_slots])
-def test_a_broken_sample_reaches_only_those_it_is_mixed_into(how):
-    x = torch.ones(4, 10)
-    x[2] = float("nan")
-    source = np.array([[0, 2], [1, 1], [2, 0], [3, 1]])
-    gain = np.array([[1, 1], [1, 0], [1, 1], [0.5, 0.5]], np.float32)
-    broken = how(Plan(source, gain), x).isnan().any(dim=1)
-    assert broken.tolist() == [True, False, True, False]
+def test_a_cut_in_time_fits_waveforms():
+    waveforms = torch.arange(1.0, 7.0)[:, None].expand(6, 200)
+    mixed = CutMix(1.0)(waveforms, torch.eye(6), rng=rng())
+    for row, target in zip(mixed.x, mixed.target, strict=True):
+        heard = torch.stack([(row == value).float().mean() for value in range(1, 7)])
+        assert torch.allclose(heard, target, atol=1e-6)
 
 
-def test_nothing_is_mixed_in_place():
-    x, target = torch.eye(6), torch.eye(6)
-    Mixup(mixup_prob=1.0, mixup_double=0.5)(x, target, rng=rng())
-    Mixup2(mix_beta=1.0, mixup2_prob=1.0)(x, target, rng=rng())
-    assert torch.equal(x, torch.eye(6)) and torch.equal(target, torch.eye(6))
-
-
-def test_what_does_not_fire_is_the_input_itself():
-    eye = torch.eye(4)
-    off = Mixup(mixup_prob=0.0, mixup_double=0.5)
-    assert off(eye, eye, rng=rng()).x is eye
-    on = Mixup2(mix_beta=1.0, mixup2_prob=1.0).eval()
-    assert on(eye, eye, rng=rng()).x is eye
-
-
-def test_gates_fire_as_often_as_asked():
-    mixup = Mixup(mixup_prob=0.6, mixup_double=0.3)
-    plans = [mixup.draw(8, rng(seed)) for seed in range(4000)]
-    sources = np.array([plan.num_sources[0] for plan in plans])
-    assert abs((sources > 1).mean() - 0.6) < 0.03
-    assert abs((sources == 2).sum() / (sources > 1).sum() - 0.3) < 0.03
-
-
-def test_the_gates_of_waveform_and_spectrogram_mix_are_independent():
-    step = TrainingStep(
-        waveform_mix=Mixup(0.5, 0.5),
-        log_mel=LogMel(LogMelSettings(n_fft=64, hop_length=64, n_mels=4)),
-        masking=MaskingSettings(),
-        spectrogram_mix=Mixup2(1.0, 0.5),
-        classifier=torch.nn.Identity(),
-        smoothing=0.0,
-    )
-    known = torch.ones(4, 4, dtype=torch.bool)
-    batch = Batch(torch.randn(4, 128), torch.eye(4), torch.ones(4), known, torch.arange(4))
-    seen = [step.see(batch, StepKeys(seed=0, epoch=0, batch=index)) for index in range(2000)]
-    a = np.array([not each.waveform_plan.is_identity for each in seen])
-    b = np.array([not each.spectrogram_plan.is_identity for each in seen])
-    assert abs(a.mean() - 0.5) < 0.04 and abs(b.mean() - 0.5) < 0.04
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.06
-
-
-def test_lambda_follows_its_beta_law():
-    lam = np.concatenate([convex_plan(64, 0.4, rng(seed)).gain[:, 0] for seed in range(200)])
-    assert abs(lam.mean() - 0.5) < 0.01
-    assert abs(lam.var() - 1 / (4 * (2 * 0.4 + 1))) < 0.005
-
-
-def test_bce_on_convex_targets_is_the_lambda_weighted_sum_of_two_losses():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(8, 5, generator=generator)
-    target = (torch.rand(8, 5, generator=generator) < 0.3).float()
-    plan = convex_plan(8, 1.0, rng())
-    bce = F.binary_cross_entropy_with_logits
-    mixed = bce(logits, CONVEX.join(plan, target), reduction="none")
-    each = [bce(logits, target[plan.source[:, s]], reduction="none") for s in range(2)]
-    gain = torch.from_numpy(plan.gain)
-    assert torch.allclose(mixed, gain[:, :1] * each[0] + gain[:, 1:] * each[1], atol=1e-6)
-
-
-def test_weights_are_the_gain_weighted_mean():
-    plan = Plan(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [0.25, 0.75]], np.float32))
-    assert torch.allclose(join_weight(plan, torch.tensor([1.0, 3.0])), torch.tensor([2.0, 1.5]))
-
-
-def test_a_label_is_known_where_all_know_it_or_one_surely_holds_it():
-    plan = Plan(np.array([[0, 1], [1, 0]]), np.ones((2, 2), np.float32))
-    target = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    known = torch.tensor([[True, True, True], [False, False, True]])
-    assert join_known(plan, known, target)[0].tolist() == [True, False, True]
+@pytest.mark.parametrize("name", OPERATORS)
+def test_nobody_meets_themselves_or_anyone_twice(name: str):
+    for seed in range(100):
+        plan = OPERATORS[name].draw(7, rng(seed))
+        assert plan.num_self_pairs == 0
+        for sources, used in zip(plan.source, plan.used, strict=True):
+            assert len(set(sources[used])) == used.sum()
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -172,25 +168,412 @@ def test_partners_are_never_oneself_and_never_twice_the_same(batch_size: int, da
         assert sorted(column.tolist()) == list(range(batch_size))
 
 
-def test_the_same_generator_gives_the_same_mix():
-    x = torch.randn(8, 20)
-    a = Mixup(0.9, 0.5)(x, torch.eye(8), rng=rng(7))
-    b = Mixup(0.9, 0.5)(x, torch.eye(8), rng=rng(7))
-    assert torch.equal(a.x, b.x) and torch.equal(a.target, b.target)
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from(list(SUMS)), st.integers(4, 12))
+def test_mixing_is_linear_in_its_inputs(seed: int, name: str, batch_size: int):
+    plan = SUMS[name].draw(batch_size, rng(seed))
+    x, y = normal(batch_size, 30), normal(batch_size, 30, seed=1)
+    both = apply(plan, 2 * x + y)
+    assert torch.allclose(both, 2 * apply(plan, x) + apply(plan, y), atol=1e-5)
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(st.integers(0, 10_000), st.sampled_from(list(OPERATORS)), st.sampled_from(list(RULES)))
+def test_targets_stay_targets_and_hold_no_label_from_nowhere(seed: int, name: str, rule: str):
+    operator = OPERATORS[name]
+    plan = operator.draw(6, rng(seed))
+    x = normal(6, 4, 50, seed=seed)
+    target = torch.rand(6, 5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    replayed = Mixup2(1.0, 1.0, label_rule=RULES[rule], linear=True).replay(
+        plan, Samples(x, target)
+    )
+    sources = torch.from_numpy(plan.source)
+    used = torch.from_numpy(plan.used)
+    highest = (target[sources] * used[..., None]).sum(dim=1)
+    assert (replayed.target >= 0).all() and (replayed.target <= 1 + 1e-6).all()
+    assert (replayed.target <= highest + 1e-6).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(5, 9))
+def test_mixing_does_not_care_how_classes_are_ordered(seed: int, num_classes: int):
+    order = torch.from_numpy(rng(seed).permutation(num_classes))
+    target = torch.rand(6, num_classes, generator=torch.Generator().manual_seed(seed))
+    for rule in (UNION, MAX, NOISY_OR):
+        operator = Mixup(1.0, 0.5, label_rule=rule)
+        straight = operator(normal(6, 9), target, rng=rng(seed)).target
+        permuted = operator(normal(6, 9), target[:, order], rng=rng(seed)).target
+        assert torch.equal(straight[:, order], permuted)
+
+
+def test_bce_on_convex_targets_is_the_lambda_weighted_sum_of_two_losses():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 5, generator=generator)
+    target = (torch.rand(8, 5, generator=generator) < 0.3).float()
+    mixed = Mixup2(1.0, 1.0)(normal(8, 20), target, rng=rng())
+    bce = F.binary_cross_entropy_with_logits
+    loss = bce(logits, mixed.target, reduction="none")
+    each = [bce(logits, target[mixed.plan.source[:, s]], reduction="none") for s in range(2)]
+    gain = torch.from_numpy(mixed.plan.gain)
+    assert torch.allclose(loss, gain[:, :1] * each[0] + gain[:, 1:] * each[1], atol=1e-6)
+
+
+def test_weights_are_the_gain_weighted_mean():
+    plan = Plan(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [0.25, 0.75]], np.float32))
+    samples = Samples(torch.eye(2), torch.eye(2), weight=torch.tensor([1.0, 3.0]))
+    assert torch.allclose(Mixup(1.0).replay(plan, samples).weight, torch.tensor([2.0, 1.5]))
+
+
+# Apply
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("post", ["none", "peak_guard", "peak_normalise", "standardise"])
+def test_both_ways_to_apply_a_plan_agree(name: str, post: str):
+    x = normal(8, 3, 10, 12)
+    plan = OPERATORS[name].draw(8, rng(1))
+    rows, slots = apply(plan, x, post=post), _apply_slots(plan, x, None, None, post)
+    assert torch.allclose(rows, slots, atol=1e-5)
+
+
+@pytest.mark.parametrize("post", ["none", "peak_guard"])
+def test_both_ways_to_apply_agree_on_a_pool(post: str):
+    x, pool = normal(6, 40), normal(4, 40, seed=1)
+    plan = Inject(0.7, gain=(0.2, 0.8)).draw(6, rng(1), pool_size=4)
+    assert 0 < (plan.source >= 6).sum() < 6
+    expected = _apply_slots(plan, x, pool, None, post)
+    assert torch.allclose(apply(plan, x, pool, post=post), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 50), (8, 1, 6, 5), (8, 2, 50)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_apply_is_the_weighted_sum_of_rows(shape: tuple, dtype: torch.dtype):
+    plan = SUMS["two to four"].draw(8, rng())
+    x = normal(*shape).to(dtype)
+    expected = torch.einsum("bi,i...->b...", torch.from_numpy(matrix(plan)).double(), x.double())
+    tolerance = 1e-6 if dtype == torch.float32 else 5e-2
+    assert torch.allclose(apply(plan, x).double(), expected, atol=tolerance)
+
+
+def test_gradients_flow_back_to_every_source():
+    plan = Plan(np.array([[0, 2], [1, 0], [2, 2]]), np.array([[1, 1], [0.3, 0.7], [1, 0]], "f4"))
+    features = normal(3, 4, 5, 5).requires_grad_()
+    apply(plan, features).sum().backward()
+    assert torch.allclose(features.grad[:, 0, 0, 0], torch.tensor([1.7, 0.3, 2.0]))
+
+
+@pytest.mark.parametrize("how", [apply, lambda plan, x: _apply_slots(plan, x, None, None, "none")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_broken_sample_reaches_only_those_it_is_mixed_into(how, bad: float):
+    x = torch.ones(4, 10)
+    x[2] = bad
+    source = np.array([[0, 2], [1, 1], [2, 0], [3, 1]])
+    gain = np.array([[1, 1], [1, 0], [1, 1], [0.5, 0.5]], np.float32)
+    broken = ~how(Plan(source, gain), x).isfinite().all(dim=1)
+    assert broken.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_broken_sample_spoils_no_other_samples_input_or_label(name: str, rule: str):
+    x = normal(6, 8, 9)
+    x[4, 2, 3] = float("nan")
+    operator = Mixup2(1.0, 1.0, label_rule=RULES[rule], match_rms=True, linear=True)
+    plan = OPERATORS[name].draw(6, rng(2))
+    mixed = operator.replay(plan, Samples(x, torch.eye(6)))
+    holds_it = ((plan.source == 4) & plan.used).any(axis=1)
+    assert mixed.x[~holds_it].isfinite().all()
+    assert mixed.target.isfinite().all()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_nothing_is_mixed_in_place(name: str):
+    x, target, known = normal(8, 6, 7), torch.eye(8), torch.eye(8) > 0
+    weight, frames = torch.arange(8.0), torch.rand(8, 8, 5)
+    given = [tensor.clone() for tensor in (x, target, weight, known, frames)]
+    OPERATORS[name](x, target, weight, known, frames, rng=rng())
+    for tensor, before in zip((x, target, weight, known, frames), given, strict=True):
+        assert torch.equal(tensor, before)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_what_does_not_fire_is_the_input_itself(name: str):
+    operator = OPERATORS[name]
+    x, eye = normal(8, 6, 7), torch.eye(8)
+    resting = operator.eval()(x, eye, rng=rng())
+    operator.train()
+    assert resting.x is x and resting.target is eye and resting.plan.is_identity
+    off = Mixup(0.0, 0.5)(x, eye, eye[0], eye > 0, eye[..., None], rng=rng())
+    assert off.x is x and off.frames is not None and len(off) == 6
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_accelerator_is_never_waited_for_and_gets_the_same_plan(name: str, rule: str):
+    # Tensors on the meta device have no data: whoever asks for a value of theirs fails.
+    operator = OPERATORS[name]
+    x, target = normal(8, 6, 40), torch.eye(8)
+    here = operator(x, target, rng=rng(7)).plan
+    there = [each.to("meta") for each in (x, target, target[0], target > 0, target[..., None])]
+    mixed = operator(*there, rng=rng(7))
+    assert np.array_equal(mixed.plan.source, here.source)
+    assert np.array_equal(mixed.plan.gain, here.gain)
+    floored = replace(RULES[rule], min_snr_db=-30, label_cap=1)
+    seeing = Mixup2(1.0, 1.0, label_rule=floored, match_rms=True, linear=True, post="peak_guard")
+    mixed = seeing.replay(here, Samples(*there))
+    assert [each.shape for each in mixed[:5]] == [each.shape for each in there]
+
+
+# Draws follow their laws
+
+
+def test_gates_fire_as_often_as_asked():
+    plans = [Mixup(0.6, 0.3).draw(8, rng(seed)) for seed in range(4000)]
+    sources = np.array([plan.num_sources[0] for plan in plans])
+    assert stats.binomtest(int((sources > 1).sum()), 4000, 0.6).pvalue > 0.01
+    assert stats.binomtest(int((sources == 2).sum()), int((sources > 1).sum()), 0.3).pvalue > 0.01
+
+
+def test_gates_of_samples_are_independent():
+    fires = np.array(
+        [Mixup2(1.0, 0.4, scope="sample").draw(8, rng(s)).num_sources > 1 for s in range(2000)]
+    )
+    assert stats.binomtest(int(fires.sum()), fires.size, 0.4).pvalue > 0.01
+    per_batch = np.bincount(fires.sum(axis=1), minlength=9)
+    expected = stats.binom.pmf(np.arange(9), 8, 0.4) * 2000
+    assert stats.chisquare(per_batch, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+def test_numbers_of_sources_follow_their_distribution(scope: str):
+    operator = Mixup(1.0, num_sources={2: 0.5, 3: 0.3, 4: 0.2}, scope=scope)
+    counts = np.array([operator.draw(6, rng(seed)).num_sources[0] for seed in range(3000)])
+    observed = np.bincount(counts)[2:]
+    assert stats.chisquare(observed, np.array([0.5, 0.3, 0.2]) * 3000).pvalue > 0.01
+
+
+@pytest.mark.parametrize("beta", [0.2, 1.0, 4.0])
+def test_lambda_follows_its_beta_law(beta: float):
+    lam = np.concatenate([Mixup2(beta, 1.0).draw(64, rng(s)).gain[:, 0] for s in range(60)])
+    assert stats.kstest(lam, stats.beta(beta, beta).cdf).pvalue > 0.01
+
+
+def test_dirichlet_gains_have_beta_marginals():
+    plans = [Mixup(1.0, 0.0, mix_beta=0.7).draw(64, rng(seed)) for seed in range(40)]
+    for slot in range(3):
+        gains = np.concatenate([plan.gain[:, slot] for plan in plans])
+        assert stats.kstest(gains, stats.beta(0.7, 1.4).cdf).pvalue > 0.01
+
+
+def test_areas_of_cuts_follow_their_law_and_lie_inside():
+    boxes = draw_boxes(rng(0).random(2000), "box", rng(1))
+    for span in (boxes.time, boxes.mel):
+        assert (span[:, 0] >= 0).all() and (span[:, 1] <= 1).all()
+    plan = CutMix(1.0, 1.0, axis="box").draw(2000, rng())
+    areas = plan.boxes.areas((2000, 1000, 1000))
+    assert stats.kstest(areas, "uniform").pvalue > 0.01
+
+
+def test_lambda_can_be_one_per_batch_larger_bounded_or_fixed():
+    def lam(**options) -> np.ndarray:
+        return Mixup2(0.5, 1.0, **options).draw(64, rng()).gain[:, 0]
+
+    assert len(set(lam(lambda_per="batch"))) == 1 and len(set(lam())) > 32
+    assert lam(own_is_larger=True).min() >= 0.5 > lam().min()
+    assert lam(min_lambda=0.3).min() == np.float32(0.3) and lam(min_lambda=0.3).max() > 0.9
+    assert set(lam(fixed_lambda=0.75)) == {0.75}
+
+
+# Schedules, chains, choices
+
+
+def test_schedules_go_where_they_say():
+    linear = Schedule(0.2, 0.8)
+    assert [linear.at(p) for p in (0, 0.5, 1)] == pytest.approx([0.2, 0.5, 0.8])
+    cosine = Schedule(1.0, 0.0, shape="cosine")
+    assert [cosine.at(p) for p in (0, 0.25, 0.5, 1)] == pytest.approx([1, 0.853553, 0.5, 0])
+    constant = Schedule(0.5, warm_up=0.2, off_from=0.9)
+    assert [constant.at(p) for p in (0, 0.1, 0.2, 0.89, 0.9, 1)] == [0, 0.25, 0.5, 0.5, 0, 0]
+    assert Schedule(0.5).at(1.0) == 0.5
+
+
+def test_probabilities_and_strengths_follow_their_schedules():
+    mixup = Mixup(Schedule(1.0, off_from=0.8), 0.5)
+    assert not mixup.draw(8, rng(), progress=0.7).is_identity
+    assert mixup.draw(8, rng(), progress=0.8).is_identity
+    rising = Mixup2(Schedule(0.1, 50.0), 1.0)
+    spread = [rising.draw(64, rng(), progress=p).gain[:, 0].std() for p in (0.0, 1.0)]
+    assert spread[0] > 0.4 and spread[1] < 0.1
+
+
+def test_a_chain_applies_one_after_the_other():
+    x, target = normal(8, 30), torch.eye(8)
+    first, second = Mixup(1.0, 1.0), Mixup2(1.0, 1.0)
+    chained = Chain(first, second)(x, target, rng=rng(3))
+    generator = rng(3)
+    step = first(x, target, rng=generator)
+    step = second(step.x, step.target, rng=generator)
+    assert torch.equal(chained.x, step.x) and torch.equal(chained.target, step.target)
+    assert len(chained.plan) == 2
+    assert Chain(first, second).eval()(x, target, rng=rng()).x is x
+
+
+def test_a_chain_carries_levels_along():
+    x, levels = normal(4, 6, 10), torch.tensor([0.0, -100.0, 0.0, -100.0])
+    chain = Chain(Mixup(1.0, 1.0, label_rule=RULES["amplitude"]), Mixup2(1.0, 1.0))
+    assert chain(x, torch.eye(4), rng=rng(), level=levels).target.isfinite().all()
+    plan = Plan(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [1, 0.1]], np.float32))
+    from birdmix.mix.levels import mixed_level
+
+    after = mixed_level(plan, torch.tensor([0.0, 0.0]))
+    assert torch.allclose(after, torch.tensor([3.0103, 0.0432]), atol=1e-3)
+
+
+def test_one_of_chooses_by_weight():
+    choice = OneOf(Mixup(1.0, 1.0), Mixup2(1.0, 1.0), weights=(3, 1))
+    eye = torch.eye(4)
+    sums = sum(bool((choice(eye, eye, rng=rng(s)).plan.gain == 1).all()) for s in range(800))
+    assert stats.binomtest(sums, 800, 0.75).pvalue > 0.01
+
+
+# A pool
+
+
+def test_a_pool_follows_the_batch():
+    pool = Samples(torch.full((3, 20), 10.0), torch.eye(5)[2:])
+    mixed = Inject(1.0, gain=(0.5, 0.5))(torch.zeros(2, 20), torch.eye(5)[:2], rng=rng(), pool=pool)
+    assert (mixed.x == 5).all()
+    assert (mixed.target.diag() == 1).all() and (mixed.target.sum(dim=1) == 2).all()
+    assert (mixed.target[:, 2:].sum(dim=1) == 1).all()
+
+
+def test_no_pool_sample_comes_twice_before_all_came_once():
+    plan = Inject(1.0).draw(7, rng(), pool_size=3)
+    assert np.bincount(plan.source[:, 1] - 7).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+
+
+@pytest.mark.parametrize("snr_db", [-6.0, 0.0, 20.0])
+def test_injected_noise_stands_at_the_asked_level(snr_db: float):
+    birds, noise = 3 * normal(4, 5000), 0.01 * normal(2, 5000, seed=1)
+    pool = Samples(noise, torch.zeros(2, 4))
+    operator = Inject(1.0, snr_db=(snr_db, snr_db))
+    mixed = operator(birds, torch.eye(4), rng=rng(), pool=pool)
+    added = (mixed.x - birds).square().mean(dim=1)
+    assert torch.allclose(
+        10 * torch.log10(birds.square().mean(dim=1) / added), torch.tensor(snr_db), atol=1e-2
+    )
+
+
+def test_a_label_cap_limits_what_comes_from_the_pool_only():
+    target = torch.tensor([[0.0, 0.0, 0.0, 0.9]])
+    pool = Samples(torch.ones(1, 10), torch.tensor([[0.5, 1.0, 0.5, 0.0]]))
+    rule = MAX.__class__("full", "max", label_cap=0.5)
+    mixed = Inject(1.0, label_rule=rule)(torch.ones(1, 10), target, rng=rng(), pool=pool)
+    assert torch.allclose(mixed.target, torch.tensor([[0.125, 0.25, 0.125, 0.9]]))
+
+
+def test_a_pools_weights_and_unknowns_travel_too():
+    x, target = torch.ones(2, 10), torch.tensor([[1.0, 0], [0, 0]])
+    pool = Samples(torch.ones(1, 10), torch.zeros(1, 2), known=torch.tensor([[False, False]]))
+    mixed = Inject(1.0)(x, target, torch.tensor([1.0, 3.0]), rng=rng(), pool=pool)
+    assert mixed.known.tolist() == [[True, False], [False, False]]
+    assert mixed.weight.tolist() == [1.0, 2.0]
+
+
+# Post
+
+
+def test_post_touches_mixed_inputs_only():
+    x, eye = 5 * normal(6, 100), torch.eye(6)
+    for post in ("peak_guard", "peak_normalise", "standardise"):
+        mixed = Mixup(0.5, 1.0, scope="sample", post=post)(x, eye, rng=rng(1))
+        plain = Mixup(0.5, 1.0, scope="sample")(x, eye, rng=rng(1))
+        resting = mixed.plan.num_sources == 1
+        assert 0 < resting.sum() < 6
+        assert torch.equal(mixed.x[resting], x[resting])
+        assert torch.equal(mixed.target, plain.target)
+        if post == "standardise":
+            assert torch.allclose(mixed.x[~resting].std(dim=1), torch.tensor(1.0), atol=1e-3)
+        else:
+            assert torch.allclose(mixed.x[~resting].abs().amax(dim=1), torch.tensor(1.0))
+
+
+def test_a_peak_guard_leaves_quiet_mixes_alone():
+    x = 0.01 * normal(4, 50)
+    guarded = Mixup(1.0, 1.0, post="peak_guard")(x, torch.eye(4), rng=rng())
+    assert torch.equal(guarded.x, Mixup(1.0, 1.0)(x, torch.eye(4), rng=rng()).x)
+
+
+# What is refused
+
+
+def call_mixup(x=None, target=None, **tensors):
+    x = torch.eye(4) if x is None else x
+    return Mixup(1.0, 1.0)(x, torch.eye(len(x)) if target is None else target, rng=rng(), **tensors)
 
 
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda: Mixup(1.5, 0.5), r"mixup_prob=1.5"),
+        (lambda: Mixup(1.5, 0.5), r"mixup_prob=1.5: a probability lies in \[0, 1\]"),
+        (lambda: Mixup(Schedule(0.5, 2.0), 0.5), r"mixup_prob=2.0"),
+        (lambda: Mixup(0.5, -0.1), r"mixup_double=-0.1"),
+        (lambda: Mixup(0.5, 0.5, 0.0), r"mix_beta=0.0: a concentration is above 0"),
+        (lambda: Mixup(0.5, num_sources={2: 0.5}), r"add up to 1"),
+        (lambda: Mixup(0.5, num_sources={1: 1.0}), r"2 or more"),
+        (lambda: Mixup(0.5, scope="sampel"), r"scope"),
+        (lambda: Mixup(0.5, post="loud"), r"post"),
         (lambda: Mixup2(0.0, 0.5), r"mix_beta=0.0"),
+        (lambda: Mixup2(1.0, 0.5, fixed_lambda=1.0), r"fixed_lambda=1.0"),
+        (lambda: Mixup2(1.0, 0.5, min_lambda=1.0), r"min_lambda=1.0"),
+        (lambda: CutMix(0.5, -1.0), r"cutmix_beta=-1.0"),
+        (lambda: CutMix(0.5, axis="space"), r"axis"),
+        (lambda: Inject(0.5, gain=(0.5, 0.2)), r"gain"),
+        (lambda: Inject(0.5, gain=(0.5, 2.0), convex=True), r"convex=True"),
+        (lambda: Inject(1.0)(torch.eye(4), torch.eye(4), rng=rng()), r"pool=Samples"),
+        (lambda: OneOf(Mixup(1.0), weights=(1, 2)), r"weights"),
+        (lambda: Schedule(0.5, shape="square"), r"shape"),
+        (lambda: Schedule(0.5).at(1.5), r"progress=1.5"),
         (lambda: Mixup(1, 0)(torch.eye(2), torch.eye(2), rng=rng()), r"data.batch_size"),
-        (lambda: Mixup(1, 1)(torch.eye(1), torch.eye(1), rng=rng()), r"data.drop_last=true"),
-        (lambda: Mixup(1, 1)(torch.eye(4), torch.eye(4).long(), rng=rng()), r"one-hot"),
-        (lambda: Mixup(1, 1)(torch.eye(4), torch.eye(3), rng=rng()), r"target holds 3"),
+        (lambda: Mixup(0.1, 1)(torch.eye(1), torch.eye(1), rng=rng()), r"data.drop_last=true"),
+        (lambda: call_mixup(target=torch.eye(4).long()), r"int64.*one-hot"),
+        (lambda: call_mixup(target=torch.eye(4) * 1.5), r"0 to 1.5.*\[0, 1\]"),
+        (lambda: call_mixup(target=torch.full((4, 4), float("nan"))), r"nan"),
+        (lambda: call_mixup(target=torch.eye(3)), r"target holds 3"),
+        (lambda: call_mixup(target=torch.ones(4)), r"multi-label targets \[B, C\]"),
+        (lambda: call_mixup(x=torch.ones(4)), r"batch \[B, ...\]"),
+        (lambda: call_mixup(weight=torch.ones(5)), r"weight holds 5"),
+        (lambda: call_mixup(known=torch.ones(4, 3, dtype=torch.bool)), r"known has shape"),
+        (lambda: call_mixup(frames=torch.ones(4, 4)), r"frames has shape"),
         (lambda: apply(Plan.identity(3), torch.eye(4)), r"batch of 3"),
+        (lambda: apply(Mixup(1.0).draw(4, rng()), torch.eye(5)), r"draw a plan"),
+        (lambda: apply(Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4)), r"pass the pool"),
+        (
+            lambda: apply(Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4), torch.eye(2)),
+            r"must agree",
+        ),
+        (lambda: CutMix(1.0, axis="box")(torch.eye(4), torch.eye(4), rng=rng()), r"axis='time'"),
+        (
+            lambda: Inject(1.0)(
+                torch.eye(4), torch.eye(4), rng=rng(), pool=Samples(torch.eye(4), torch.eye(4, 5))
+            ),
+            r"one label set",
+        ),
     ],
 )
 def test_wrong_input_is_told_with_its_remedy(call, expected: str):
     with pytest.raises(ValueError, match=expected):
         call()
+
+
+def test_boxes_fit_any_grid():
+    boxes = Boxes(np.array([[0.25, 0.75]]), np.array([[0.0, 1.0]]))
+    for shape in ((1, 8), (1, 3, 80), (1, 1, 4, 16)):
+        assert boxes.areas(shape).tolist() == [0.5]
+
+
+def test_levels_are_those_of_waveforms():
+    x = torch.stack([torch.ones(100), 0.1 * torch.ones(100), torch.zeros(100)])
+    assert level(x)[:, 0].tolist() == pytest.approx([0, -20, -np.inf])
+    x[0, 50:] = 0
+    assert level(x, num_stretches=2)[0].tolist() == pytest.approx([0, -np.inf])

@@ -9,7 +9,7 @@ from birdmix.app.console import progress, say
 from birdmix.app.schema import Config
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
-from birdmix.mix import MixSettings, Mixup, Mixup2
+from birdmix.mix import Audit, build_stages
 from birdmix.model.classifier import Classifier, channels_last
 from birdmix.model.optimizers import build_optimizer, weight_average
 from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
@@ -100,22 +100,12 @@ def _tell(source: DataSource, train: Recordings, validation: dict[str, OpenSet])
 
 def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
     """Make the way from a batch to its loss."""
-    waveform_mix, spectrogram_mix = build_mix(config.mix)
     return TrainingStep(
-        waveform_mix=waveform_mix,
+        stages=build_stages(config.mix),
         log_mel=LogMel(config.frontend.log_mel),
         masking=config.frontend.masking,
-        spectrogram_mix=spectrogram_mix,
         classifier=classifier,
         smoothing=config.loss.smoothing,
-    )
-
-
-def build_mix(settings: MixSettings) -> tuple[Mixup, Mixup2]:
-    """Make the operators on waveforms and on log-mels."""
-    return (
-        Mixup(settings.mixup_prob, settings.mixup_double, settings.mix_beta),
-        Mixup2(settings.mix_beta2, settings.mixup2_prob),
     )
 
 
@@ -141,9 +131,10 @@ def build_batches(config: Config, data: Data, position: Position) -> EpochBatche
         drop_last=config.data.drop_last,
         start=(position.epoch, position.batch),
     )
-    if batches.smallest_batch < config.mix.max_sources:
+    num_sources = build_stages(config.mix).num_batch_sources
+    if batches.smallest_batch < num_sources:
         raise ValueError(
-            f"the mix joins {config.mix.max_sources} samples, but a batch holds only "
+            f"the mix joins {num_sources} samples, but a batch holds only "
             f"{batches.smallest_batch}; raise data.batch_size or set data.drop_last=true"
         )
     return batches
@@ -187,6 +178,7 @@ def build_training(config: Config, data: Data, run: Path, state: dict | None = N
         data={"labels": list(data.labels.codes), "recordings": len(data.train.recordings)},
         validation=build_validation(config, data),
         log=MetricsLog(run, position.log_bytes),
+        audit=Audit(step.stages.slots),
         seed=config.seed,
         run_dir=run,
         optim=config.optim,

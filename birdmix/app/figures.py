@@ -6,7 +6,6 @@ import pandas as pd
 
 from birdmix.app.build import Data, build_batches, build_segments
 from birdmix.app.schema import Config
-from birdmix.keys import StepKeys
 from birdmix.labels import Labels
 from birdmix.metrics.ranking import roc_auc_per_class
 from birdmix.mix import Plan
@@ -59,10 +58,9 @@ def mixed_samples(
     first: Seen | None = None
     for index, keys in zip(range(20), batches, strict=False):
         batch = training.fabric.to_device(segments.__getitems__(keys))
-        epoch, batch_index = divmod(index, batches.batches_per_epoch)
-        seen = training.step.see(batch, StepKeys(config.seed, epoch, batch_index))
+        seen = training.step.see(batch, training.keys(*divmod(index, training.batches_per_epoch)))
         first = first or seen
-        if not (seen.waveform_plan.is_identity and seen.spectrogram_plan.is_identity):
+        if not all(plan.is_identity for plan in seen.plans.values()):
             first = seen
             break
     assert first is not None
@@ -82,22 +80,24 @@ def _sample(seen: Seen, row: int, data: Data) -> MixedSample:
 def _sources(seen: Seen, row: int, data: Data) -> list[str]:
     """Say what was mixed into a sample: a line for each source of its last mix."""
     rows = seen.batch.row.tolist()
-    lines = []
-    for partner, gain in _used(seen.spectrogram_plan, row):
-        waves = [
-            f"{_name(data, rows[source])} x {wave_gain:.2f}"
-            for source, wave_gain in _used(seen.waveform_plan, partner)
-        ]
-        if gain == 1:
-            lines.extend(waves)
-        else:
-            lines.append(f"{gain:.2f} of ({' + '.join(waves)})")
-    return lines
+    on_mels = [plan for slot, plan in seen.plans.items() if slot != "mixup"]
 
+    def waves(row: int) -> list[str]:
+        plan = seen.plans.get("mixup", Plan.identity(len(rows)))
+        pairs = zip(plan.source[row].tolist(), plan.gain[row].tolist(), strict=True)
+        return [f"{_name(data, rows[source])} x {gain:.2f}" for source, gain in pairs if gain]
 
-def _used(plan: Plan, row: int) -> list[tuple[int, float]]:
-    pairs = zip(plan.source[row].tolist(), plan.gain[row].tolist(), strict=True)
-    return [(source, gain) for source, gain in pairs if gain != 0]
+    def blend(row: int, plans: list[Plan]) -> list[str]:
+        if not plans:
+            return waves(row)
+        *earlier, last = plans
+        if last.num_sources[row] == 1:
+            return blend(row, earlier)
+        parts = last.parts(tuple(seen.batch.x.shape))[row]
+        pairs = zip(last.source[row].tolist(), parts.tolist(), strict=True)
+        return [f"{part:.2f} of ({' + '.join(blend(source, earlier))})" for source, part in pairs]
+
+    return blend(row, on_mels)
 
 
 def _name(data: Data, row: int) -> str:

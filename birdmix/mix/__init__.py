@@ -1,15 +1,16 @@
 """Mixing multi-label samples of a batch: one small algebra, usable alone.
 
-    x'      = sum_s gain[b, s] * X[source[b, s]]
-    target' = join_s  share[b, s] * Y[source[b, s]]
-    weight' = sum_s gain[b, s] * w[source[b, s]] / sum_s gain[b, s]
-    known'  = known in all sources, or positive in one
+    x'      = post( sum_s gain[b, s] * X[source[b, s]] )         or the partner in its box
+    target' = join_s  share[b, s] * Y[source[b, s]]              join: sum, clamped, max, noisy-or
+    weight' = sum_s part[b, s] * w[source[b, s]]                 part: gain or area, over its sum
+    known'  = known in all sources, or positive in an audible one
 
-Every operator is the same three steps:
+X is the batch followed, virtually, by a pool. Every operator takes the same four steps:
 
-draw    a numpy generator makes a `Plan` on the host: sources and gains, no data (`draw`)
-apply   the plan's weighted sum of rows, on the device the batch is on (`apply`)
-join    a `LabelRule` makes the mixed targets from the same plan (`label_rules`)
+draw      a numpy generator makes a `Plan` on the host: sources, gains, boxes; no data (`draw`)
+resolve   what depends on the data: loudness, shares, audibility; on their device (`resolve`)
+apply     the plan's weighted sum of rows; only what is mixed is ever read (`apply`)
+join      a `LabelRule` makes the targets, clip by clip and frame by frame (`label_rules`)
 
 Operators differ only in how they draw and in their default rule.
 
@@ -19,22 +20,55 @@ Operators differ only in how they draw and in their default rule.
     mixed = mixup(x, target, rng=numpy.random.default_rng(0))
     mixed.x, mixed.target, mixed.plan
 
-Shapes: B batch, S sources of one sample (the sample itself is the first), C classes.
+Shapes: B batch, P pool, S sources of one sample (the sample itself is the first), C classes.
 """
 
-from birdmix.mix.label_rules import CONVEX, UNION, LabelRule
-from birdmix.mix.operators import Mixed, Mixup, Mixup2, MixupOperator
-from birdmix.mix.plan import Plan
+from birdmix.mix.apply import apply
+from birdmix.mix.audit import Audit
+from birdmix.mix.combine import Chain, OneOf
+from birdmix.mix.label_rules import (
+    AMPLITUDE,
+    CONVEX,
+    MAX,
+    NOISY_OR,
+    RULES,
+    UNION,
+    LabelRule,
+)
+from birdmix.mix.levels import level, mixed_level
+from birdmix.mix.operator import Operator
+from birdmix.mix.operators import CutMix, Inject, Mixup, Mixup2
+from birdmix.mix.plan import Boxes, Plan
+from birdmix.mix.samples import Mixed, Samples
+from birdmix.mix.schedule import Schedule
 from birdmix.mix.settings import MixSettings
+from birdmix.mix.stages import Stages, build_stages
 
 __all__ = [
+    "AMPLITUDE",
     "CONVEX",
+    "MAX",
+    "NOISY_OR",
+    "RULES",
     "UNION",
+    "Audit",
+    "Boxes",
+    "Chain",
+    "CutMix",
+    "Inject",
     "LabelRule",
     "MixSettings",
     "Mixed",
     "Mixup",
     "Mixup2",
-    "MixupOperator",
+    "OneOf",
+    "Operator",
     "Plan",
+    "Samples",
+    "Schedule",
+    "Stages",
+    "apply",
+    "build_stages",
+    "level",
+    "mixed_level",
 ]

@@ -1,11 +1,28 @@
 """Draw plans: numpy on the host, no data.
 
-Shapes: B batch, K partners, S = K + 1 sources.
+Shapes: B batch, P pool, K partners, S = K + 1 sources.
 """
 
 import numpy as np
 
-from birdmix.mix.plan import Plan
+from birdmix.mix.plan import Boxes
+
+# Gains that add up to 1 are drawn on this grid: then they do so exactly, in float32 too, and none
+# of them is 0, which would mean a slot that is not used.
+_GRID = 2.0**-24
+
+
+def check_batch_size(batch_size: int, num_sources: int) -> None:
+    """Refuse a batch with fewer samples than a mix may join.
+
+    Raises:
+        ValueError: If ``batch_size < num_sources``.
+    """
+    if batch_size < num_sources:
+        raise ValueError(
+            f"mixing {num_sources} sources needs a batch of at least {num_sources}, "
+            f"got {batch_size}; raise data.batch_size or set data.drop_last=true"
+        )
 
 
 def draw_partners(batch_size: int, num_partners: int, rng: np.random.Generator) -> np.ndarray:
@@ -27,11 +44,7 @@ def draw_partners(batch_size: int, num_partners: int, rng: np.random.Generator) 
     Raises:
         ValueError: If ``num_partners >= batch_size``.
     """
-    if num_partners >= batch_size:
-        raise ValueError(
-            f"mixing {num_partners + 1} sources needs a batch of at least {num_partners + 1}, "
-            f"got {batch_size}; raise data.batch_size or set data.drop_last=true"
-        )
+    check_batch_size(batch_size, num_partners + 1)
     cycle = rng.permutation(batch_size)
     place = np.empty_like(cycle)
     place[cycle] = np.arange(batch_size)
@@ -39,34 +52,74 @@ def draw_partners(batch_size: int, num_partners: int, rng: np.random.Generator) 
     return cycle[(place[:, None] + distances) % batch_size]
 
 
-def sum_plan(
-    batch_size: int, num_sources: int, mix_beta: float | None, rng: np.random.Generator
-) -> Plan:
-    """Draw a plan in which every sample sums ``num_sources`` sources.
+def draw_from_pool(batch_size: int, pool_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a sample of the pool for each sample of a batch, none twice before all were taken.
+
+    Returns:
+        Rows of the batch followed by the pool, int64 [B].
+    """
+    rounds = -(-batch_size // pool_size)
+    rows = np.concatenate([rng.permutation(pool_size) for _ in range(rounds)])
+    return batch_size + rows[:batch_size]
+
+
+def with_themselves(partners: np.ndarray) -> np.ndarray:
+    """Put every sample before its partners [B, K]: the sources [B, S] of a plan."""
+    return np.concatenate([np.arange(len(partners))[:, None], partners], axis=1)
+
+
+def dirichlet_gains(
+    counts: np.ndarray, concentration: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw gains from symmetric Dirichlet distributions, 0 in slots that are not used.
 
     Args:
-        batch_size: Number of samples B.
-        num_sources: Sources per sample S, the sample itself among them.
-        mix_beta: None gives every source gain 1; a number draws the gains of each sample from the
-            symmetric Dirichlet distribution with this concentration, so that they add up to 1.
+        counts: Sources of each sample, int64 [B].
+        concentration: Of the distribution; 1 is uniform.
+        rng: Source of randomness.
+
+    Returns:
+        float32 [B, S] with S the largest count; a sample's gains add up to 1.
+    """
+    gains = np.zeros((len(counts), counts.max()), np.float32)
+    for count in np.unique(counts):
+        rows = counts == count
+        drawn = rng.dirichlet([concentration] * count, size=int(rows.sum()))
+        gains[rows, :count] = _to_grid(drawn)
+    return gains
+
+
+def convex_gains(lam: np.ndarray) -> np.ndarray:
+    """Return gains lambda and 1 - lambda: float32 [B, 2], adding up to 1."""
+    return _to_grid(np.stack([lam, 1 - lam], axis=1))
+
+
+def _to_grid(gains: np.ndarray) -> np.ndarray:
+    """Round gains [B, S] to the grid: none is 0, and float32 adds them up to exactly 1."""
+    steps = np.maximum(np.rint(gains / _GRID), 1)
+    largest = gains.argmax(axis=1)[:, None]
+    excess = steps.sum(axis=1, keepdims=True) - 1 / _GRID
+    np.put_along_axis(steps, largest, np.take_along_axis(steps, largest, axis=1) - excess, axis=1)
+    return (steps * _GRID).astype(np.float32)
+
+
+def draw_boxes(area: np.ndarray, axis: str, rng: np.random.Generator) -> Boxes:
+    """Draw where boxes of given areas lie; each lies wholly inside its sample.
+
+    Args:
+        area: Shares of the sample that boxes cover, in [0, 1], float64 [B].
+        axis: ``time`` (a span of time), ``frequency`` (a band) or ``box`` (both, of equal shares).
         rng: Source of randomness.
     """
-    partners = draw_partners(batch_size, num_sources - 1, rng)
-    source = np.concatenate([np.arange(batch_size)[:, None], partners], axis=1)
-    if mix_beta is None:
-        gain = np.ones(source.shape)
-    else:
-        gain = rng.dirichlet([mix_beta] * num_sources, size=batch_size)
-    return Plan(source, gain.astype(np.float32))
+    everything = np.tile((0.0, 1.0), (len(area), 1))
+    if axis == "time":
+        return Boxes(_spans(area, rng), everything)
+    if axis == "frequency":
+        return Boxes(everything, _spans(area, rng))
+    side = np.sqrt(area)
+    return Boxes(_spans(side, rng), _spans(side, rng))
 
 
-def convex_plan(batch_size: int, mix_beta: float, rng: np.random.Generator) -> Plan:
-    """Draw a plan of two sources per sample with gains lambda and 1 - lambda.
-
-    Source: Zhang et al. 2018, arXiv:1710.09412; lambda ~ Beta(mix_beta, mix_beta) for each sample,
-    not one for the batch.
-    """
-    partners = draw_partners(batch_size, 1, rng)
-    lam = rng.beta(mix_beta, mix_beta, size=batch_size).astype(np.float32)
-    source = np.concatenate([np.arange(batch_size)[:, None], partners], axis=1)
-    return Plan(source, np.stack([lam, 1 - lam], axis=1))
+def _spans(width: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    begin = rng.random(len(width)) * (1 - width)
+    return np.stack([begin, begin + width], axis=1)

@@ -1,6 +1,6 @@
-"""What the label of a mix says: the join of its sources' targets.
+"""What the label of a mix says: a share of each source's target, and how shares are joined.
 
-Shapes: B batch, S sources, C classes.
+Shapes: B batch, P pool, N = B + P rows, S sources, C classes, F' label frames.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from birdmix.mix.apply import apply
-from birdmix.mix.plan import Plan
+SHARES = ("part", "full", "amplitude")
+JOINS = ("sum", "clamped_sum", "max", "noisy_or")
 
 
 @dataclass(frozen=True)
@@ -17,42 +17,144 @@ class LabelRule:
     """How targets are joined. A value: rules compare equal by what they do.
 
     Attributes:
-        full_shares: Every source claims its whole label, however quiet it is; otherwise its share
-            is its gain.
-        clamp: The sum is limited to 1.
+        share: What a source claims of its label: its ``part`` of the mix (its gain, or the area of
+            its box, over the sample's sum); all of it, ``full``; or by ``amplitude``, its part
+            weighted by its RMS, so that a quiet source claims little (between-class learning,
+            Tokozume et al. 2018, arXiv:1711.10282).
+        join: How the claims come together: ``sum``, ``clamped_sum`` (at most 1), ``max``, or
+            ``noisy_or``, 1 - (1 - a)(1 - b).
+        min_snr_db: Who is this many dB below the loudest source of the mix (a negative number), as
+            it is heard, where it is heard, is not audible and brings no label; nor does silence.
+            None asks nobody.
+        label_cap: The most that the labels from the pool add up to, per source; None is no limit.
     """
 
-    full_shares: bool
-    clamp: bool
+    share: str
+    join: str
+    min_snr_db: float | None = None
+    label_cap: float | None = None
 
-    def join(self, plan: Plan, target: Tensor) -> Tensor:
-        """Return the mixed targets, [B, C]."""
-        if self.full_shares:
-            plan = Plan(plan.source, plan.used.astype("float32"))
-        mixed = apply(plan, target)
-        return mixed.clamp(max=1) if self.clamp else mixed
+    def __post_init__(self) -> None:
+        for name, value, choices in (("share", self.share, SHARES), ("join", self.join, JOINS)):
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}: it is one of {', '.join(choices)}")
+        if self.min_snr_db is not None and not self.min_snr_db <= 0:
+            raise ValueError(
+                f"min_snr_db={self.min_snr_db}: levels are relative to the loudest source of a "
+                "mix, so it is at most 0"
+            )
+        if self.label_cap is not None and not self.label_cap >= 0:
+            raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
+
+    @property
+    def needs_levels(self) -> bool:
+        """Whether the rule looks at how loud sources are."""
+        return self.share == "amplitude" or self.min_snr_db is not None
+
+    def shares(self, part: Tensor, gain: Tensor | None = None, rms: Tensor | None = None) -> Tensor:
+        """Return how much of its label each source brings, float32 [B, S, ...].
+
+        Args:
+            part: What part of each sample its sources are, [B, S, ...], adding up to 1.
+            gain: Linear gains, [B, S, ...].
+            rms: Levels before the gains, [B, S, ...]; needed if the rule needs levels.
+        """
+        present = part > 0
+        share = part if self.share == "part" else present.float()
+        if not self.needs_levels:
+            return share
+        assert gain is not None and rms is not None
+        if self.share == "amplitude":
+            amount = part * rms
+            total = amount.sum(dim=1, keepdim=True)
+            share = torch.where(total > 0, amount / total, part)
+        if self.min_snr_db is None:
+            return share
+        heard = gain * rms * present
+        floor = heard.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
+        return share * ((heard > 0) & (heard >= floor))
+
+    def capped(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Lower the shares of pool samples whose labels would add up to more than the cap.
+
+        Args:
+            share: [B, S].
+            source: Rows of batch and pool, int64 [B, S].
+            target: Targets of batch and pool, [N, C].
+        """
+        if self.label_cap is None:
+            return share
+        claims = share * target.sum(dim=1)[source]
+        too_much = (source >= len(share)) & (claims > self.label_cap)
+        return share * torch.where(too_much, self.label_cap / claims, 1)
+
+    def joined(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Join the claims of all sources.
+
+        Args:
+            share: [B, S], or per label frame [B, S, F'].
+            source: Rows of batch and pool, int64 [B, S].
+            target: Targets of batch and pool, [N, C] or [N, C, F'].
+
+        Returns:
+            Mixed targets, [B, C] or [B, C, F'].
+        """
+        slots = zip(share.unbind(dim=1), source.unbind(dim=1), strict=True)
+        claims = (part.unsqueeze(1).to(target.dtype) * target[rows] for part, rows in slots)
+        mixed = next(claims)
+        for claim in claims:
+            if self.join == "max":
+                mixed = torch.maximum(mixed, claim)
+            elif self.join == "noisy_or":
+                mixed = 1 - (1 - mixed) * (1 - claim)
+            else:
+                mixed = mixed + claim
+        return mixed.clamp(max=1) if self.join == "clamped_sum" else mixed
 
 
-#: Shares are gains: the target of Zhang et al.'s mixup.
-CONVEX = LabelRule(full_shares=False, clamp=False)
+#: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
+CONVEX = LabelRule("part", "sum")
 
 #: A bird that can be heard is there: the clamped sum of the targets.
-UNION = LabelRule(full_shares=True, clamp=True)
+UNION = LabelRule("full", "clamped_sum")
+
+#: The surest of the sources decides.
+MAX = LabelRule("full", "max")
+
+#: Sources are independent witnesses: 1 - (1 - a)(1 - b).
+NOISY_OR = LabelRule("full", "noisy_or")
+
+#: Shares are what is heard: proportional to gain x RMS.
+AMPLITUDE = LabelRule("amplitude", "sum")
+
+#: The rules by their names in a configuration.
+RULES = {
+    "convex": CONVEX,
+    "union": UNION,
+    "max": MAX,
+    "noisy_or": NOISY_OR,
+    "amplitude": AMPLITUDE,
+}
 
 
-def join_weight(plan: Plan, weight: Tensor) -> Tensor:
-    """Return the gain-weighted mean of the sources' sample weights, [B]."""
-    total = plan.gain.sum(axis=1, keepdims=True)
-    return apply(Plan(plan.source, plan.gain / total), weight)
+def joined_weight(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of the sources' sample weights [N], weighted by their parts [B, S]: [B]."""
+    return (part.to(weight.dtype) * weight[source]).sum(dim=1)
 
 
-def join_known(plan: Plan, known: Tensor, target: Tensor) -> Tensor:
+def joined_known(
+    part: Tensor, share: Tensor, source: Tensor, known: Tensor, target: Tensor
+) -> Tensor:
     """Return which labels of the mix are known, bool [B, C].
 
-    A class is known where it is known in every source, and where one source surely holds it: then
-    the mix holds it too, whatever was left unannotated in the others.
+    A class is known where it is known in every source, and where an audible source surely holds
+    it: then the mix holds it too, whatever was left unannotated in the others.
     """
-    used = Plan(plan.source, plan.used.astype("float32"))
-    unknown = apply(used, (~known).to(torch.float32))
-    sure = apply(used, (known & (target > 0)).to(torch.float32))
-    return (unknown == 0) | (sure > 0)
+    everywhere = torch.ones(len(part), known.shape[1], dtype=torch.bool, device=known.device)
+    somewhere = ~everywhere
+    sure = known & (target > 0)
+    for slot in range(part.shape[1]):
+        rows, present = source[:, slot], part[:, slot, None] > 0
+        everywhere &= known[rows] | ~present
+        somewhere |= sure[rows] & (share[:, slot, None] > 0)
+    return everywhere | somewhere

@@ -1,38 +1,121 @@
 """The mix of a run, as its configuration names it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from birdmix.mix.checks import check_concentration, check_num_sources, check_probability
+from birdmix.mix.label_rules import RULES
+from birdmix.mix.operator import SCOPES
+from birdmix.mix.operators import AXES
+from birdmix.mix.post import POSTS
+from birdmix.mix.schedule import SHAPES
+from birdmix.suggest import check_choice
 
 
-def check_probability(name: str, value: float) -> None:
-    """Refuse what is no probability with a ValueError."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value}: a probability lies in [0, 1]")
+@dataclass
+class CutMixSettings:
+    """CutMix of log-mels: a piece of another sample in the place of the same piece.
+
+    Attributes:
+        prob: Probability that a batch is cut; 0 is off.
+        beta: Concentration b of the area left to the sample itself, lambda ~ Beta(b, b).
+        axis: What is cut: time, frequency or box.
+        rule: How labels are joined: convex, union, max, noisy_or or amplitude.
+    """
+
+    prob: float = 0.0
+    beta: float = 1.0
+    axis: str = "time"
+    rule: str = "convex"
+
+    def __post_init__(self) -> None:
+        check_probability("prob", self.prob)
+        check_concentration("beta", self.beta)
+        check_choice("axis", self.axis, AXES)
+        check_choice("rule", self.rule, tuple(RULES))
 
 
-def check_concentration(name: str, value: float) -> None:
-    """Refuse what is no concentration of a Beta or Dirichlet distribution with a ValueError."""
-    if not value > 0:
-        raise ValueError(f"{name}={value}: a concentration is above 0")
+@dataclass
+class HiddenSettings:
+    """Mixup2 of the feature map before the head (Verma et al. 2019, arXiv:1806.05236).
+
+    Attributes:
+        prob: Probability that a batch's features are blended; 0 is off.
+        beta: Concentration b of lambda ~ Beta(b, b), one draw per sample.
+    """
+
+    prob: float = 0.0
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_probability("prob", self.prob)
+        check_concentration("beta", self.beta)
+
+
+@dataclass
+class ScheduleSettings:
+    """How all probabilities of the mix change over a run: a factor on each.
+
+    Attributes:
+        start: Factor at the beginning, in [0, 1].
+        end: Factor at the end, in [0, 1].
+        shape: How it goes from start to end: constant (it stays at start), linear or cosine.
+        warm_up: Share of the run in which it first rises from 0, linearly.
+        off_from: Share of the run from which on nothing is mixed; 1 mixes to the end.
+    """
+
+    start: float = 1.0
+    end: float = 1.0
+    shape: str = "linear"
+    warm_up: float = 0.0
+    off_from: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end", "warm_up", "off_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1]")
+        check_choice("shape", self.shape, SHAPES)
 
 
 @dataclass
 class MixSettings:
-    """Mixup on the waveform batch, then Mixup2 on the log-mel batch; probability 0 is off.
+    """Four slots, in this order: Mixup of waveforms; CutMix, then Mixup2, of log-mels; hidden.
 
     Attributes:
-        mixup_prob: Probability that a batch's waveforms are summed.
+        mixup_prob: Probability that a batch's waveforms are summed; 0 is off.
         mixup_double: Given that, the probability of two sources; otherwise three.
+        num_sources: Instead of ``mixup_double``: the probability of each number of sources, as in
+            {2: 0.5, 3: 0.3, 4: 0.2}.
         mix_beta: null sums at gain 1; a number draws the gains from a symmetric Dirichlet
             distribution with this concentration.
-        mixup2_prob: Probability that a batch's mels are blended.
+        mixup_rule: How labels are joined: union, convex, max, noisy_or or amplitude.
+        match_rms: Bring partners to the sample's own loudness before the waveforms are summed.
+        post: What is done to a sum: none, peak_guard, peak_normalise or standardise.
+        cutmix: CutMix of log-mels.
+        mixup2_prob: Probability that a batch's mels are blended; 0 is off.
         mix_beta2: Concentration b of lambda ~ Beta(b, b), one draw per sample.
+        mixup2_rule: How labels are joined: convex, union, max, noisy_or or amplitude.
+        hidden: Mixup2 of features.
+        scope: One gate for the whole batch, or one for each sample.
+        min_snr_db: Sources this far below the loudest of their mix (a negative number of dB) bring
+            no label; null asks nobody.
+        schedule: How the probabilities change over a run.
     """
 
     mixup_prob: float = 0.0
     mixup_double: float = 0.5
+    num_sources: dict[int, float] | None = None
     mix_beta: float | None = None
+    mixup_rule: str = "union"
+    match_rms: bool = False
+    post: str = "none"
+    cutmix: CutMixSettings = field(default_factory=CutMixSettings)
     mixup2_prob: float = 0.0
     mix_beta2: float = 2.0
+    mixup2_rule: str = "convex"
+    hidden: HiddenSettings = field(default_factory=HiddenSettings)
+    scope: str = "batch"
+    min_snr_db: float | None = None
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
     def __post_init__(self) -> None:
         for name in ("mixup_prob", "mixup_double", "mixup2_prob"):
@@ -40,10 +123,11 @@ class MixSettings:
         check_concentration("mix_beta2", self.mix_beta2)
         if self.mix_beta is not None:
             check_concentration("mix_beta", self.mix_beta)
-
-    @property
-    def max_sources(self) -> int:
-        """The most samples that one draw mixes."""
-        if self.mixup_prob > 0:
-            return 3 if self.mixup_double < 1 else 2
-        return 2 if self.mixup2_prob > 0 else 1
+        if self.num_sources is not None:
+            check_num_sources(self.num_sources)
+        for name in ("mixup_rule", "mixup2_rule"):
+            check_choice(name, getattr(self, name), tuple(RULES))
+        check_choice("post", self.post, tuple(POSTS))
+        check_choice("scope", self.scope, SCOPES)
+        if self.min_snr_db is not None and not self.min_snr_db <= 0:
+            raise ValueError(f"min_snr_db={self.min_snr_db}: it is at most 0; null asks nobody")

@@ -3,6 +3,7 @@
 Shapes: B batch, M mel bins, F frames, D features, C classes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -48,9 +49,18 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(self.backbone.num_features, num_classes)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """Return logits, [B, C]."""
+    def forward(
+        self, mel: Tensor, mix_features: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Return logits, [B, C].
+
+        Args:
+            mel: Log-mel spectrograms, [B, 1, M, F].
+            mix_features: What training does to the feature map [B, D, h, w] before the head.
+        """
         features = self.backbone(mel)
+        if mix_features is not None:
+            features = mix_features(features)
         pooled = features.mean(dim=(-2, -1)) if self.pool is None else self.pool(features)
         return self.head(self.dropout(pooled))
 

@@ -10,7 +10,7 @@ from birdmix.files import atomic_path
 
 LAST = "last.ckpt"
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ Keys and addresses of the services come from their own environment variables, ne
 configuration, which is saved.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ class EpochLogger:
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """Write the epoch's figures."""
-        figures = {name: value for name, value in metrics.items() if name != "epoch"}
+        figures = {
+            name: value
+            for name, value in metrics.items()
+            if name != "epoch" and math.isfinite(value)  # an epoch without mixes has no quantiles
+        }
         self.logger.log_metrics(figures, step=int(metrics["epoch"]))
         self.logger.save()
 

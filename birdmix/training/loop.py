@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from birdmix.batch import Batch
 from birdmix.keys import StepKeys
+from birdmix.mix import Audit
 from birdmix.model.optimizers import lr_factor
 from birdmix.model.settings import OptimSettings
 from birdmix.training.checkpoint import save_checkpoint
@@ -76,6 +77,7 @@ class Training:
         data: What the data are; a checkpoint goes on with the same only.
         validation: Sets that every epoch is judged by.
         log: Where the figures go.
+        audit: The books of the current epoch's mixes.
         hooks: Told beside it.
         position: Where the run stands.
     """
@@ -90,6 +92,7 @@ class Training:
     data: dict[str, Any]
     validation: Sequence[ValidationSet]
     log: MetricsLog
+    audit: Audit
     seed: int
     run_dir: Path
     optim: OptimSettings
@@ -108,6 +111,11 @@ class Training:
         """The model that is validated and kept: the average if there is one."""
         return self.model if self.average is None else self.average.module
 
+    def keys(self, epoch: int, batch: int) -> StepKeys:
+        """Return the keys of a batch: all that is random about it."""
+        done = epoch + batch / self.batches_per_epoch
+        return StepKeys(self.seed, epoch, batch, progress=done / self.trainer.max_epochs)
+
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint holds."""
         return {
@@ -116,6 +124,7 @@ class Training:
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "audit": self.audit.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -133,6 +142,7 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.audit.load_state_dict(state["audit"], self.fabric.device)
         self.position = Position(**state["position"])
 
 
@@ -176,10 +186,10 @@ def _optimizer_step(run: Training, batches: Any) -> None:
     position = run.position
     count = min(run.trainer.accumulate, run.batches_per_epoch - position.batch)
     for index in range(position.batch, position.batch + count):
-        keys = StepKeys(run.seed, position.epoch, index)
+        keys = run.keys(position.epoch, index)
         torch.manual_seed(keys.integer("torch"))
         batch = run.fabric.to_device(next(batches))
-        loss = run.step(batch, keys)
+        loss = run.step(batch, keys, run.audit)
         run.fabric.backward(loss / count)
         position.loss_sum += _finite(loss, position, index)
         for hook in run.hooks:
@@ -210,6 +220,8 @@ def _end_epoch(run: Training) -> None:
         hook.on_validation()
     for each in run.validation:
         metrics |= judge(run.fabric, run.judged_model, run.step.log_mel, each).metrics()
+    metrics |= run.audit.report()
+    run.audit.restart()
     log_bytes = run.log.append(metrics)
     run.position = Position(epoch=done.epoch + 1, step=done.step, log_bytes=log_bytes)
     for hook in run.hooks:

@@ -1,14 +1,15 @@
 """The training step: the whole way of a batch, in one place.
 
-    waveform mix -> log-mel -> masking -> spectrogram mix -> classifier -> loss
+    waveform mix -> log-mel -> masking -> spectrogram mix -> backbone -> hidden mix -> head -> loss
 
-Shapes: B batch, T samples, M mel bins, F frames, C classes.
+Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
 from birdmix.batch import Batch
@@ -16,51 +17,109 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
 from birdmix.frontend.settings import MaskingSettings
 from birdmix.keys import StepKeys
-from birdmix.mix import Mixup, Mixup2, MixupOperator, Plan
+from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level, mixed_level
 from birdmix.model.losses import soft_bce
+
+# Stretches of a waveform whose level its mel carries: fine enough to judge what was cut out of it.
+_LEVEL_STRETCHES = 50
 
 
 class Seen(NamedTuple):
-    """What the network gets to see of a batch, and how it was mixed."""
+    """What the network gets to see of a batch, and what became of it on the way.
 
-    batch: Batch  # x is [B, 1, M, F]
-    waveform_plan: Plan
-    spectrogram_plan: Plan
+    Attributes:
+        batch: With log-mels [B, 1, M, F] as its x.
+        plans: The plans it was mixed by, by slot and in order.
+        peak: Largest absolute value of each mixed waveform, [B].
+        finite: Which samples hold finite numbers only, bool [B]; the others count for nothing.
+    """
 
-
-def mix_batch(
-    operator: MixupOperator, batch: Batch, rng: np.random.Generator
-) -> tuple[Batch, Plan]:
-    """Mix a batch: the one place where operators on tensors meet the batch."""
-    mixed = operator(batch.x, batch.target, batch.weight, batch.known, rng=rng)
-    assert mixed.weight is not None and mixed.known is not None
-    batch = batch._replace(x=mixed.x, target=mixed.target, weight=mixed.weight, known=mixed.known)
-    return batch, mixed.plan
+    batch: Batch
+    plans: dict[str, Plan]
+    peak: Tensor
+    finite: Tensor
 
 
 @dataclass(frozen=True)
 class TrainingStep:
     """Everything that stands between a batch and its loss."""
 
-    waveform_mix: Mixup
+    stages: Stages
     log_mel: LogMel
     masking: MaskingSettings
-    spectrogram_mix: Mixup2
     classifier: nn.Module
     smoothing: float
 
+    def __call__(self, batch: Batch, keys: StepKeys, audit: Audit) -> Tensor:
+        """Return the loss of a batch of waveforms [B, T], and enter its mixes in the books."""
+        given = batch.target
+        seen = self.see(batch, keys)
+        batch, plans = seen.batch, seen.plans
+
+        def mix_features(features: Tensor) -> Tensor:
+            nonlocal batch, plans
+            batch, hidden = mix_batch(self.stages.hidden, batch._replace(x=features), keys)
+            plans = plans | hidden
+            return batch.x
+
+        logits = self.classifier(batch.x, mix_features if self.stages.hidden else None)
+        audit.enter(plans, given, batch.target, seen.batch.x.shape, seen.peak, seen.finite)
+        return soft_bce(logits, batch.target, batch.weight, batch.known, self.smoothing)
+
     def see(self, batch: Batch, keys: StepKeys) -> Seen:
         """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
-        batch, waveform_plan = mix_batch(self.waveform_mix, batch, keys.rng("waveform_mix"))
+        batch, on_waveforms = mix_batch(self.stages.waveform, batch, keys)
+        peak = torch.maximum(batch.x.amax(dim=1), -batch.x.amin(dim=1))
+        if any(operator.needs_levels for operator in self.stages.spectrogram.values()):
+            batch = batch._replace(level=level(batch.x, _LEVEL_STRETCHES))
         batch = batch._replace(x=self.log_mel(batch.x))
         batch = batch._replace(x=masking(batch.x, self.masking, keys.rng("masking")))
-        batch, spectrogram_plan = mix_batch(
-            self.spectrogram_mix, batch, keys.rng("spectrogram_mix")
-        )
-        return Seen(batch, waveform_plan, spectrogram_plan)
+        batch, on_mels = mix_batch(self.stages.spectrogram, batch, keys)
+        batch, finite = _spared(batch)
+        return Seen(batch, on_waveforms | on_mels, peak, finite)
 
-    def __call__(self, batch: Batch, keys: StepKeys) -> Tensor:
-        """Return the loss of a batch of waveforms."""
-        seen = self.see(batch, keys).batch
-        logits = self.classifier(seen.x)
-        return soft_bce(logits, seen.target, seen.weight, seen.known, self.smoothing)
+
+def mix_batch(
+    operators: Mapping[str, Operator], batch: Batch, keys: StepKeys
+) -> tuple[Batch, dict[str, Plan]]:
+    """Mix a batch: the one place where operators on tensors meet the batch.
+
+    Args:
+        operators: By slot, in order.
+        batch: What is to be mixed.
+        keys: Of this step; each slot draws from a generator of its own.
+
+    Returns:
+        The mixed batch, and the plan of each slot.
+    """
+    plans = {}
+    for slot, operator in operators.items():
+        mixed = operator(
+            *_samples(batch)[:5],
+            level=batch.level,
+            pool=None if batch.pool is None else _samples(batch.pool),
+            rng=keys.rng(f"mix.{slot}"),
+            progress=keys.progress,
+        )
+        plans[slot] = mixed.plan
+        levels = None if batch.level is None else mixed_level(mixed.plan, batch.level)
+        x, target, weight, known, frames, _ = mixed
+        batch = Batch(x, target, weight, known, batch.row, frames, levels, batch.pool)
+    return batch, plans
+
+
+def _samples(batch: Batch) -> Samples:
+    return Samples(batch.x, batch.target, batch.weight, batch.known, batch.frames, batch.level)
+
+
+def _spared(batch: Batch) -> tuple[Batch, Tensor]:
+    """Blank the samples that are not finite, so that one broken recording ends no run.
+
+    They are silent, hold no label and weigh nothing; which they are is never asked of the device.
+    """
+    finite = batch.x.flatten(1).sum(dim=1).isfinite()
+    return batch._replace(
+        x=torch.where(finite[:, None, None, None], batch.x, 0),
+        target=torch.where(finite[:, None], batch.target, 0),
+        weight=torch.where(finite, batch.weight, 0),
+    ), finite

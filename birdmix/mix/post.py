@@ -1,0 +1,42 @@
+"""What is done to a sample after it was mixed; it touches x only, never labels.
+
+Shapes: n samples [n, ...].
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_EPS = 1e-5
+
+
+def _peak_guard(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn down what exceeds full scale, 1."""
+    return _peak_to_one(x, at_least=1.0)
+
+
+def _peak_normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring the peak to 1."""
+    return _peak_to_one(x, at_least=_EPS)
+
+
+def _peak_to_one(x: Tensor, at_least: float) -> tuple[Tensor, Tensor]:
+    low, high = x.flatten(1).aminmax(dim=1)
+    peak = torch.maximum(-low, high).clamp(min=at_least)
+    return torch.zeros_like(peak), 1 / peak
+
+
+def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring the mean to 0 and the standard deviation to 1."""
+    deviation, mean = torch.std_mean(x.flatten(1).float(), dim=1)
+    return mean.to(x.dtype), (1 / (deviation + _EPS)).to(x.dtype)
+
+
+#: By name: samples [n, ...] -> what to take off and what to multiply with then, [n] each.
+POSTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]] | None] = {
+    "none": None,
+    "peak_guard": _peak_guard,
+    "peak_normalise": _peak_normalise,
+    "standardise": _standardise,
+}

@@ -1,0 +1,255 @@
+"""Label rules, alone: shares of each source, and how they are joined."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from birdmix.mix import (
+    AMPLITUDE,
+    CONVEX,
+    MAX,
+    NOISY_OR,
+    UNION,
+    Boxes,
+    CutMix,
+    LabelRule,
+    Mixed,
+    Mixup,
+    Mixup2,
+    Plan,
+    Samples,
+    level,
+)
+
+PAIR = Plan(np.array([[0, 1], [1, 0]]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
+
+
+def tone(*amplitudes: float, num_samples: int = 400) -> Tensor:
+    """Square waves: their RMS is their amplitude, [B, T]."""
+    wave = torch.ones(num_samples)
+    wave[::2] = -1
+    return torch.stack([amplitude * wave for amplitude in amplitudes])
+
+
+def mix(rule: LabelRule, x: Tensor, plan: Plan = PAIR, **tensors: Tensor) -> Mixed:
+    target = tensors.pop("target", torch.eye(len(x)))
+    operator = Mixup2(1.0, 1.0, label_rule=rule)
+    return operator.replay(plan, Samples(x, target, **tensors))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (CONVEX, 0.25 * 0.8 + 0.75 * 0.4),
+        (UNION, 1.0),
+        (MAX, 0.8),
+        (NOISY_OR, 1 - 0.2 * 0.6),
+        (AMPLITUDE, 0.25 * 0.8 + 0.75 * 0.4),
+        (LabelRule("part", "max"), max(0.25 * 0.8, 0.75 * 0.4)),
+        (LabelRule("part", "noisy_or"), 1 - (1 - 0.25 * 0.8) * (1 - 0.75 * 0.4)),
+        (LabelRule("full", "clamped_sum"), 1.0),
+    ],
+)
+def test_joins_are_what_they_are_called(rule: LabelRule, expected: float):
+    mixed = mix(rule, tone(1, 1), target=torch.tensor([[0.8], [0.4]]))
+    assert mixed.target[0].item() == pytest.approx(expected)
+
+
+def test_a_union_adds_soft_labels_as_the_reference_does():
+    target = torch.full((4, 1), 0.3)
+    mixed = Mixup(1.0, 1.0)(torch.eye(4), target, rng=np.random.default_rng(0))
+    assert torch.allclose(mixed.target, torch.full((4, 1), 0.6))
+
+
+def test_rules_are_values():
+    assert LabelRule("full", "clamped_sum") == UNION
+    assert len({UNION, LabelRule("full", "clamped_sum"), MAX}) == 2
+
+
+def test_amplitude_shares_go_by_gain_times_rms():
+    mixed = mix(AMPLITUDE, tone(1.0, 0.1))
+    assert mixed.target[0].tolist() == pytest.approx([0.25 / 0.325, 0.075 / 0.325])
+    assert mixed.target[1].tolist() == pytest.approx([0.5 / 0.55, 0.05 / 0.55])
+
+
+def test_a_quiet_partner_at_lambda_one_half_does_not_claim_half_the_label():
+    mixed = mix(AMPLITUDE, tone(1.0, 0.01))
+    assert mixed.target[1].tolist() == pytest.approx([0.990099, 0.009901], abs=1e-5)
+
+
+@pytest.mark.parametrize("rule", [CONVEX, UNION, MAX, NOISY_OR, AMPLITUDE])
+def test_silence_adds_no_label_under_an_audibility_floor(rule: LabelRule):
+    floored = LabelRule(rule.share, rule.join, min_snr_db=-60)
+    mixed = mix(floored, tone(1.0, 0.0))
+    assert mixed.target[0, 1] == 0 and mixed.target[0, 0] > 0
+    assert mix(floored, tone(0.0, 0.0)).target.sum() == 0
+
+
+def test_the_floor_lies_where_it_is_set():
+    def target(floor: float) -> list[float]:
+        return mix(LabelRule("full", "max", min_snr_db=floor), tone(1.0, 0.01)).target[1].tolist()
+
+    assert target(-39) == [1, 0]  # at lambda 1/2 the partner is 40 dB below
+    assert target(-41) == [1, 1]
+
+
+def test_matched_sources_are_equally_loud_before_the_gains():
+    x = tone(1.0, 0.01)
+    operator = Mixup2(1.0, 1.0, match_rms=True, fixed_lambda=0.5, label_rule=AMPLITUDE)
+    mixed = operator(x, torch.eye(2), rng=np.random.default_rng(0))
+    assert torch.allclose(mixed.x, x)  # half of itself and half of the other at its own level
+    assert torch.allclose(mixed.target, torch.full((2, 2), 0.5))
+
+
+def test_silence_is_not_amplified():
+    x = tone(1.0, 1e-7)
+    mixed = Mixup(1.0, 1.0, match_rms=True)(x, torch.eye(2), rng=np.random.default_rng(0))
+    assert mixed.x.isfinite().all() and torch.allclose(mixed.x[0], x[0], atol=1e-6)
+
+
+# Inside the pasted region
+
+
+def cut(begin: float, end: float) -> Plan:
+    boxes = Boxes(np.array([[begin, end], [0, 0]]), np.array([[0.0, 1.0]] * 2))
+    return Plan(np.array([[0, 1], [1, 1]]), np.array([[1, 1], [1, 0]], np.float32), boxes)
+
+
+def padded(seconds_of_sound: float) -> Tensor:
+    """A sample full of sound, and one that falls silent after a share of its time."""
+    x = tone(1.0, 1.0)
+    x[1, round(seconds_of_sound * x.shape[1]) :] = 0
+    return x
+
+
+def test_padding_that_was_pasted_adds_no_label():
+    rule = LabelRule("part", "sum", min_snr_db=-30)
+    assert mix(rule, padded(0.5), cut(0.5, 0.75)).target[0].tolist() == [0.75, 0]
+    assert mix(rule, padded(0.5), cut(0.25, 0.5)).target[0].tolist() == [0.75, 0.25]
+
+
+def test_a_sample_whose_sound_was_covered_keeps_no_label():
+    rule = LabelRule("full", "max", min_snr_db=-30)
+    x = padded(0.5).flip(0)  # now the sample itself sounds in its first half only
+    assert mix(rule, x, cut(0.0, 0.5)).target[0].tolist() == [0, 1]
+    assert mix(rule, x, cut(0.5, 1.0)).target[0].tolist() == [1, 1]
+
+
+def test_a_box_is_judged_by_what_is_in_the_box():
+    x = torch.ones(2, 4, 8)
+    x[1, :2] = 0  # the partner is silent in the lower half of its bins
+    rule = LabelRule("part", "sum", min_snr_db=-30)
+    low, high = np.array([[0.0, 0.5]] * 2), np.array([[0.5, 1.0]] * 2)
+    for mel, expected in ((low, [0.75, 0]), (high, [0.75, 0.25])):
+        boxes = Boxes(np.array([[0.5, 1.0]] * 2), mel)
+        plan = Plan(cut(0, 1).source, cut(0, 1).gain, boxes)
+        operator = CutMix(1.0, label_rule=rule, linear=True)
+        mixed = operator.replay(plan, Samples(x, torch.eye(2)))
+        assert mixed.target[0].tolist() == expected
+
+
+# On spectrograms: levels are carried
+
+
+def test_a_mel_needs_the_level_of_its_waveform():
+    mel = torch.randn(2, 1, 8, 10)
+    for operator in (
+        Mixup2(1.0, 1.0, label_rule=AMPLITUDE),
+        Mixup2(1.0, 1.0, label_rule=LabelRule("full", "max", min_snr_db=-30)),
+        Mixup2(1.0, 1.0, match_rms=True),
+    ):
+        with pytest.raises(ValueError, match="level=birdmix.mix.level"):
+            operator(mel, torch.eye(2), rng=np.random.default_rng(0))
+        operator(mel, torch.eye(2), rng=np.random.default_rng(0), level=torch.zeros(2))
+
+
+def test_carried_levels_say_what_measured_ones_say():
+    waveforms = tone(1.0, 0.1)
+    mel = torch.randn(2, 8, 10)
+    for rule in (AMPLITUDE, LabelRule("full", "max", min_snr_db=-25)):
+        measured = mix(rule, waveforms).target
+        carried = mix(rule, mel, level=level(waveforms)).target
+        assert torch.allclose(measured, carried, atol=1e-6)
+
+
+def test_levels_by_stretches_of_time_know_what_was_pasted():
+    rule = LabelRule("part", "sum", min_snr_db=-30)
+    mel, levels = torch.randn(2, 8, 16), level(padded(0.5), num_stretches=8)
+    assert mix(rule, mel, cut(0.5, 0.75), level=levels).target[0].tolist() == [0.75, 0]
+    assert mix(rule, mel, cut(0.25, 0.5), level=levels).target[0].tolist() == [0.75, 0.25]
+
+
+def test_normalised_mels_are_not_scaled_to_match():
+    mel = torch.randn(2, 8, 10)
+    plain = Mixup2(1.0, 1.0)(mel, torch.eye(2), rng=np.random.default_rng(0))
+    matched = Mixup2(1.0, 1.0, match_rms=True)(
+        mel, torch.eye(2), rng=np.random.default_rng(0), level=torch.tensor([0.0, -20.0])
+    )
+    assert torch.equal(plain.x, matched.x)
+
+
+# Known, and frames
+
+
+def test_a_label_is_known_where_all_know_it_or_one_surely_holds_it():
+    target = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    known = torch.tensor([[True, True, True], [False, False, True]])
+    mixed = mix(UNION, tone(1, 1), target=target, known=known)
+    assert mixed.known[0].tolist() == [True, False, True]
+
+
+def test_an_inaudible_positive_makes_nothing_known():
+    target = torch.tensor([[1.0], [0.0]])
+    known = torch.tensor([[True], [False]])
+    floored = LabelRule("full", "max", min_snr_db=-30)
+    assert mix(floored, tone(1, 1), target=target, known=known).known.all()
+    assert not mix(floored, tone(0.001, 1), target=target, known=known).known.any()
+
+
+def test_frame_targets_move_with_the_box():
+    frames = torch.zeros(2, 2, 8)
+    frames[0, 0], frames[1, 1] = 1, 1
+    mixed = mix(CONVEX, tone(1, 1), cut(0.25, 0.5), frames=frames)
+    assert mixed.frames[0, 0].tolist() == [1, 1, 0, 0, 1, 1, 1, 1]
+    assert mixed.frames[0, 1].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    assert torch.allclose(mixed.frames.mean(dim=2), mixed.target)
+
+
+def test_a_frame_cut_in_two_shares_its_label():
+    frames = torch.zeros(2, 2, 2)
+    frames[0, 0], frames[1, 1] = 1, 1
+    mixed = mix(CONVEX, tone(1, 1), cut(0.25, 0.5), frames=frames)
+    assert mixed.frames[0].tolist() == [[0.5, 1], [0.5, 0]]
+    assert mix(UNION, tone(1, 1), cut(0.25, 0.5), frames=frames).frames[0].tolist() == [
+        [1, 1],
+        [1, 0],
+    ]
+
+
+def test_frames_of_blends_share_as_clips_do():
+    frames = torch.eye(2)[..., None].expand(2, 2, 5)
+    for rule in (CONVEX, UNION, MAX, AMPLITUDE):
+        mixed = mix(rule, tone(1.0, 0.1), frames=frames)
+        assert torch.allclose(mixed.frames, mixed.target[..., None].expand(2, 2, 5))
+
+
+def test_who_is_inaudible_is_so_in_every_frame():
+    frames = torch.eye(2)[..., None].expand(2, 2, 8)
+    rule = LabelRule("part", "sum", min_snr_db=-30)
+    mixed = mix(rule, padded(0.5), cut(0.5, 0.75), frames=frames)
+    assert (mixed.frames[0, 1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: LabelRule("half", "sum"), "share='half'"),
+        (lambda: LabelRule("full", "add"), "join='add'"),
+        (lambda: LabelRule("full", "max", min_snr_db=3), "min_snr_db=3"),
+        (lambda: LabelRule("full", "max", label_cap=-1), "label_cap=-1"),
+    ],
+)
+def test_what_is_no_rule_is_refused(make, expected: str):
+    with pytest.raises(ValueError, match=expected):
+        make()
