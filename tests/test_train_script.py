@@ -27,7 +27,12 @@ def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
 def test_help_tells_what_can_be_done():
     done = train("--help")
     assert done.returncode == 0
-    for word in ("data=folder", "resume=", "mix: amplitude, both, cutmix, mixup", "mixup_prob: 0.7"):
+    for word in (
+        "data=folder",
+        "resume=",
+        "mix: amplitude, both, cutmix, mixup",
+        "mixup_prob: 0.7",
+    ):
         assert word in done.stdout
 
 

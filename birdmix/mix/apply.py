@@ -98,17 +98,20 @@ def _apply_rows(
 
 
 def _sum_into(out: Tensor, terms: list[tuple[Tensor, float]]) -> None:
+    """Sum rows times their gains, the first two in one pass where that can be."""
     (row, gain), *others = terms
-    if not others and gain == 1:
-        out.copy_(row)
+    if not others:
+        torch.mul(row, gain, out=out) if gain != 1 else out.copy_(row)
         return
+    second, second_gain = others[0]
     if gain == 1:
-        # Two rows in one pass.
-        second, second_gain = others.pop(0)
         torch.add(row, second, alpha=second_gain, out=out)
+    elif gain + second_gain == 1:
+        torch.lerp(row, second, second_gain, out=out)
     else:
         torch.mul(row, gain, out=out)
-    for other, other_gain in others:
+        out.add_(second, alpha=second_gain)
+    for other, other_gain in others[1:]:
         out.add_(other, alpha=other_gain)
 
 

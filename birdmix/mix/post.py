@@ -22,15 +22,25 @@ def _peak_normalise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _peak_to_one(x: Tensor, at_least: float) -> tuple[Tensor, Tensor]:
-    low, high = x.flatten(1).aminmax(dim=1)
-    peak = torch.maximum(-low, high).clamp(min=at_least)
+    peak = peaks(x).clamp(min=at_least)
     return torch.zeros_like(peak), 1 / peak
 
 
 def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     """Bring the mean to 0 and the standard deviation to 1."""
-    deviation, mean = torch.std_mean(x.flatten(1).float(), dim=1)
+    flat = x.flatten(1).float()
+    mean = flat.mean(dim=1)
+    # Several times as fast here as torch.std_mean.
+    deviation = (
+        torch.linalg.vector_norm(flat - mean[:, None], dim=1) / max(flat.shape[1] - 1, 1) ** 0.5
+    )
     return mean.to(x.dtype), (1 / (deviation + _EPS)).to(x.dtype)
+
+
+def peaks(x: Tensor) -> Tensor:
+    """Return the largest absolute value of each sample, [n], without a copy of them."""
+    flat = x.flatten(1)
+    return torch.maximum(flat.amax(dim=1), -flat.amin(dim=1))
 
 
 #: By name: samples [n, ...] -> what to take off and what to multiply with then, [n] each.

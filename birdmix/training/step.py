@@ -18,6 +18,7 @@ from birdmix.frontend.masking import masking
 from birdmix.frontend.settings import MaskingSettings
 from birdmix.keys import StepKeys
 from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level, mixed_level
+from birdmix.mix.post import peaks
 from birdmix.model.losses import soft_bce
 
 # Stretches of a waveform whose level its mel carries: fine enough to judge what was cut out of it.
@@ -69,7 +70,7 @@ class TrainingStep:
     def see(self, batch: Batch, keys: StepKeys) -> Seen:
         """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
         batch, on_waveforms = mix_batch(self.stages.waveform, batch, keys)
-        peak = torch.maximum(batch.x.amax(dim=1), -batch.x.amin(dim=1))
+        peak = peaks(batch.x)
         if any(operator.needs_levels for operator in self.stages.spectrogram.values()):
             batch = batch._replace(level=level(batch.x, _LEVEL_STRETCHES))
         batch = batch._replace(x=self.log_mel(batch.x))
