@@ -1,6 +1,6 @@
 """Does mixing help? Train the demo without and with it, same folds and seeds, and compare pairs.
 
-    python benchmarks/policies.py [--policies none mixup both] [--seeds 3] [--out DIR] [override ...]
+    python benchmarks/policies.py [--policies none mixup both] [--seeds 3] [override ...]
 
 Everything but ``mix`` is the default run's; the figures are those of its test soundscapes, last
 epoch's average weights. A difference is that of two runs with one seed; its 95 % interval is
