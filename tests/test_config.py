@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from birdmix.app.build import Data, OpenSet, build_batches, build_step
 from birdmix.app.configure import explain, read_config, write_config
 from birdmix.labels import Labels
+from birdmix.mix import build_stages
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
 from birdmix.recordings.store import MemoryStore
@@ -59,6 +60,12 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("frontend.log_mel.mel_scale=slany", "frontend.log_mel.mel_scale='slany'"),
         ("data.batch_size=many", "data.batch_size: Value 'many'"),
         ("mix.mixup_prob=1.5", "mix.mixup_prob=1.5: a probability lies in [0, 1]"),
+        ("mix.num_sources=[0.5]", "mix.num_sources=[0.5]: probabilities of two, three"),
+        ("mix.mixup_rule=unoin", "mix.mixup_rule='unoin' is unknown; did you mean 'union'?"),
+        ("mix.cutmix.axis=tim", "mix.cutmix.axis='tim' is unknown; did you mean 'time'?"),
+        ("mix.cutmix.prob=2", "mix.cutmix.prob=2.0: a probability lies in [0, 1]"),
+        ("mix.schedule.off_from=2", "mix.schedule.off_from=2.0: it lies in [0, 1]"),
+        ("mix.min_snr_db=3", "mix.min_snr_db=3.0: it is at most 0"),
         ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
         ("data.num_folds=1 data.fold=0", "data.num_folds=1: at least 2"),
         ("data.table=x.csv", "data.table=x.csv: only data=csv reads a table"),
@@ -82,11 +89,17 @@ def test_a_saved_configuration_reads_back_equal(tmp_path: Path):
 
 def test_one_word_chooses_the_mix():
     words = {
-        "none": (False, False),
-        "mixup": (True, False),
-        "mixup2": (False, True),
-        "both": (True, True),
+        "none": [],
+        "mixup": ["mixup"],
+        "mixup2": ["mixup2"],
+        "both": ["mixup", "mixup2"],
+        "cutmix": ["cutmix"],
+        "amplitude": ["mixup"],
     }
-    for word, (waveform, spectrogram) in words.items():
-        mix = configured(f"mix={word}", "run_dir=x").mix
-        assert (mix.mixup_prob > 0, mix.mixup2_prob > 0) == (waveform, spectrogram)
+    for word, slots in words.items():
+        assert build_stages(configured(f"mix={word}", "run_dir=x").mix).slots == slots
+
+
+def test_numbers_of_sources_can_be_told():
+    mix = configured("mix.num_sources=[0.5,0,0.5]", "run_dir=x").mix
+    assert build_stages(mix).num_batch_sources == 4

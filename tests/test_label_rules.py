@@ -21,6 +21,7 @@ from birdmix.mix import (
     Samples,
     level,
 )
+from birdmix.mix.levels import source_rms
 
 PAIR = Plan(np.array([[0, 1], [1, 0]]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
 
@@ -48,7 +49,7 @@ def mix(rule: LabelRule, x: Tensor, plan: Plan = PAIR, **tensors: Tensor) -> Mix
         (AMPLITUDE, 0.25 * 0.8 + 0.75 * 0.4),
         (LabelRule("part", "max"), max(0.25 * 0.8, 0.75 * 0.4)),
         (LabelRule("part", "noisy_or"), 1 - (1 - 0.25 * 0.8) * (1 - 0.75 * 0.4)),
-        (LabelRule("full", "clamped_sum"), 1.0),
+        (LabelRule("full", "sum"), 1.0),
     ],
 )
 def test_joins_are_what_they_are_called(rule: LabelRule, expected: float):
@@ -63,8 +64,8 @@ def test_a_union_adds_soft_labels_as_the_reference_does():
 
 
 def test_rules_are_values():
-    assert LabelRule("full", "clamped_sum") == UNION
-    assert len({UNION, LabelRule("full", "clamped_sum"), MAX}) == 2
+    assert LabelRule("full", "sum") == UNION
+    assert len({UNION, LabelRule("full", "sum"), MAX}) == 2
 
 
 def test_amplitude_shares_go_by_gain_times_rms():
@@ -134,6 +135,30 @@ def test_a_sample_whose_sound_was_covered_keeps_no_label():
     x = padded(0.5).flip(0)  # now the sample itself sounds in its first half only
     assert mix(rule, x, cut(0.0, 0.5)).target[0].tolist() == [0, 1]
     assert mix(rule, x, cut(0.5, 1.0)).target[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency", "box"])
+def test_measured_levels_are_those_inside_and_around_every_box(axis: str):
+    x = torch.randn(6, 7, 30, generator=torch.Generator().manual_seed(0))
+    x *= 10 ** torch.linspace(-2, 1, 6)[:, None, None]
+    plan = CutMix(0.8, axis=axis, scope="sample").draw(6, np.random.default_rng(1))
+    rms = source_rms(plan, Samples(x, torch.eye(6)), None, linear=True)
+    times, mels = plan.boxes.cells(tuple(x.shape))
+    for row, (own, partner) in enumerate(plan.source):
+        inside = np.zeros(x.shape[1:], bool)
+        inside[slice(*mels[row]), slice(*times[row])] = plan.used[row, 1]
+        expected = x[own].numpy()[~inside]
+        assert rms[row, 0] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
+        if inside.any():
+            expected = x[partner].numpy()[inside]
+            assert rms[row, 1] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
+
+
+def test_a_box_too_small_for_the_grid_changes_nothing_but_the_plan():
+    known = torch.tensor([[True, True], [False, False]])
+    mixed = mix(CONVEX, tone(1, 1), cut(0.5, 0.5001), known=known, weight=torch.tensor([1.0, 5.0]))
+    assert mixed.target[0].tolist() == [1, 0]
+    assert mixed.known[0].all() and mixed.weight[0] == 1
 
 
 def test_a_box_is_judged_by_what_is_in_the_box():

@@ -16,7 +16,7 @@ from birdmix.training.loop import Position, Training, fit
 from birdmix.training.settings import TrainerSettings
 from tests.conftest import SMALL, configured
 
-#: Two epochs of six steps (accumulation 2, a short last batch), dropout, average, both mixes.
+#: Two epochs of five steps (accumulation 2), dropout, average, a mix in every slot.
 TOY = (
     *SMALL,
     "data.batch_size=5",
@@ -26,6 +26,10 @@ TOY = (
     "trainer.accumulate=2",
     "model.dropout=0.3",
     "frontend.masking.prob=0.5",
+    "mix.cutmix.prob=0.5",
+    "mix.mixup2_rule=amplitude",
+    "mix.hidden.prob=0.5",
+    "mix.schedule.warm_up=0.5",
     "loggers=[]",
     "run_dir=.",
 )

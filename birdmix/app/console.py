@@ -114,6 +114,11 @@ class TrainingConsole:
         epoch = f"epoch {metrics['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}"
         figures.append(f"{self._rate():.0f} segments/s, {seconds:.1f} s")
         say("  ".join([epoch, *figures]))
+        if metrics["mix_nonfinite"]:
+            warn(
+                f"{metrics['mix_nonfinite']:.0f} mixed samples of this epoch were not finite and "
+                "counted for nothing; look for recordings with NaN or infinite samples"
+            )
         self._restart()
 
     def _rate(self) -> float:

@@ -1,7 +1,7 @@
 """Mixing multi-label samples of a batch: one small algebra, usable alone.
 
     x'      = post( sum_s gain[b, s] * X[source[b, s]] )         or the partner in its box
-    target' = join_s  share[b, s] * Y[source[b, s]]              join: sum, clamped, max, noisy-or
+    target' = join_s  share[b, s] * Y[source[b, s]]              join: sum, max, noisy-or
     weight' = sum_s part[b, s] * w[source[b, s]]                 part: gain or area, over its sum
     known'  = known in all sources, or positive in an audible one
 

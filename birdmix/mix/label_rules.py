@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SHARES = ("part", "full", "amplitude")
-JOINS = ("sum", "clamped_sum", "max", "noisy_or")
+JOINS = ("sum", "max", "noisy_or")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class LabelRule:
             its box, over the sample's sum); all of it, ``full``; or by ``amplitude``, its part
             weighted by its RMS, so that a quiet source claims little (between-class learning,
             Tokozume et al. 2018, arXiv:1711.10282).
-        join: How the claims come together: ``sum``, ``clamped_sum`` (at most 1), ``max``, or
-            ``noisy_or``, 1 - (1 - a)(1 - b).
+        join: How the claims come together: ``sum`` (at most 1), ``max``, or ``noisy_or``,
+            1 - (1 - a)(1 - b).
         min_snr_db: Who is this many dB below the loudest source of the mix (a negative number), as
             it is heard, where it is heard, is not audible and brings no label; nor does silence.
             None asks nobody.
@@ -109,14 +109,14 @@ class LabelRule:
                 mixed = 1 - (1 - mixed) * (1 - claim)
             else:
                 mixed = mixed + claim
-        return mixed.clamp(max=1) if self.join == "clamped_sum" else mixed
+        return mixed.clamp(max=1)
 
 
 #: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
 CONVEX = LabelRule("part", "sum")
 
 #: A bird that can be heard is there: the clamped sum of the targets.
-UNION = LabelRule("full", "clamped_sum")
+UNION = LabelRule("full", "sum")
 
 #: The surest of the sources decides.
 MAX = LabelRule("full", "max")

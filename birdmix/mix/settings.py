@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from birdmix.mix.checks import check_concentration, check_num_sources, check_probability
+from birdmix.mix.checks import check_concentration, check_probability
 from birdmix.mix.label_rules import RULES
 from birdmix.mix.operator import SCOPES
 from birdmix.mix.operators import AXES
@@ -83,8 +83,8 @@ class MixSettings:
     Attributes:
         mixup_prob: Probability that a batch's waveforms are summed; 0 is off.
         mixup_double: Given that, the probability of two sources; otherwise three.
-        num_sources: Instead of ``mixup_double``: the probability of each number of sources, as in
-            {2: 0.5, 3: 0.3, 4: 0.2}.
+        num_sources: Instead of ``mixup_double``: the probabilities of two, three, four and more
+            sources, as in [0.5, 0.3, 0.2]; empty leaves it to ``mixup_double``.
         mix_beta: null sums at gain 1; a number draws the gains from a symmetric Dirichlet
             distribution with this concentration.
         mixup_rule: How labels are joined: union, convex, max, noisy_or or amplitude.
@@ -103,7 +103,7 @@ class MixSettings:
 
     mixup_prob: float = 0.0
     mixup_double: float = 0.5
-    num_sources: dict[int, float] | None = None
+    num_sources: list[float] = field(default_factory=list)
     mix_beta: float | None = None
     mixup_rule: str = "union"
     match_rms: bool = False
@@ -123,8 +123,11 @@ class MixSettings:
         check_concentration("mix_beta2", self.mix_beta2)
         if self.mix_beta is not None:
             check_concentration("mix_beta", self.mix_beta)
-        if self.num_sources is not None:
-            check_num_sources(self.num_sources)
+        probs = self.num_sources
+        if probs and (min(probs) < 0 or abs(sum(probs) - 1) > 1e-6):
+            raise ValueError(
+                f"num_sources={probs}: probabilities of two, three, ... sources, which add up to 1"
+            )
         for name in ("mixup_rule", "mixup2_rule"):
             check_choice(name, getattr(self, name), tuple(RULES))
         check_choice("post", self.post, tuple(POSTS))

@@ -45,7 +45,7 @@ def build_stages(settings: MixSettings) -> Stages:
                 _scheduled(settings.mixup_prob, settings),
                 settings.mixup_double,
                 settings.mix_beta,
-                num_sources=settings.num_sources,
+                num_sources=dict(enumerate(settings.num_sources, start=2)) or None,
                 label_rule=_rule(settings.mixup_rule, settings),
                 scope=settings.scope,
                 match_rms=settings.match_rms,

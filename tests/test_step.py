@@ -1,0 +1,243 @@
+"""The training step: batches meet operators, and the books say what happened."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from birdmix.app.build import build_training, open_data
+from birdmix.batch import Batch
+from birdmix.frontend.log_mel import LogMel
+from birdmix.frontend.settings import LogMelSettings, MaskingSettings
+from birdmix.keys import StepKeys
+from birdmix.mix import Audit, CutMix, MixSettings, Mixup, Mixup2, Plan, Stages, build_stages
+from birdmix.mix.settings import CutMixSettings, HiddenSettings, ScheduleSettings
+from birdmix.recordings.batches import SegmentKey, Segments
+from birdmix.training.loop import fit
+from birdmix.training.step import Seen, TrainingStep
+from tests.conftest import SMALL, configured
+
+FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
+
+
+class Classifier(nn.Module):
+    """Four numbers of a mel are its features, and the logits of four classes."""
+
+    def forward(self, mel: Tensor, mix_features=None) -> Tensor:
+        features = mel.mean(dim=-1).transpose(1, 2)[..., None]  # [B, 4, 1, 1]
+        return (features if mix_features is None else mix_features(features))[..., 0, 0]
+
+
+def step(settings: MixSettings) -> TrainingStep:
+    return TrainingStep(
+        stages=build_stages(settings),
+        log_mel=LogMel(FRONT_END),
+        masking=MaskingSettings(),
+        classifier=Classifier(),
+        smoothing=0.0,
+    )
+
+
+def batch_of(x: Tensor) -> Batch:
+    known = torch.ones(len(x), 4, dtype=torch.bool)
+    target = torch.eye(4).repeat(len(x) // 4, 1)
+    return Batch(x, target, torch.ones(len(x)), known, torch.arange(len(x)))
+
+
+def waveforms(batch_size: int = 4) -> Tensor:
+    return 0.1 * torch.randn(batch_size, 256, generator=torch.Generator().manual_seed(0))
+
+
+def keys(batch: int = 0, progress: float = 0.0) -> StepKeys:
+    return StepKeys(seed=0, epoch=0, batch=batch, progress=progress)
+
+
+def audited(settings: MixSettings, batch: Batch, num_batches: int = 1) -> dict[str, float]:
+    training_step = step(settings)
+    audit = Audit(training_step.stages.slots)
+    for index in range(num_batches):
+        assert training_step(batch, keys(index), audit).isfinite()
+    return audit.report()
+
+
+ALL = MixSettings(
+    mixup_prob=1.0,
+    cutmix=CutMixSettings(prob=1.0),
+    mixup2_prob=1.0,
+    hidden=HiddenSettings(prob=1.0),
+)
+
+
+def test_gates_of_all_slots_are_independent():
+    half = MixSettings(
+        mixup_prob=0.5, cutmix=CutMixSettings(prob=0.5), mixup2_prob=0.5, mix_beta2=1.0
+    )
+    training_step, batch = step(half), batch_of(waveforms())
+    seen = [training_step.see(batch, keys(index)) for index in range(2000)]
+    fired = np.array([[not plan.is_identity for plan in each.plans.values()] for each in seen])
+    assert fired.shape == (2000, 3)
+    assert np.abs(fired.mean(axis=0) - 0.5).max() < 0.04
+    correlation = np.corrcoef(fired.T) - np.eye(3)
+    assert np.abs(correlation).max() < 0.06
+
+
+def test_slots_stand_in_a_fixed_order():
+    assert build_stages(ALL).slots == ["mixup", "cutmix", "mixup2", "hidden"]
+    assert build_stages(MixSettings()).slots == []
+
+
+def test_a_schedule_turns_all_slots():
+    late = MixSettings(**{**vars(ALL), "schedule": ScheduleSettings(off_from=0.8)})
+    training_step, batch = step(late), batch_of(waveforms())
+
+    def resting(progress: float) -> set[bool]:
+        seen = training_step.see(batch, keys(progress=progress))
+        return {plan.is_identity for plan in seen.plans.values()}
+
+    assert resting(0.79) == {False} and resting(0.8) == {True}
+
+
+def test_hidden_features_are_blended_with_their_targets():
+    training_step = step(MixSettings(hidden=HiddenSettings(prob=1.0)))
+    assert list(training_step.stages.hidden) == ["hidden"]
+    batch = batch_of(waveforms())
+    audit = Audit(["hidden"])
+    loss = training_step(batch, keys(), audit)
+    assert loss != step(MixSettings())(batch, keys(), Audit([]))
+    assert audit.report()["mix_hidden_fired"] == 1
+
+
+@pytest.mark.parametrize("rule", ["convex", "union", "max", "noisy_or", "amplitude"])
+def test_every_rule_works_on_mels_too(rule: str):
+    settings = MixSettings(
+        mixup2_prob=1.0,
+        cutmix=CutMixSettings(prob=1.0, rule=rule),
+        mixup2_rule=rule,
+        min_snr_db=-30.0,
+    )
+    x = waveforms()
+    x[1] = 0  # silent: nobody may be told that its bird is there
+    seen = step(settings).see(batch_of(x), keys())
+    assert seen.batch.target[:, 1].max() == 0
+    assert seen.batch.level is not None and seen.batch.level.shape == (4, 50)
+
+
+def test_levels_are_carried_only_where_someone_asks():
+    assert step(ALL).see(batch_of(waveforms()), keys()).batch.level is None
+
+
+def test_a_broken_recording_ends_no_step_and_counts_for_nothing():
+    x = waveforms(8)
+    x[3, 10] = float("nan")
+    batch = batch_of(x)
+    seen: Seen = step(MixSettings(mixup_prob=1.0)).see(batch, keys())
+    plan = seen.plans["mixup"]
+    holds_it = torch.from_numpy(((plan.source == 3) & plan.used).any(axis=1))
+    assert torch.equal(~seen.finite, holds_it)
+    assert seen.batch.x.isfinite().all()
+    assert (seen.batch.weight == 0).tolist() == holds_it.tolist()
+    figures = audited(MixSettings(mixup_prob=1.0), batch)
+    assert figures["mix_nonfinite"] == holds_it.sum()
+
+
+# The books
+
+
+def test_the_books_say_what_fired_and_how():
+    figures = audited(ALL, batch_of(waveforms()), num_batches=30)
+    for slot in ("mixup", "cutmix", "mixup2", "hidden"):
+        assert figures[f"mix_{slot}_fired"] == 1
+    assert 2 < figures["mix_mixup_sources"] < 3
+    assert figures["mix_mixup2_sources"] == 2
+    assert figures["mix_self_pairs"] == 0 and figures["mix_nonfinite"] == 0
+    low, median, high = (figures[f"mix_mixup2_lambda_p{p}"] for p in (10, 50, 90))
+    assert 0.1 < low < 0.35 < median < 0.65 < high < 0.9  # Beta(2, 2): .196, .5, .804
+    assert figures["mix_label_mass_in"] == 1
+    assert 1.5 < figures["mix_label_mass_out"] <= 3
+
+
+def test_the_books_count_gates_by_sample():
+    figures = audited(
+        MixSettings(mixup_prob=0.25, scope="sample"), batch_of(waveforms(16)), num_batches=100
+    )
+    assert figures["mix_mixup_fired"] == pytest.approx(0.25, abs=0.04)
+
+
+def test_the_books_count_what_clips():
+    loud = waveforms()
+    loud[0, 5] = 1.5
+    assert audited(MixSettings(), batch_of(loud))["mix_clipped"] == 1
+
+
+def test_the_books_would_show_a_self_pair():
+    audit = Audit(["mixup"])
+    plan = Plan(np.array([[0, 0], [1, 0]]), np.ones((2, 2), np.float32))
+    flags = torch.ones(2, dtype=torch.bool)
+    audit.enter({"mixup": plan}, torch.eye(2), torch.eye(2), (2, 9), torch.ones(2), flags)
+    assert audit.report()["mix_self_pairs"] == 1
+
+
+def test_quantiles_of_nothing_are_no_number():
+    figures = audited(MixSettings(mixup_prob=0.001), batch_of(waveforms()))
+    assert figures["mix_mixup_fired"] == 0 and np.isnan(figures["mix_mixup_lambda_p50"])
+
+
+def test_books_go_on_where_they_were():
+    batch = batch_of(waveforms())
+    training_step = step(ALL)
+    whole, first, second = (Audit(training_step.stages.slots) for _ in range(3))
+    for index in range(6):
+        training_step(batch, keys(index), whole)
+        training_step(batch, keys(index), first if index < 3 else second)
+        if index == 2:
+            second.load_state_dict(first.state_dict(), torch.device("cpu"))
+    assert second.report() == whole.report()
+    assert second.state_dict() == whole.state_dict()
+
+
+def test_quantiles_follow_the_drawn_lambdas():
+    audit = Audit(["mixup2"])
+    operator = Mixup2(0.5, 1.0)
+    lambdas = []
+    for seed in range(50):
+        plan = operator.draw(16, np.random.default_rng(seed))
+        flags = torch.ones(16, dtype=torch.bool)
+        eye = torch.eye(16)
+        audit.enter({"mixup2": plan}, eye, eye, (16, 9), torch.ones(16), flags)
+        lambdas.extend(plan.gain[:, 0])
+    figures = audit.report()
+    for quantile in (10, 50, 90):
+        expected = np.quantile(lambdas, quantile / 100)
+        assert figures[f"mix_mixup2_lambda_p{quantile}"] == pytest.approx(expected, abs=0.011)
+
+
+def test_stages_know_their_largest_draw():
+    assert build_stages(MixSettings()).num_batch_sources == 1
+    assert build_stages(MixSettings(mixup2_prob=0.1)).num_batch_sources == 2
+    assert build_stages(MixSettings(mixup_prob=0.1)).num_batch_sources == 3
+    assert build_stages(MixSettings(mixup_prob=0.1, mixup_double=1.0)).num_batch_sources == 2
+    five = MixSettings(mixup_prob=0.1, num_sources=[0.5, 0.0, 0.0, 0.5])
+    assert build_stages(five).num_batch_sources == 5
+    assert isinstance(Stages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}).slots, list)
+
+
+def test_a_run_with_a_broken_recording_finishes_and_counts_it(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = configured(*SMALL, f"data.root={demo}", "trainer.max_epochs=2", "run_dir=.")
+    data = open_data(config.data, config.frontend.log_mel.sample_rate)
+    whole = Segments._segment
+
+    def broken(segments: Segments, key: SegmentKey) -> np.ndarray:
+        return whole(segments, key) * (np.nan if key[2] == 0 else 1)
+
+    monkeypatch.setattr(Segments, "_segment", broken)
+    training = build_training(config, data, tmp_path)
+    fit(training)
+    with (tmp_path / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(float(row["mix_nonfinite"]) > 0 for row in rows)
+    assert all(weight.isfinite().all() for weight in training.model.state_dict().values())
