@@ -464,6 +464,12 @@ def test_injected_noise_stands_at_the_asked_level(snr_db: float):
     )
 
 
+def test_a_pool_that_a_plan_does_not_draw_from_may_have_another_shape():
+    pool = Samples(torch.ones(3, 5), torch.eye(4)[:3])
+    x, eye = normal(4, 6, 7), torch.eye(4)
+    assert torch.equal(Mixup(1.0)(x, eye, rng=rng(), pool=pool).x, Mixup(1.0)(x, eye, rng=rng()).x)
+
+
 def test_a_label_cap_limits_what_comes_from_the_pool_only():
     target = torch.tensor([[0.0, 0.0, 0.0, 0.9]])
     pool = Samples(torch.ones(1, 10), torch.tensor([[0.5, 1.0, 0.5, 0.0]]))
@@ -547,6 +553,10 @@ def call_mixup(x=None, target=None, **tensors):
         (lambda: call_mixup(frames=torch.ones(4, 4)), r"frames has shape"),
         (lambda: apply(Plan.identity(3), torch.eye(4)), r"batch of 3"),
         (lambda: apply(Mixup(1.0).draw(4, rng()), torch.eye(5)), r"draw a plan"),
+        (
+            lambda: Mixup(1.0).replay(Mixup(1.0).draw(4, rng()), Samples(*[torch.eye(5)] * 2)),
+            r"draw a plan",
+        ),
         (lambda: apply(Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4)), r"pass the pool"),
         (
             lambda: apply(Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4), torch.eye(2)),

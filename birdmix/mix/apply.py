@@ -36,7 +36,7 @@ def apply(
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
     """
-    _check(plan, x, pool)
+    check_plan(plan, x, pool)
     if plan.is_identity:
         return x
     differentiable = x.requires_grad or (pool is not None and pool.requires_grad)
@@ -45,7 +45,8 @@ def apply(
     return _apply_slots(plan, x, pool, gain, post)
 
 
-def _check(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
+def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
+    """Refuse a plan that was drawn for another batch or pool with a ValueError."""
     if len(plan.source) != len(x):
         raise ValueError(
             f"the plan is for a batch of {len(plan.source)}, the tensor holds {len(x)}; "

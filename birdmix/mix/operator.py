@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 from torch import Tensor, nn
 
-from birdmix.mix.apply import apply
+from birdmix.mix.apply import apply, check_plan
 from birdmix.mix.draw import check_batch_size
 from birdmix.mix.label_rules import LabelRule, joined_known, joined_weight
 from birdmix.mix.plan import Plan
@@ -161,13 +161,20 @@ class Operator(nn.Module, ABC):
         )
 
     def replay(self, plan: Plan, samples: Samples, pool: Samples | None = None) -> Mixed:
-        """Mix samples by a plan that was drawn before, as ``forward`` does."""
-        if plan.is_identity:
-            return _unmixed(samples, plan)
+        """Mix samples by a plan that was drawn before, as ``forward`` does.
+
+        Raises:
+            ValueError: If the plan was drawn for another batch or pool.
+        """
+        if plan.source.max() < len(samples.x):
+            pool = None  # this plan takes nothing from it
         if pool is not None:
             pool.check("pool ")
-        rows = samples.followed_by(pool)
         pool_x = None if pool is None else pool.x
+        check_plan(plan, samples.x, pool_x)
+        if plan.is_identity:
+            return _unmixed(samples, plan)
+        rows = samples.followed_by(pool)
         resolved = resolve(plan, rows, pool_x, self.label_rule, self.linear)
         source, part, share = resolved.source, resolved.part, resolved.share
         gain = resolved.gain if plan.matched else None
