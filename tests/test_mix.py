@@ -30,6 +30,7 @@ from birdmix.mix import (
     Schedule,
     apply,
     level,
+    mixed_level,
 )
 from birdmix.mix.apply import _apply_slots
 from birdmix.mix.draw import draw_boxes, draw_partners
@@ -423,10 +424,18 @@ def test_a_chain_carries_levels_along():
     chain = Chain(Mixup(1.0, 1.0, label_rule=RULES["amplitude"]), Mixup2(1.0, 1.0))
     assert chain(x, torch.eye(4), rng=rng(), level=levels).target.isfinite().all()
     plan = Plan(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [1, 0.1]], np.float32))
-    from birdmix.mix.levels import mixed_level
-
     after = mixed_level(plan, torch.tensor([0.0, 0.0]))
     assert torch.allclose(after, torch.tensor([3.0103, 0.0432]), atol=1e-3)
+
+
+def test_levels_are_lost_where_a_pool_has_none():
+    x, eye, pool = normal(4, 6, 10), torch.eye(4), Samples(normal(4, 6, 10), torch.eye(4))
+    loudness = Mixup2(1.0, 1.0, label_rule=RULES["amplitude"])
+    chain = Chain(Inject(1.0), loudness)
+    with pytest.raises(ValueError, match="pass level="):
+        chain(x, eye, rng=rng(), pool=pool, level=torch.zeros(4))
+    pool = pool._replace(level=torch.zeros(4))
+    assert chain(x, eye, rng=rng(), pool=pool, level=torch.zeros(4)).target.isfinite().all()
 
 
 def test_one_of_chooses_by_weight():

@@ -44,8 +44,7 @@ class Chain(nn.Module):
         for operator in self.operators:
             mixed = operator(*mixed[:5], rng=rng, progress=progress, pool=pool, level=level)
             plans.append(mixed.plan)
-            if level is not None:
-                level = mixed_level(mixed.plan, level, pool and pool.level)
+            level = mixed_level(mixed.plan, level, None if pool is None else pool.level)
         return mixed._replace(plan=tuple(plans))
 
 

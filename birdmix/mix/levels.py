@@ -129,16 +129,23 @@ def frame_areas(plan: Plan, num_frames: int, device: torch.device) -> Tensor:
     return torch.stack([1 - inside, inside], dim=1)
 
 
-def mixed_level(plan: Plan, level: Tensor, pool_level: Tensor | None = None) -> Tensor:
+def mixed_level(
+    plan: Plan, level: Tensor | None, pool_level: Tensor | None = None
+) -> Tensor | None:
     """Return the levels after a mix, in dB and shaped as given: powers of unlike sounds add up.
+
+    Nobody knows them, and None is returned, where those of the batch, or of a pool that the plan
+    draws from, are not known.
 
     Args:
         plan: The plan that was applied.
         level: Levels before it, dB, [B] or [B, L].
         pool_level: The pool's, dB, [P] or [P, L].
     """
-    if plan.is_identity:
+    if level is None or plan.is_identity:
         return level
+    if pool_level is None and plan.source.max() >= len(level):
+        return None
     levels = level if pool_level is None else torch.cat([level, pool_level])
     power = 10 ** (levels.view(len(levels), -1) / 10)  # [N, L]
     amount = to_device(plan.gain, level.device)[..., None] ** 2

@@ -103,7 +103,8 @@ def mix_batch(
             progress=keys.progress,
         )
         plans[slot] = mixed.plan
-        levels = None if batch.level is None else mixed_level(mixed.plan, batch.level)
+        pool_level = None if batch.pool is None else batch.pool.level
+        levels = mixed_level(mixed.plan, batch.level, pool_level)
         x, target, weight, known, frames, _ = mixed
         batch = Batch(x, target, weight, known, batch.row, frames, levels, batch.pool)
     return batch, plans
