@@ -14,14 +14,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from real_recordings import configured
 from scipy import stats
 
-from birdmix.app import schema
-from birdmix.app.configure import to_config
 from birdmix.app.run import run
-
-CONF = Path(__file__).parent.parent / "conf"
 
 FIGURES = {
     "macro ROC-AUC": "soundscape_macro_roc_auc",
@@ -33,10 +29,7 @@ def figures(policy: str, seed: int, overrides: list[str], directory: Path) -> di
     """Train one policy with one seed, unless that was done before."""
     done = directory / "metrics.json"
     if not done.is_file():
-        given = [f"mix={policy}", f"seed={seed}", "run_dir=.", "loggers=[]", *overrides]
-        schema.register()
-        with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-            run(to_config(compose("config", overrides=given)), directory)
+        run(configured([f"mix={policy}", f"seed={seed}", *overrides]), directory)
     return json.loads(done.read_text())
 
 

@@ -81,9 +81,9 @@ class Operator(nn.Module, ABC):
         return self.label_rule.needs_levels or self.match_rms
 
     @property
-    @abstractmethod
     def num_batch_sources(self) -> int:
-        """The most samples of the batch that one draw joins."""
+        """The most samples of the batch that one draw joins: pairs, unless an operator differs."""
+        return 2
 
     @abstractmethod
     def draw_fired(

@@ -138,11 +138,6 @@ class Mixup2(Operator):
         self.min_lambda = min_lambda
         self.fixed_lambda = fixed_lambda
 
-    @property
-    def num_batch_sources(self) -> int:
-        """Two."""
-        return 2
-
     def draw_fired(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:
@@ -189,11 +184,6 @@ class CutMix(Operator):
         super().__init__(cutmix_prob, label_rule=label_rule, **options)
         self.cutmix_beta = cutmix_beta
         self.axis = axis
-
-    @property
-    def num_batch_sources(self) -> int:
-        """Two."""
-        return 2
 
     def draw_fired(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
