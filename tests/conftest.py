@@ -4,12 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from birdmix.app import schema
+from birdmix.app.build import Data, build_training
 from birdmix.app.configure import to_config
 from birdmix.app.schema import Config
 from birdmix.recordings.demo import DemoSettings, ensure_demo
+from birdmix.training.checkpoint import load_checkpoint
+from birdmix.training.loop import fit
+from birdmix.training.processes import open_processes
+from birdmix.training.run import Training
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,6 +30,25 @@ SMALL = (
     "data.demo.recordings_per_species=2",
     "data.demo.validation_soundscapes=1",
     "data.demo.test_soundscapes=2",
+)
+
+
+#: Two epochs of five steps (accumulation 2, a short last batch), with all that is random.
+TOY = (
+    *SMALL,
+    "data.batch_size=5",
+    "data.segments_per_recording=2",
+    "data.drop_last=false",
+    "trainer.max_epochs=2",
+    "trainer.accumulate=2",
+    "model.dropout=0.3",
+    "frontend.masking.prob=0.5",
+    "mix.cutmix.prob=0.5",
+    "mix.mixup2_rule=amplitude",
+    "mix.hidden.prob=0.5",
+    "mix.schedule.warm_up=0.5",
+    "loggers=[]",
+    "run_dir=.",
 )
 
 
@@ -43,6 +68,32 @@ def configured(*overrides: str) -> Config:
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return to_config(compose("config", overrides=list(overrides)))
+
+
+def train(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:
+    """Train without all that comes before and after."""
+    run.mkdir(exist_ok=True)
+    training = build_training(config, data, run, open_processes(config.trainer), state)
+    fit(training)
+    return training
+
+
+def assert_equal_runs(one: Path, two: Path) -> None:
+    """Compare all that two runs end with, bit by bit."""
+
+    def flat(value: object, name: str = "") -> dict[str, object]:
+        if isinstance(value, dict):
+            return {k: v for n in value for k, v in flat(value[n], f"{name}.{n}").items()}
+        if isinstance(value, list):
+            return flat(dict(enumerate(value)), name)
+        return {name: value}
+
+    a, b = flat(load_checkpoint(one)), flat(load_checkpoint(two))
+    assert a.keys() == b.keys()
+    for name in a:
+        same = torch.equal(a[name], b[name]) if torch.is_tensor(a[name]) else a[name] == b[name]
+        assert same, name
+    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "birdmix"
 
 FLOORS = {
-    **dict.fromkeys(["labels", "windows", "batch", "keys", "files", "suggest", "competitions"], 0),
+    **dict.fromkeys(
+        ["labels", "windows", "batch", "keys", "files", "suggest", "competitions", "duration"], 0
+    ),
     **dict.fromkeys(["audio", "mix", "frontend", "metrics"], 1),
     **dict.fromkeys(["recordings", "model"], 2),
     **dict.fromkeys(["bundle", "report"], 3),

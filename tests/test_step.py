@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from birdmix.app.build import build_training, open_data
+from birdmix.app.build import open_data
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import LogMelSettings, MaskingSettings
@@ -16,9 +16,8 @@ from birdmix.keys import StepKeys
 from birdmix.mix import Audit, CutMix, MixSettings, Mixup, Mixup2, Plan, Stages, build_stages
 from birdmix.mix.settings import CutMixSettings, HiddenSettings, ScheduleSettings
 from birdmix.recordings.batches import SegmentKey, Segments
-from birdmix.training.loop import fit
 from birdmix.training.step import Seen, TrainingStep
-from tests.conftest import SMALL, configured
+from tests.conftest import SMALL, configured, train
 
 FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
 
@@ -59,7 +58,7 @@ def audited(settings: MixSettings, batch: Batch, num_batches: int = 1) -> dict[s
     training_step = step(settings)
     audit = Audit(training_step.stages.slots)
     for index in range(num_batches):
-        assert training_step(batch, keys(index), audit).isfinite()
+        assert training_step(batch, keys(index), audit)[0].isfinite()
     return audit.report()
 
 
@@ -105,8 +104,9 @@ def test_hidden_features_are_blended_with_their_targets():
     assert list(training_step.stages.hidden) == ["hidden"]
     batch = batch_of(waveforms())
     audit = Audit(["hidden"])
-    loss = training_step(batch, keys(), audit)
-    assert loss != step(MixSettings())(batch, keys(), Audit([]))
+    loss, weight = training_step(batch, keys(), audit)
+    assert loss != step(MixSettings())(batch, keys(), Audit([]))[0]
+    assert weight == batch.weight.sum()
     assert audit.report()["mix_hidden_fired"] == 1
 
 
@@ -235,8 +235,7 @@ def test_a_run_with_a_broken_recording_finishes_and_counts_it(
         return whole(segments, key) * (np.nan if key[2] == 0 else 1)
 
     monkeypatch.setattr(Segments, "_segment", broken)
-    training = build_training(config, data, tmp_path)
-    fit(training)
+    training = train(config, data, tmp_path)
     with (tmp_path / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert all(float(row["mix_nonfinite"]) > 0 for row in rows)

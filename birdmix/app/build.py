@@ -10,7 +10,7 @@ from birdmix.app.schema import Config
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
 from birdmix.mix import Audit, build_stages
-from birdmix.model.classifier import Classifier, channels_last
+from birdmix.model.classifier import Classifier, channels_last, compiled, synchronised
 from birdmix.model.optimizers import build_optimizer, weight_average
 from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
 from birdmix.recordings.demo import DemoSettings, ensure_demo
@@ -19,10 +19,16 @@ from birdmix.recordings.readers import read_source
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.store import Store, open_store
 from birdmix.recordings.table import DataSource, Recordings
+from birdmix.training.checkpoint import Saves
 from birdmix.training.log import MetricsLog
-from birdmix.training.loop import Position, Training, open_fabric
+from birdmix.training.position import Position
+from birdmix.training.processes import Processes
+from birdmix.training.run import Training
+from birdmix.training.state import restore
 from birdmix.training.step import TrainingStep
-from birdmix.training.validate import ValidationSet
+from birdmix.training.stops import Stops
+from birdmix.training.timing import Clock
+from birdmix.training.validate import ValidationSet, monitored_figure
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,13 @@ class Data:
         return self.train.recordings.labels
 
 
-def open_data(settings: DataSettings, sample_rate: int) -> Data:
+def open_data(settings: DataSettings, sample_rate: int, processes: Processes | None = None) -> Data:
     """Read the recordings, split them and open them; the demo is made first if need be."""
     if settings.source == "demo" and settings.root is not None:
-        _make_demo(Path(settings.root), settings.demo)
+        if processes is None or processes.is_first:
+            _make_demo(Path(settings.root), settings.demo)
+        if processes is not None:
+            processes.gather(None)  # the others wait until it is made
     source = read_source(settings)
     recordings, store = _open(source.recordings, settings, sample_rate)
     validation = {}
@@ -116,8 +125,10 @@ def build_segments(config: Config, data: Data) -> Segments:
     return Segments(data.train.recordings, data.train.store, num_samples, rate, config.seed)
 
 
-def build_batches(config: Config, data: Data, position: Position) -> EpochBatches:
-    """Make the order of the run's batches from a position on.
+def build_batches(
+    config: Config, data: Data, position: Position, processes: Processes
+) -> EpochBatches:
+    """Make the order of this process's share of the run's batches from a position on.
 
     Raises:
         ValueError: If a batch is too small to be mixed.
@@ -130,18 +141,21 @@ def build_batches(config: Config, data: Data, position: Position) -> EpochBatche
         segments_per_recording=config.data.segments_per_recording,
         drop_last=config.data.drop_last,
         start=(position.epoch, position.batch),
+        rank=processes.rank,
+        num_processes=processes.size,
     )
     num_sources = build_stages(config.mix).num_batch_sources
-    if batches.smallest_batch < num_sources:
+    if batches.smallest_share < num_sources:
+        share = "a batch" if processes.size == 1 else f"one of {processes.size} shares of a batch"
         raise ValueError(
-            f"the mix joins {num_sources} samples, but a batch holds only "
-            f"{batches.smallest_batch}; raise data.batch_size or set data.drop_last=true"
+            f"the mix joins {num_sources} samples, but {share} may hold only "
+            f"{batches.smallest_share}; raise data.batch_size or set data.drop_last=true"
         )
     return batches
 
 
-def build_validation(config: Config, data: Data) -> list[ValidationSet]:
-    """Make the sets that every epoch is judged by."""
+def build_validation(config: Config, data: Data, processes: Processes) -> list[ValidationSet]:
+    """Make the sets that every epoch is judged by, each process its share."""
     rate = config.frontend.log_mel.sample_rate
     num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     sets = []
@@ -149,42 +163,86 @@ def build_validation(config: Config, data: Data) -> list[ValidationSet]:
         windows = Windows(
             each.recordings, each.store, num_samples, rate, config.validation.max_windows
         )
-        batches = loader(windows, windows.batches(config.data.batch_size), config.data.num_workers)
-        sets.append(ValidationSet(name, windows.targets.numpy(), batches))
+        batches = windows.batches(config.data.batch_size)
+        share = batches[processes.rank :: processes.size]
+        loaded = loader(windows, share, config.data.num_workers)
+        sets.append(ValidationSet(name, windows.targets.numpy(), loaded, len(batches)))
     return sets
 
 
-def build_training(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:
+def build_training(
+    config: Config,
+    data: Data,
+    run: Path,
+    processes: Processes,
+    state: dict | None = None,
+    stops: Stops | None = None,
+) -> Training:
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
-    fabric = open_fabric(config.trainer)
+    fabric = processes.fabric
+    position = Position(**state["position"]) if state else Position()
+    batches = build_batches(config, data, position, processes)
+    validation = build_validation(config, data, processes)
+    monitor = monitored_figure(validation, config.validation.monitor)
+    if monitor is None and (config.validation.patience or config.checkpoint.best_k):
+        raise ValueError(
+            "validation.patience and checkpoint.best_k need something to validate on; hold out a "
+            "fold with data.fold=0, or set validation.monitor=train_loss"
+        )
+    clock = Clock(fabric.device)
     torch.manual_seed(config.seed)
-    model = Classifier(config.model, num_classes=len(data.labels))
-    if config.trainer.channels_last:
-        model = channels_last(model)
+    model = build_model(config, len(data.labels), fabric.device)
     optimizer = build_optimizer(model, config.optim)
     wrapped, optimizer = fabric.setup(model, optimizer)
     step = build_step(config, wrapped)
-    step = replace(step, log_mel=step.log_mel.to(fabric.device))
-    position = Position(**state["position"]) if state else Position()
-    batches = build_batches(config, data, position)
+    step = replace(step, log_mel=step.log_mel.to(fabric.device), mark=clock.mark)
     training = Training(
-        fabric=fabric,
+        processes=processes,
         model=model,
         step=step,
         optimizer=optimizer,
         average=weight_average(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         batches=loader(build_segments(config, data), batches, config.data.num_workers),
         batches_per_epoch=batches.batches_per_epoch,
-        data={"labels": list(data.labels.codes), "recordings": len(data.train.recordings)},
-        validation=build_validation(config, data),
-        log=MetricsLog(run, position.log_bytes),
+        recordings_of=lambda epoch, batch: _paths(data, batches, epoch, batch),
+        data={
+            "labels": ";".join(data.labels.codes),
+            "recordings": data.train.recordings.digest(),
+        },
+        validation=validation,
+        monitor=monitor,
+        patience=config.validation.patience,
+        log=MetricsLog(run, position.log_bytes) if processes.is_first else None,
         audit=Audit(step.stages.slots),
+        clock=clock,
+        stops=stops or Stops(config.trainer.max_time),
+        saves=Saves(config.checkpoint),
         seed=config.seed,
         run_dir=run,
         optim=config.optim,
         trainer=config.trainer,
-        checkpoint=config.checkpoint,
     )
     if state:
-        training.restore(state)
+        restore(training, state, other_data=config.resume_force)
     return training
+
+
+def build_model(config: Config, num_classes: int, device: torch.device) -> Classifier:
+    """Make the classifier as the trainer wants it.
+
+    Raises:
+        ValueError: If it wants what the device cannot do.
+    """
+    model = Classifier(config.model, num_classes)
+    if config.trainer.channels_last:
+        model = channels_last(model)
+    if config.trainer.sync_batch_norm:
+        if device.type != "cuda":
+            raise ValueError("trainer.sync_batch_norm=true needs GPUs; leave it out on others")
+        model = synchronised(model)
+    return compiled(model) if config.trainer.compile else model
+
+
+def _paths(data: Data, batches: EpochBatches, epoch: int, batch: int) -> list[str]:
+    rows = batches.rows(epoch)[batches.positions(batch)]
+    return data.train.recordings.table["path"].iloc[rows].drop_duplicates().tolist()

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from birdmix.app.errors import end
+from birdmix.app.resume import resumed
 from birdmix.app.schema import Config
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
@@ -46,23 +47,17 @@ def configure(composed: DictConfig, overrides: list[str]) -> Config:
         overrides: What the command line said.
 
     Raises:
-        ValueError: If a setting is wrong, or ``resume`` comes together with other settings.
+        ValueError: If a setting is wrong, or would change the run that is to be gone on with.
     """
     config = to_config(composed)
     if config.resume is None:
         return config
-    others = [each for each in overrides if not each.startswith("resume=")]
-    if others:
-        raise ValueError(
-            f"resume={config.resume} goes on with the run's own {CONFIG}; "
-            f"leave out {' '.join(others)}"
-        )
-    return dataclasses.replace(read_config(Path(config.resume)), resume=config.resume)
+    return resumed(read_config(Path(config.resume)), config, overrides)
 
 
-def write_config(run: Path, config: Config) -> None:
-    """Write a run's settings to its ``config.yaml``."""
-    write_text(run / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+def write_config(run: Path, config: Config, name: str = CONFIG) -> None:
+    """Write a run's settings to its ``config.yaml``, or beside it."""
+    write_text(run / name, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def read_config(run: Path) -> Config:
@@ -130,4 +125,4 @@ def one_line_hydra_errors() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        end(explain(error))
+        end(f"error: {explain(error)}")

@@ -1,5 +1,6 @@
 """What a person sees while birdmix works: rich progress on a terminal, plain lines elsewhere."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from rich.progress import (
 
 from birdmix.inference.listen import Listening
 
-if TYPE_CHECKING:  # listening must not import lightning
-    from birdmix.training.loop import Position
+if TYPE_CHECKING:  # listening must not import what trains
+    from birdmix.app.schema import Config
+    from birdmix.recordings.settings import DataSettings
+    from birdmix.training.position import Position
 
 console = Console(highlight=False)
 
@@ -27,6 +30,16 @@ console = Console(highlight=False)
 def say(text: str) -> None:
     """Print a line."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def speaking(aloud: bool) -> Iterator[None]:
+    """Print nothing inside the block unless ``aloud``."""
+    before, console.quiet = console.quiet, not aloud
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def warn(message: str) -> None:
@@ -64,15 +77,16 @@ def listening_progress(description: str) -> Iterator[Callable[[Listening], None]
 
 
 class TrainingConsole:
-    """A hook of the loop: a bar through the whole run, and a line for each epoch.
+    """A hook of the loop: a bar through the whole run, and two lines for each epoch.
 
     Args:
-        num_epochs: Epochs in all.
+        config: The run's settings.
         batches_per_epoch: Batches of one epoch.
     """
 
-    def __init__(self, num_epochs: int, batches_per_epoch: int) -> None:
-        self.num_epochs = num_epochs
+    def __init__(self, config: "Config", batches_per_epoch: int) -> None:
+        self.data = config.data
+        self.num_epochs = num_epochs = config.trainer.max_epochs
         self.batches_per_epoch = batches_per_epoch
         self.bar = _progress()
         self.task = self.bar.add_task("training", total=num_epochs * batches_per_epoch, rate="")
@@ -104,16 +118,16 @@ class TrainingConsole:
         """Say that the rate pauses."""
         self.bar.update(self.task, rate="validating")
 
-    def on_epoch(self, metrics: dict[str, float]) -> None:
-        """Print the epoch's line."""
+    def on_epoch(self, metrics: dict[str, float], seconds: dict[str, float]) -> None:
+        """Print the epoch's figures, and where its time went."""
         figures = [f"loss {metrics['train_loss']:.4f}"]
         for name, short in _SHOWN.items():
             if name in metrics:
                 figures.append(f"{short} {metrics[name]:.3f}")
-        seconds = time.monotonic() - self.since
         epoch = f"epoch {metrics['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}"
-        figures.append(f"{self._rate():.0f} segments/s, {seconds:.1f} s")
+        figures.append(f"{self._rate():.0f} segments/s, {time.monotonic() - self.since:.1f} s")
         say("  ".join([epoch, *figures]))
+        say(" " * len(epoch) + "  " + time_line(seconds, self.data))
         if metrics["mix_nonfinite"]:
             warn(
                 f"{metrics['mix_nonfinite']:.0f} mixed samples of this epoch were not finite and "
@@ -123,6 +137,22 @@ class TrainingConsole:
 
     def _rate(self) -> float:
         return self.samples / max(self.trained_at - self.since, 1e-9)
+
+
+def time_line(seconds: dict[str, float], data: "DataSettings") -> str:
+    """Say where an epoch's time went, the largest share first, and what to do if it was loading."""
+    total = max(sum(seconds.values()), 1e-9)
+    shares = {part: spent / total for part, spent in seconds.items() if spent >= 0.005 * total}
+    ranked = sorted(shares, key=lambda part: -shares[part])
+    line = "time: " + ", ".join(f"{part} {100 * shares[part]:.0f} %" for part in ranked)
+    if ranked[:1] != ["loading"]:
+        return line
+    cores = os.cpu_count() or 1
+    if data.num_workers < cores:
+        return f"{line}; raise data.num_workers ({data.num_workers} now, {cores} cores here)"
+    return (
+        f"{line}; raise data.memory_gib to keep recordings decoded, or move them to a faster disk"
+    )
 
 
 _SHOWN = {

@@ -1,9 +1,14 @@
 """Errors a user can mend end in one line; bugs keep their traceback."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
+
+from birdmix.training.stops import Stopped
 
 #: What a user can mend ends with this status.
 USER_ERROR = 2
@@ -15,26 +20,33 @@ _PACKAGE = Path(__file__).parent.parent
 def one_line_errors(on_error: Callable[[], None] | None = None) -> Iterator[None]:
     """End the program with one clear line for what a user can mend.
 
-    That is a ``ValueError`` that birdmix itself raised, and what the operating system refuses
-    (a full disk, a folder without permission). Any other error is a bug and keeps its traceback.
+    That is a ``ValueError`` that birdmix itself raised, what the operating system refuses (a full
+    disk, a folder without permission), and an end that was asked for. Any other error is a bug and
+    keeps its traceback.
 
     Args:
         on_error: Called before the program ends.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except Stopped as stopped:
+        end(str(stopped), stopped.status)
+    except (ValueError, OSError, KeyboardInterrupt) as error:
         if on_error is not None:
             on_error()
+        if isinstance(error, KeyboardInterrupt):
+            end("interrupted", 128 + signal.SIGINT)
         if isinstance(error, ValueError) and not _ours(error):
             raise
-        end(str(error))
+        end(f"error: {error}")
 
 
-def end(message: str) -> None:
-    """Print one line and end the program."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(USER_ERROR)
+def end(message: str, status: int = USER_ERROR) -> NoReturn:
+    """Print one line, end the program, and say which process it was if there are several."""
+    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    print(f"process {rank}: {message}" if several else message, file=sys.stderr)
+    raise SystemExit(status)
 
 
 def _ours(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from birdmix.app.build import Data, build_batches, build_segments
+from birdmix.app.build import Data, build_batches, build_segments, build_validation
 from birdmix.app.schema import Config
 from birdmix.labels import Labels
 from birdmix.metrics.ranking import roc_auc_per_class
@@ -13,7 +13,8 @@ from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
 from birdmix.report.per_class import draw_roc_auc_per_class
 from birdmix.training.log import METRICS
-from birdmix.training.loop import Position, Training
+from birdmix.training.position import Position
+from birdmix.training.run import Training
 from birdmix.training.step import Seen
 from birdmix.training.validate import Judged, judge
 
@@ -36,8 +37,9 @@ def draw_figures(
     draw_mixed_batch(figures / "mixed_batch.png", samples, config.frontend.log_mel)
     draw_learning_curves(figures / "learning_curves.png", pd.read_csv(directory / METRICS))
     if test is None and training.validation:
-        last = training.validation[-1]
-        test = judge(training.fabric, training.judged_model, training.step.log_mel, last)
+        alone = training.processes.alone()
+        last = build_validation(config, data, alone)[-1]
+        test = judge(alone, training.judged_model, training.step.log_mel, last)
     if test is not None:
         truth = test.truth >= 0.5
         draw_roc_auc_per_class(
@@ -54,7 +56,7 @@ def mixed_samples(
 ) -> list[MixedSample]:
     """Replay the run's first mixed batch; the first batch of all if nothing is ever mixed."""
     segments = build_segments(config, data)
-    batches = build_batches(config, data, Position())
+    batches = build_batches(config, data, Position(), training.processes)
     first: Seen | None = None
     for index, keys in zip(range(20), batches, strict=False):
         batch = training.fabric.to_device(segments.__getitems__(keys))

@@ -1,7 +1,7 @@
 """A training run: from a configuration to a run directory.
 
-config.yaml  metrics.csv  metrics.json  last.ckpt  tensorboard/
-bundle/      figures/     submission.csv (where the data has test soundscapes)
+config.yaml  metrics.csv  metrics.json  timings.csv  last.ckpt  previous.ckpt  tensorboard/
+bundle/      best/        figures/      submission.csv (where the data has test soundscapes)
 """
 
 import json
@@ -12,22 +12,36 @@ import numpy as np
 import pandas as pd
 
 from birdmix.app.build import Data, build_training, open_data
-from birdmix.app.configure import write_config
-from birdmix.app.console import TrainingConsole, listening_progress, say, warnings_as_lines
+from birdmix.app.bundles import BestBundles, export_best, write_epoch
+from birdmix.app.configure import read_config, write_config
+from birdmix.app.console import (
+    TrainingConsole,
+    listening_progress,
+    say,
+    speaking,
+    warn,
+    warnings_as_lines,
+)
 from birdmix.app.figures import draw_figures
+from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.audio.decode import find_recordings
-from birdmix.bundle.manifest import Manifest
-from birdmix.bundle.weights import write_bundle
+from birdmix.bundle.manifest import read_manifest
 from birdmix.competitions import BIRDCLEF_2026
-from birdmix.files import write_text
+from birdmix.files import remove_if_empty, write_text
 from birdmix.inference.engine import open_engine
 from birdmix.kaggle.submission import aligned, submit
 from birdmix.labels import Labels
-from birdmix.training.checkpoint import LAST, load_checkpoint
-from birdmix.training.log import METRICS
+from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
+from birdmix.training.log import METRICS, num_epochs_logged
 from birdmix.training.loggers import EpochLogger
-from birdmix.training.loop import Training, fit
+from birdmix.training.loop import fit
+from birdmix.training.position import Hook
+from birdmix.training.processes import Processes, open_processes
+from birdmix.training.run import Training
+from birdmix.training.state import restore
+from birdmix.training.stops import Stops
+from birdmix.training.timing import TimingsFile
 from birdmix.training.validate import Judged
 from birdmix.windows import FLOOR
 
@@ -36,22 +50,29 @@ def run(config: Config, directory: Path) -> dict[str, float]:
     """Train, and write everything that leaves a run.
 
     Args:
-        config: The run's settings; with ``resume`` those of the run that goes on.
-        directory: Run directory.
+        config: The run's settings; with ``resume`` those to go on with.
+        directory: Run directory; of several processes the first one's counts.
 
     Returns:
-        The final figures, as ``metrics.json`` holds them.
+        The final figures, as ``metrics.json`` holds them; none in other processes than the first.
 
     Raises:
         ValueError: For anything in settings or data that a user can mend.
+        Stopped: If an end was asked for before the last epoch; everything is saved.
     """
     began = time.monotonic()
-    with warnings_as_lines():
+    stops = Stops(config.trainer.max_time)
+    processes = open_processes(config.trainer)
+    directory = _shared(directory, processes)
+    with speaking(processes.is_first), warnings_as_lines(), processes.together():
         state = _open_run(config, directory)
-        data = open_data(config.data, config.frontend.log_mel.sample_rate)
-        if state is None:
-            write_config(directory, config)
-        training = _train(config, data, directory, state)
+        data = open_data(config.data, config.frontend.log_mel.sample_rate, processes)
+        if processes.is_first:
+            _keep_config(config, directory, state)
+        training = build_training(config, data, directory, processes, state, stops)
+        _train(config, data, training, directory)
+        if not processes.is_first:
+            return {}
         metrics = _finish(config, data, training, directory)
     metrics["seconds"] = time.monotonic() - began
     write_text(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -59,46 +80,84 @@ def run(config: Config, directory: Path) -> dict[str, float]:
     return metrics
 
 
+def _shared(directory: Path, processes: Processes) -> Path:
+    """Return the first process's run directory; each has named one by its own clock."""
+    first = processes.gather(directory)[0]
+    if first != directory:
+        remove_if_empty(directory)
+    return first
+
+
 def _open_run(config: Config, directory: Path) -> dict | None:
     """Refuse a run directory that is taken, or read the checkpoint to go on from."""
-    if config.resume is not None:
-        return load_checkpoint(directory)
-    if (directory / LAST).exists():
-        raise ValueError(
-            f"run_dir={directory} holds a run already; go on with it by resume={directory}, "
-            "or name another run_dir"
-        )
-    return None
+    if config.resume is None:
+        if has_checkpoint(directory):
+            raise ValueError(
+                f"run_dir={directory} holds a run already; go on with it by resume={directory}, "
+                "or name another run_dir"
+            )
+        return None
+    if not has_checkpoint(directory) and num_epochs_logged(directory) <= 1:
+        say(f"{directory} was not saved before it ended; it starts again")
+        return None
+    return load_checkpoint(directory)
 
 
-def _train(config: Config, data: Data, directory: Path, state: dict | None) -> Training:
-    loggers = [EpochLogger(name, directory) for name in config.loggers]
-    training = build_training(config, data, directory, state)
+def _keep_config(config: Config, directory: Path, state: dict | None) -> None:
+    """Write the run's settings; those that it had until now stay beside them if they change."""
+    if config.resume is None:
+        write_config(directory, config)
+        return
+    own = read_config(directory)
+    changes = harmful_changes(own, config)
+    if changes:
+        step = state["position"]["step"] if state else 0
+        write_config(directory, own, f"config.until-step-{step}.yaml")
+        write_config(directory, config)
+        warn(f"the run goes on with other settings: {', '.join(changes)}")
+
+
+def _train(config: Config, data: Data, training: Training, directory: Path) -> None:
+    processes = training.processes
+    num_weights = sum(p.numel() for p in training.model.parameters())
     say(
-        f"{config.model.backbone} with {sum(p.numel() for p in training.model.parameters()):,} "
-        f"weights on {training.fabric.device}; {training.num_steps} steps; run {directory}"
+        f"{config.model.backbone} with {num_weights:,} weights on {training.fabric.device}"
+        + (f" and {processes.size - 1} more" if processes.size > 1 else "")
+        + f"; {training.num_steps} steps; run {directory}"
     )
-    with TrainingConsole(config.trainer.max_epochs, training.batches_per_epoch) as shown:
-        training.hooks = [shown, *loggers]
-        fit(training)
-    return training
+    with TrainingConsole(config, training.batches_per_epoch) as shown:
+        if processes.is_first:
+            training.hooks = [shown, *_writers(config, data, training, directory)]
+        try:
+            fit(training)
+        except OSError as error:
+            raise OSError(
+                f"{error}; the last checkpoint stands as it was: mend that and go on with "
+                f"resume={directory}"
+            ) from error
+    if training.position.epoch != config.trainer.max_epochs:
+        say(f"no better {training.monitor} in {training.patience} epochs: that is enough")
+
+
+def _writers(config: Config, data: Data, training: Training, directory: Path) -> list[Hook]:
+    """Make the hooks that write."""
+    loggers = [EpochLogger(name, directory) for name in config.loggers]
+    best = BestBundles(config, data.labels, training, directory)
+    return [TimingsFile(directory), *loggers, *([best] if config.checkpoint.best_k else [])]
 
 
 def _finish(config: Config, data: Data, training: Training, directory: Path) -> dict[str, float]:
     """Write the bundle, listen to the test soundscapes, draw the figures."""
-    last_epoch = pd.read_csv(directory / METRICS).iloc[-1].dropna()
-    metrics = {str(name): float(value) for name, value in last_epoch.items()}
     bundle = directory / "bundle"
-    manifest = Manifest(
-        labels=data.labels,
-        log_mel=config.frontend.log_mel,
-        model=config.model,
-        segment_seconds=config.data.segment_seconds,
-        metrics=metrics,
-    )
-    # What is exported is what was saved, not whatever the process holds.
-    training.restore(load_checkpoint(directory))
-    write_bundle(bundle, manifest, training.judged_model.state_dict())
+    if config.checkpoint.bundle == "best":
+        export_best(training, directory, bundle)
+    else:
+        # What is exported is what was saved, not whatever the process holds.
+        restore(training, load_checkpoint(directory))
+        last_epoch = pd.read_csv(directory / METRICS).iloc[-1].dropna()
+        figures = {str(name): float(value) for name, value in last_epoch.items()}
+        write_epoch(bundle, config, data.labels, training, figures)
+    metrics = dict(read_manifest(bundle).metrics)
     test = _submit(config, data.labels, directory)
     draw_figures(config, data, training, directory, test)
     return metrics if test is None else metrics | test.metrics()
@@ -135,6 +194,7 @@ def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
             say(f"{name:<36} {value:.4f}")
     made = {
         "bundle": "the model: labels, front end, weights",
+        "best": f"bundles of the best {config.checkpoint.best_k} epochs",
         "submission.csv": "the test soundscapes, window by window",
         "figures": "a mixed batch, learning curves, ROC-AUC per class",
         "metrics.json": "the final figures",

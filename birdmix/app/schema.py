@@ -26,12 +26,15 @@ class Config:
         seed: Seed of everything random.
         run_dir: Directory the run writes to.
         resume: Run directory to go on with; null starts a new run.
+        resume_force: Go on with changed settings or data, though the result is then no function of
+            either configuration.
         loggers: Where figures go besides ``metrics.csv``: tensorboard, wandb, mlflow.
     """
 
     seed: int = 0
     run_dir: str = MISSING
     resume: str | None = None
+    resume_force: bool = False
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
     data: DataSettings = field(default_factory=DataSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)

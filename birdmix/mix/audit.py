@@ -111,6 +111,20 @@ class Audit:
             "sums": self._sums(),
         }
 
+    @staticmethod
+    def merged(books: Sequence[dict[str, Any]]) -> "Audit":
+        """Add up books that ``state_dict`` returned, one of each process."""
+        whole = Audit(list(books[0]["mixed"]))
+        for each in books:
+            whole.samples += each["samples"]
+            whole.self_pairs += each["self_pairs"]
+            for slot in whole.slots:
+                whole.mixed[slot] += each["mixed"][slot]
+                whole.sources[slot] += each["sources"][slot]
+                whole.own_parts[slot] += np.array(each["own_parts"][slot], np.int64)
+        whole.sums = torch.tensor([each["sums"] for each in books], dtype=torch.float64).sum(dim=0)
+        return whole
+
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go back to books that ``state_dict`` returned."""
         self.samples, self.self_pairs = state["samples"], state["self_pairs"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import timm
+import timm.layers
 import torch
 from torch import Tensor, nn
 
@@ -90,3 +91,17 @@ def _backbone(settings: ModelSettings) -> Any:
 def channels_last(classifier: Classifier) -> Classifier:
     """Lay the weights out channels last, which convolutions prefer; the results stay the same."""
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def synchronised(classifier: Classifier) -> Classifier:
+    """Let batch norms see the batch of all processes; names and values of the weights stay.
+
+    Torch's own converter would lose the activation inside of timm's batch norms.
+    """
+    return timm.layers.convert_sync_batchnorm(classifier)
+
+
+def compiled(classifier: Classifier) -> Classifier:
+    """Compile the backbone in place, on its first call; names of the weights stay."""
+    classifier.backbone.compile()
+    return classifier

@@ -6,7 +6,10 @@ random choice about a sample is a function of the seed, its epoch and its positi
 Shapes: B batch, T samples, C classes.
 """
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,16 +33,19 @@ class EpochBatches(Sampler[list[SegmentKey]]):
     """The batches of a run, epoch after epoch, each a list of keys.
 
     One iteration spans all epochs, so that loader processes never idle between them; it begins
-    where ``start`` says, so that a resumed run goes on with the very next batch.
+    where ``start`` says, so that a resumed run goes on with the very next batch. Several processes
+    deal each batch out like cards: every position of an epoch comes up in exactly one of them.
 
     Args:
         num_rows: Rows of the table.
-        batch_size: Keys in a batch.
+        batch_size: Keys in a batch, over all processes.
         seed: Seed of the run.
         num_epochs: Epochs in all.
         segments_per_recording: How often each row comes up in an epoch.
         drop_last: Whether a last, short batch is left out.
         start: Epoch and batch to begin with.
+        rank: This process among those that share the batches.
+        num_processes: Their number.
 
     Raises:
         ValueError: If an epoch would hold no batch.
@@ -55,6 +61,8 @@ class EpochBatches(Sampler[list[SegmentKey]]):
         segments_per_recording: int = 1,
         drop_last: bool = True,
         start: tuple[int, int] = (0, 0),
+        rank: int = 0,
+        num_processes: int = 1,
     ) -> None:
         self.num_segments = num_rows * segments_per_recording
         self.num_rows = num_rows
@@ -62,9 +70,11 @@ class EpochBatches(Sampler[list[SegmentKey]]):
         self.seed = seed
         self.num_epochs = num_epochs
         self.start = start
+        self.rank = rank
+        self.num_processes = num_processes
         whole, rest = divmod(self.num_segments, batch_size)
         self.batches_per_epoch = whole + (1 if rest and not drop_last else 0)
-        self.smallest_batch = rest if rest and not drop_last else batch_size
+        self.smallest_share = (rest if rest and not drop_last else batch_size) // num_processes
         if not self.batches_per_epoch:
             raise ValueError(
                 f"data.batch_size={batch_size} is above the {self.num_segments} segments of an "
@@ -76,14 +86,18 @@ class EpochBatches(Sampler[list[SegmentKey]]):
         order = generator(self.seed, "order", epoch).permutation(self.num_segments)
         return order % self.num_rows
 
+    def positions(self, batch: int) -> range:
+        """Return the positions that a batch of all processes holds."""
+        begin = batch * self.batch_size
+        return range(begin, min(begin + self.batch_size, self.num_segments))
+
     def __iter__(self) -> Iterator[list[SegmentKey]]:
         first_epoch, first_batch = self.start
         for epoch in range(first_epoch, self.num_epochs):
-            rows = self.rows(epoch).tolist()
+            rows = self.rows(epoch)
             for batch in range(first_batch if epoch == first_epoch else 0, self.batches_per_epoch):
-                begin = batch * self.batch_size
-                end = min(begin + self.batch_size, self.num_segments)
-                yield [(epoch, position, rows[position]) for position in range(begin, end)]
+                share = self.positions(batch)[self.rank :: self.num_processes]
+                yield [(epoch, position, int(rows[position])) for position in share]
 
     def __len__(self) -> int:
         epoch, batch = self.start
@@ -219,6 +233,20 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _outlast_signals(worker: int) -> None:
+    """Let the training process end first: a signal to the whole group must not stop a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux: who sends a signal can be known
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+
+
+def _end_when_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
 def loader(
     dataset: Segments | Windows,
     batches: Sampler[list[SegmentKey]] | list[list[WindowKey]],
@@ -231,5 +259,17 @@ def loader(
         num_workers=num_workers,
         collate_fn=_as_it_is,  # a data set answers with a whole batch
         persistent_workers=num_workers > 0,
+        worker_init_fn=_outlast_signals,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def end_workers(batches: Iterable[Batch]) -> None:
+    """End a loader's worker processes now.
+
+    Left to the collector they may be asked to end too late, and are then waited for at the
+    program's exit, five seconds each.
+    """
+    iterator = getattr(batches, "_iterator", None)  # torch has no public name for it
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()

@@ -3,6 +3,7 @@
 Shapes: N rows, C classes.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,13 @@ class Recordings:
     def take(self, rows: np.ndarray) -> "Recordings":
         """Return some rows: positions, or a mask of booleans."""
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
+
+    def digest(self) -> str:
+        """Return a fingerprint of the rows: their order, paths, labels, spans, groups and weights.
+
+        The root is not in it: recordings may move as a whole.
+        """
+        return hashlib.sha256(self.table.to_csv(index=False).encode()).hexdigest()
 
     def targets(self) -> np.ndarray:
         """Return the targets of all rows, float32 [N, C]."""

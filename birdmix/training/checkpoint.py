@@ -1,33 +1,73 @@
 """Checkpoints: plain tensors, numbers and strings, written whole, read without unpickling."""
 
+import io
+import os
 import pickle
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from birdmix.files import atomic_path
+from birdmix.training.settings import CheckpointSettings
 
 LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
 
-_FORMAT = 2
+_FORMAT = 3
+
+# An epoch's end is saved if the last save took at most this share of the time since.
+_MAX_COST = 0.01
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
-    """Replace a run's last checkpoint; whatever happens, a whole one stands."""
+    """Replace a run's last checkpoint and keep the one before; whatever happens, one stands.
+
+    Raises:
+        OSError: If it cannot be written; what stood before still stands.
+    """
+    data = io.BytesIO()  # torch's own writer hides why a file cannot be written
+    torch.save({"format": _FORMAT, **state}, data)
     with atomic_path(run / LAST) as partial:
-        torch.save({"format": _FORMAT, **state}, partial)
+        with partial.open("wb") as stream:
+            stream.write(data.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+        if (run / LAST).exists():
+            os.replace(run / LAST, run / PREVIOUS)
 
 
 def load_checkpoint(run: Path) -> dict[str, Any]:
-    """Read a run's last checkpoint onto the CPU.
+    """Read a run's last whole checkpoint onto the CPU.
+
+    If the last one is damaged or missing, the one before is taken, with a warning.
 
     Raises:
-        ValueError: If there is none, or it is damaged or of another format.
+        ValueError: If there is none, or all are damaged or of another format.
     """
-    file = Path(run) / LAST
+    problems: list[ValueError] = []
+    for file in (Path(run) / LAST, Path(run) / PREVIOUS):
+        try:
+            state = _read(file)
+        except ValueError as error:
+            problems.append(error)
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]}; going on from {file.name} instead", stacklevel=2)
+        return state
+    raise problems[0]
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Tell whether a run has been saved, be it damaged or not."""
+    return (run / LAST).exists() or (run / PREVIOUS).exists()
+
+
+def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise ValueError(f"{file}: no checkpoint to go on from; name a run directory that has one")
+        raise ValueError(f"{file}: there is no such checkpoint")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
@@ -36,3 +76,32 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")
     return state
+
+
+class Saves:
+    """When a run saves; what a save holds does not depend on it."""
+
+    def __init__(self, settings: CheckpointSettings) -> None:
+        self.settings = settings
+        self.step = 0
+        self.cost = 0.0
+        self.at = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Tell whether a run at an optimizer step has gone on for long enough without a save."""
+        every_steps = self.settings.every_steps
+        return time.monotonic() - self.at >= self.settings.every_minutes * 60 or (
+            every_steps is not None and step - self.step >= every_steps
+        )
+
+    def cheap(self) -> bool:
+        """Tell whether a save would cost little beside what was done since the last one."""
+        return self.cost <= _MAX_COST * (time.monotonic() - self.at)
+
+    def save(self, run: Path, state: dict[str, Any], step: int, write: bool) -> None:
+        """Save, if this process is the one that writes, and note when and for how long."""
+        began = time.monotonic()
+        if write:
+            save_checkpoint(run, state)
+        self.step, self.at = step, time.monotonic()
+        self.cost = self.at - began

@@ -40,3 +40,9 @@ class MetricsLog:
             stream.flush()
             os.fsync(stream.fileno())
             return stream.tell()
+
+
+def num_epochs_logged(run: Path) -> int:
+    """Return the number of whole rows in a run's metrics file, its header left out."""
+    file = run / METRICS
+    return max(file.read_bytes().count(b"\n") - 1, 0) if file.exists() else 0

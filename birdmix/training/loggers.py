@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from birdmix.training.loop import Position
+from birdmix.training.position import Position
 
 
 class EpochLogger:
@@ -38,13 +38,14 @@ class EpochLogger:
     def on_validation(self) -> None:
         """Nothing to write."""
 
-    def on_epoch(self, metrics: dict[str, float]) -> None:
+    def on_epoch(self, metrics: dict[str, float], seconds: dict[str, float]) -> None:
         """Write the epoch's figures."""
         figures = {
             name: value
             for name, value in metrics.items()
             if name != "epoch" and math.isfinite(value)  # an epoch without mixes has no quantiles
         }
+        figures |= {f"seconds/{part}": value for part, value in seconds.items()}
         self.logger.log_metrics(figures, step=int(metrics["epoch"]))
         self.logger.save()
 

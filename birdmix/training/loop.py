@@ -1,214 +1,151 @@
 """The loop: explicit, on Fabric, resumable at any optimizer step.
 
 Nothing here has a random state. What a batch holds and how it is mixed are functions of the seed,
-the epoch and the batch (``keys``); torch's own generators (dropout, drop path) are seeded from the
-same before every batch. So a resumed run only needs weights, optimizer, average and position.
+the epoch, the batch and the process (``keys``); torch's own generators (dropout, drop path) are
+seeded from the same before every batch. So a resumed run only needs weights, optimizer, average and
+position.
 """
 
 import math
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from birdmix.batch import Batch
-from birdmix.keys import StepKeys
 from birdmix.mix import Audit
 from birdmix.model.optimizers import lr_factor
-from birdmix.model.settings import OptimSettings
-from birdmix.training.checkpoint import save_checkpoint
-from birdmix.training.log import MetricsLog
-from birdmix.training.settings import CheckpointSettings, TrainerSettings
-from birdmix.training.step import TrainingStep
-from birdmix.training.validate import ValidationSet, judge
+from birdmix.recordings.batches import end_workers
+from birdmix.training.memory import within_memory
+from birdmix.training.position import Position
+from birdmix.training.run import Training
+from birdmix.training.state import state_of
+from birdmix.training.stops import TIME_IS_OVER, Stopped
+from birdmix.training.validate import judge
 
-
-@dataclass
-class Position:
-    """Where a run stands; part of every checkpoint.
-
-    Attributes:
-        epoch: Epochs finished.
-        batch: Batches of the current epoch that went into optimizer steps.
-        step: Optimizer steps taken.
-        loss_sum: Sum of the current epoch's batch losses.
-        log_bytes: Length of the metrics file that belongs to this position.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    log_bytes: int = 0
-
-
-class Hook(Protocol):
-    """Something beside the loop: it hears what happens and changes nothing."""
-
-    def on_batch(self, position: Position, num_samples: int) -> None:
-        """Hear that a batch was trained on."""
-
-    def on_validation(self) -> None:
-        """Hear that an epoch's last step is done and validation begins."""
-
-    def on_epoch(self, metrics: dict[str, float]) -> None:
-        """Hear an epoch's figures, before its checkpoint is saved."""
-
-
-@dataclass
-class Training:
-    """All that the loop drives.
-
-    Attributes:
-        fabric: Device and precision.
-        model: The classifier; ``step.classifier`` is the same, wrapped by ``fabric``.
-        step: The way from a batch to its loss.
-        optimizer: Wrapped by ``fabric``.
-        average: Average of the model's weights, if there is one.
-        batches: Batches from ``position`` on, through all epochs.
-        batches_per_epoch: Batches of one epoch.
-        data: What the data are; a checkpoint goes on with the same only.
-        validation: Sets that every epoch is judged by.
-        log: Where the figures go.
-        audit: The books of the current epoch's mixes.
-        hooks: Told beside it.
-        position: Where the run stands.
-    """
-
-    fabric: Fabric
-    model: nn.Module
-    step: TrainingStep
-    optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
-    batches: Iterable[Batch]
-    batches_per_epoch: int
-    data: dict[str, Any]
-    validation: Sequence[ValidationSet]
-    log: MetricsLog
-    audit: Audit
-    seed: int
-    run_dir: Path
-    optim: OptimSettings
-    trainer: TrainerSettings
-    checkpoint: CheckpointSettings
-    hooks: Sequence[Hook] = ()
-    position: Position = field(default_factory=Position)
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return -(-self.batches_per_epoch // self.trainer.accumulate) * self.trainer.max_epochs
-
-    @property
-    def judged_model(self) -> nn.Module:
-        """The model that is validated and kept: the average if there is one."""
-        return self.model if self.average is None else self.average.module
-
-    def keys(self, epoch: int, batch: int) -> StepKeys:
-        """Return the keys of a batch: all that is random about it."""
-        done = epoch + batch / self.batches_per_epoch
-        return StepKeys(self.seed, epoch, batch, progress=done / self.trainer.max_epochs)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything a checkpoint holds."""
-        return {
-            "position": asdict(self.position),
-            "data": self.data,
-            "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "audit": self.audit.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint.
-
-        Raises:
-            ValueError: If the data are not those that it was trained on.
-        """
-        if state["data"] != self.data:
-            raise ValueError(
-                f"{self.run_dir}: the recordings or their labels changed since the checkpoint; "
-                "put them back, or start a new run"
-            )
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.audit.load_state_dict(state["audit"], self.fabric.device)
-        self.position = Position(**state["position"])
-
-
-def open_fabric(settings: TrainerSettings) -> Fabric:
-    """Open the device and set the precision.
-
-    Raises:
-        ValueError: If the machine has no such device.
-    """
-    try:
-        return Fabric(
-            accelerator=settings.accelerator,
-            devices=1,
-            precision=settings.precision,  # type: ignore[arg-type]  # checked by its settings
-        )
-    except (RuntimeError, MisconfigurationException) as error:
-        raise ValueError(
-            f"trainer.accelerator={settings.accelerator} is not to be had here ({error}); "
-            "use trainer.accelerator=auto"
-        ) from error
+# What a process may wish for at a safe point; larger wishes are exit statuses.
+_GO_ON, _SAVE = 0, 1
 
 
 def fit(run: Training) -> None:
-    """Train from ``run.position`` to the last epoch, saving on the way."""
+    """Train from ``run.position`` to the last epoch, saving on the way.
+
+    Raises:
+        Stopped: If an end was asked for; the run was saved then.
+        ValueError: If the loss or the weights stopped being numbers, or memory did not suffice.
+    """
     batches = iter(run.batches)
-    saved_at = time.monotonic()
-    while run.position.epoch < run.trainer.max_epochs:
-        run.step.classifier.train()
-        while run.position.batch < run.batches_per_epoch:
-            _optimizer_step(run, batches)
-            if time.monotonic() - saved_at > run.checkpoint.every_minutes * 60:
-                save_checkpoint(run.run_dir, run.state())
-                saved_at = time.monotonic()
-        _end_epoch(run)
-        save_checkpoint(run.run_dir, run.state())
-        saved_at = time.monotonic()
+    try:
+        with run.stops, run.processes.together():
+            while not run.is_done:
+                run.step.classifier.train()
+                while run.position.batch < run.batches_per_epoch:
+                    _optimizer_step(run, batches)
+                    _safe_point(run)
+                _end_epoch(run)
+                _safe_point(run, epoch_ended=True)
+    finally:
+        for each in (run.batches, *(validation.batches for validation in run.validation)):
+            end_workers(each)
 
 
-def _optimizer_step(run: Training, batches: Any) -> None:
+def _optimizer_step(run: Training, batches: Iterator[Batch]) -> None:
     """Accumulate the gradients of some batches and take one step."""
     position = run.position
     count = min(run.trainer.accumulate, run.batches_per_epoch - position.batch)
     for index in range(position.batch, position.batch + count):
-        keys = run.keys(position.epoch, index)
-        torch.manual_seed(keys.integer("torch"))
-        batch = run.fabric.to_device(next(batches))
-        loss = run.step(batch, keys, run.audit)
-        run.fabric.backward(loss / count)
-        position.loss_sum += _finite(loss, position, index)
+        batch = next(batches)
+        run.clock.mark("loading")
+        batch = run.fabric.to_device(batch)
+        run.clock.mark("transfer")
+        is_last = index == position.batch + count - 1
+        wrapped: Any = run.step.classifier  # by fabric, whose type of it is private
+        with run.fabric.no_backward_sync(wrapped, enabled=not is_last):
+            loss = _backward(run, batch, index, 1 / count)
+        run.losses.append((index, loss))
+        _look_at_losses(run, waiting=1)
+        run.clock.mark("model")
         for hook in run.hooks:
-            hook.on_batch(position, len(batch.x))
+            hook.on_batch(position, len(batch.x) * run.processes.size)
     rate = run.optim.lr * lr_factor(position.step, run.num_steps, run.optim.warmup_share)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     if run.trainer.clip is not None:
-        run.fabric.clip_gradients(run.step.classifier, run.optimizer, max_norm=run.trainer.clip)
+        run.fabric.clip_gradients(
+            run.step.classifier,
+            run.optimizer,
+            max_norm=run.trainer.clip,
+            error_if_nonfinite=False,  # asking would wait for the device; saving asks
+        )
     run.optimizer.step()
     run.optimizer.zero_grad()
     if run.average is not None:
         run.average.update_parameters(run.model)
     position.batch += count
     position.step += 1
+    run.clock.mark("model")
+
+
+def _backward(run: Training, batch: Batch, index: int, share: float) -> Tensor:
+    """Add a batch's gradients to those of its step, and return its loss over all processes."""
+    keys = run.keys(run.position.epoch, index)
+
+    def work(batch: Batch) -> Tensor:
+        torch.manual_seed(keys.integer("torch"))
+        loss, weight = run.step(batch, keys, run.audit)
+        loss, whole = run.processes.share_loss(loss, weight)
+        run.fabric.backward(loss * share)
+        return whole
+
+    def trial(batch: Batch) -> None:
+        step = replace(run.step, classifier=run.model)
+        run.optimizer.zero_grad()
+        with run.fabric.autocast():
+            step(batch, keys, Audit(run.audit.slots))[0].backward()
+
+    return within_memory(work, batch, trial, run.processes.size, run.trainer.accumulate)
+
+
+def _look_at_losses(run: Training, waiting: int = 0) -> None:
+    """Add the losses to the epoch's sum, but for the last ones, which a GPU may still work on."""
+    while len(run.losses) > waiting:
+        batch, loss = run.losses.popleft()
+        value = float(loss)
+        if not math.isfinite(value):
+            raise _diverged(run, f"the loss is {value}", batch)
+        run.position.loss_sum += value
+
+
+def _diverged(run: Training, what: str, batch: int) -> ValueError:
+    """Make the error of a run whose numbers are none any more, with the recordings of a batch."""
+    recordings = run.recordings_of(run.position.epoch, batch)
+    return ValueError(
+        f"{what} in epoch {run.position.epoch + 1}, batch {batch + 1}; lower optim.lr, use "
+        "trainer.precision=32-true, or look at that batch's recordings; the last checkpoint stands "
+        "as it was:" + "".join(f"\n  {path}" for path in recordings)
+    )
+
+
+def _safe_point(run: Training, epoch_ended: bool = False) -> None:
+    """Save if it is time to, and end if somebody asked for it; all processes agree on both."""
+    due = run.saves.due(run.position.step) or (epoch_ended and (run.is_done or run.saves.cheap()))
+    wish = run.processes.agree(run.stops.status() or (_SAVE if due else _GO_ON))
+    if wish == _GO_ON:
+        return
+    _look_at_losses(run)
+    if not torch.stack([each.isfinite().all() for each in run.model.parameters()]).all():
+        raise _diverged(run, "weights became infinite or nan", run.position.batch - 1)
+    run.saves.save(run.run_dir, state_of(run), run.position.step, run.processes.is_first)
+    run.clock.mark("saving")
+    if wish > _SAVE and not (run.is_done and wish == TIME_IS_OVER):
+        raise Stopped(wish, str(run.position), run.run_dir)
 
 
 def _end_epoch(run: Training) -> None:
     """Validate, tell, and move on to the next epoch."""
+    _look_at_losses(run)
     done = run.position
     metrics = {
         "epoch": done.epoch + 1,
@@ -219,20 +156,23 @@ def _end_epoch(run: Training) -> None:
     for hook in run.hooks:
         hook.on_validation()
     for each in run.validation:
-        metrics |= judge(run.fabric, run.judged_model, run.step.log_mel, each).metrics()
-    metrics |= run.audit.report()
+        metrics |= judge(
+            run.processes,
+            run.judged_model,
+            run.step.log_mel,
+            each,
+            between=lambda: _safe_point(run),
+        ).metrics()
+    run.clock.mark("validation")
+    metrics |= Audit.merged(run.processes.gather(run.audit.state_dict())).report()
     run.audit.restart()
-    log_bytes = run.log.append(metrics)
-    run.position = Position(epoch=done.epoch + 1, step=done.step, log_bytes=log_bytes)
+    monitored = metrics.get(run.monitor, math.nan) if run.monitor else math.nan
+    run.position = Position(
+        epoch=done.epoch + 1,
+        step=done.step,
+        log_bytes=run.log.append(metrics) if run.log else 0,
+        monitored=[*done.monitored, monitored],
+    )
+    seconds = run.clock.lap()
     for hook in run.hooks:
-        hook.on_epoch(metrics)
-
-
-def _finite(loss: Tensor, position: Position, batch: int) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise ValueError(
-            f"the loss of epoch {position.epoch + 1}, batch {batch + 1} is {value}; lower optim.lr "
-            "or use trainer.precision=32-true; the last checkpoint stands as it was"
-        )
-    return value
+        hook.on_epoch(metrics, seconds)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from birdmix.duration import seconds_of
 from birdmix.suggest import check_choice
 
 #: Where an epoch's figures can go besides ``metrics.csv``.
@@ -16,21 +17,35 @@ class TrainerSettings:
 
     Attributes:
         max_epochs: Epochs.
-        accelerator: auto, cpu, gpu or mps.
+        max_time: Longest time that this process may train (90m, 8h30m, 00:08:30:00); then it
+            saves and ends. null has no limit.
+        accelerator: auto, cpu, gpu or mps. How many: as many as torchrun or SLURM starts processes.
         precision: 32-true, 16-mixed or bf16-mixed.
         accumulate: Batches whose gradients make one optimizer step.
         clip: Largest gradient norm; null does not clip.
         channels_last: Memory layout of the network; faster for most of timm's.
+        compile: Compile the backbone (torch.compile); its first steps take minutes.
+        deterministic: Use deterministic algorithms only, or fail. On a CPU all of ours are.
+        sync_batch_norm: Batch norms see the whole batch of several GPUs, not each its share.
     """
 
     max_epochs: int = 40
+    max_time: str | None = None
     accelerator: str = "auto"
     precision: str = "32-true"
     accumulate: int = 1
     clip: float | None = 5.0
     channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
+        if self.max_time is not None:
+            try:
+                seconds_of(self.max_time)
+            except ValueError as error:
+                raise ValueError(f"max_time={error}") from error
         check_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
         check_choice("precision", self.precision, PRECISIONS)
         if self.clip is not None and not self.clip > 0:
@@ -42,17 +57,33 @@ class TrainerSettings:
 
 @dataclass
 class CheckpointSettings:
-    """When a run saves; at the end of every epoch it always does.
+    """When a run saves, and which of its epochs are kept.
+
+    It also saves at the end of an epoch, where that costs next to nothing. Nothing in a run's
+    results depends on when it was saved.
 
     Attributes:
         every_minutes: Longest time between saves, so the most that a kill can cost.
+        every_steps: Most optimizer steps between saves; null has no limit.
+        best_k: Bundles kept of the best epochs by ``validation.monitor``.
+        bundle: The epoch that the run's own bundle holds: last or best.
     """
 
     every_minutes: float = 5.0
+    every_steps: int | None = None
+    best_k: int = 0
+    bundle: str = "last"
 
     def __post_init__(self) -> None:
+        check_choice("bundle", self.bundle, ("last", "best"))
         if not self.every_minutes > 0:
             raise ValueError(f"every_minutes={self.every_minutes}: it must be above 0")
+        if self.every_steps is not None and self.every_steps < 1:
+            raise ValueError(f"every_steps={self.every_steps}: at least 1; null has no limit")
+        if self.best_k < 0:
+            raise ValueError(f"best_k={self.best_k}: it cannot be negative")
+        if self.bundle == "best" and not self.best_k:
+            raise ValueError("bundle=best: no epoch is kept; set checkpoint.best_k=1 as well")
 
 
 @dataclass
@@ -61,10 +92,17 @@ class ValidationSettings:
 
     Attributes:
         max_windows: Most windows heard of one held-out recording.
+        monitor: Figure of ``metrics.csv`` that tells better epochs from worse; losses are better
+            lower, others higher. null is the macro ROC-AUC of the last set validated on.
+        patience: Epochs without a better figure after which a run ends; null trains them all.
     """
 
     max_windows: int = 12
+    monitor: str | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience={self.patience}: at least 1; null trains every epoch")
         if self.max_windows < 1:
             raise ValueError(f"max_windows={self.max_windows}: it must be at least 1")

@@ -5,7 +5,7 @@
 Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,18 +41,36 @@ class Seen(NamedTuple):
     finite: Tensor
 
 
+def _unmarked(part: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class TrainingStep:
-    """Everything that stands between a batch and its loss."""
+    """Everything that stands between a batch and its loss.
+
+    Attributes:
+        stages: The operators of the mix, by where they stand.
+        log_mel: The front end.
+        masking: Its masks.
+        classifier: The network.
+        smoothing: Label smoothing.
+        mark: Called with the name of the part of the way that has just been gone.
+    """
 
     stages: Stages
     log_mel: LogMel
     masking: MaskingSettings
     classifier: nn.Module
     smoothing: float
+    mark: Callable[[str], None] = _unmarked
 
-    def __call__(self, batch: Batch, keys: StepKeys, audit: Audit) -> Tensor:
-        """Return the loss of a batch of waveforms [B, T], and enter its mixes in the books."""
+    def __call__(self, batch: Batch, keys: StepKeys, audit: Audit) -> tuple[Tensor, Tensor]:
+        """Take a batch of waveforms [B, T] to its loss, and enter its mixes in the books.
+
+        Returns:
+            The loss, a weighted mean over the samples; and the sum of their weights.
+        """
         given = batch.target
         seen = self.see(batch, keys)
         batch, plans = seen.batch, seen.plans
@@ -65,7 +83,8 @@ class TrainingStep:
 
         logits = self.classifier(batch.x, mix_features if self.stages.hidden else None)
         audit.enter(plans, given, batch.target, seen.batch.x.shape, seen.peak, seen.finite)
-        return soft_bce(logits, batch.target, batch.weight, batch.known, self.smoothing)
+        loss = soft_bce(logits, batch.target, batch.weight, batch.known, self.smoothing)
+        return loss, batch.weight.sum()
 
     def see(self, batch: Batch, keys: StepKeys) -> Seen:
         """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
@@ -73,10 +92,13 @@ class TrainingStep:
         peak = peaks(batch.x)
         if any(operator.needs_levels for operator in self.stages.spectrogram.values()):
             batch = batch._replace(level=level(batch.x, _LEVEL_STRETCHES))
+        self.mark("mixing")
         batch = batch._replace(x=self.log_mel(batch.x))
+        self.mark("mel")
         batch = batch._replace(x=masking(batch.x, self.masking, keys.rng("masking")))
         batch, on_mels = mix_batch(self.stages.spectrogram, batch, keys)
         batch, finite = _spared(batch)
+        self.mark("mixing")
         return Seen(batch, on_waveforms | on_mels, peak, finite)
 
 

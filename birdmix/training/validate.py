@@ -3,7 +3,7 @@
 Shapes: N rows, W windows, C classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,11 @@ from torch import nn
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.metrics.ranking import macro_roc_auc, padded_cmap, top1_accuracy
+from birdmix.suggest import did_you_mean
+from birdmix.training.processes import Processes
 from birdmix.windows import probability
+
+_FIGURES = ("loss", "macro_roc_auc", "padded_cmap", "top1_accuracy")
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class ValidationSet:
     Attributes:
         name: Begins the names of its metrics: validation, or validation_soundscape.
         targets: Targets of its rows, [N, C].
-        batches: The windows of its rows, batch by batch.
+        batches: The windows of its rows, batch by batch: this process's share of them.
+        num_batches: Number of all batches, over all processes.
     """
 
     name: str
     targets: np.ndarray
     batches: Iterable[Batch]
+    num_batches: int
 
 
 @dataclass(frozen=True)
@@ -42,32 +48,77 @@ class Judged:
 
     def metrics(self) -> dict[str, float]:
         """Return the set's figures; a figure that is not defined here is left out."""
-        figures = {f"{self.name}_loss": float(_soft_bce(self.truth, self.logits))}
+        loss, macro, cmap, top1 = (f"{self.name}_{figure}" for figure in _FIGURES)
+        figures = {loss: float(_soft_bce(self.truth, self.logits))}
         positive = self.truth >= 0.5
         if (positive.any(axis=0) & ~positive.all(axis=0)).any():
-            figures[f"{self.name}_macro_roc_auc"] = macro_roc_auc(positive, self.logits)
-        figures[f"{self.name}_padded_cmap"] = padded_cmap(positive, probability(self.logits))
+            figures[macro] = macro_roc_auc(positive, self.logits)
+        figures[cmap] = padded_cmap(positive, probability(self.logits))
         if (self.truth == 1).any(axis=1).all():
-            figures[f"{self.name}_top1_accuracy"] = top1_accuracy(self.truth == 1, self.logits)
+            figures[top1] = top1_accuracy(self.truth == 1, self.logits)
         return figures
 
 
-@torch.inference_mode()
+def monitored_figure(sets: Sequence[ValidationSet], wanted: str | None) -> str | None:
+    """Return the figure that tells better epochs from worse, None if there is nothing to hear.
+
+    Raises:
+        ValueError: If a figure is wanted that no epoch will have.
+    """
+    names = ["train_loss", *(f"{each.name}_{figure}" for each in sets for figure in _FIGURES)]
+    if wanted is not None and wanted not in names:
+        raise ValueError(
+            f"validation.monitor={wanted} is no figure of this run{did_you_mean(wanted, names)}; "
+            f"there are {', '.join(names)}"
+        )
+    return wanted or (f"{sets[-1].name}_macro_roc_auc" if sets else None)
+
+
 def judge(
-    fabric: Fabric, classifier: nn.Module, log_mel: LogMel, validation: ValidationSet
+    processes: Processes,
+    classifier: nn.Module,
+    log_mel: LogMel,
+    validation: ValidationSet,
+    between: Callable[[], object] = lambda: None,
 ) -> Judged:
-    """Hear a validation set; a recording's logits are the mean over its windows."""
+    """Hear a validation set; a recording's logits are the mean over its windows.
+
+    Args:
+        processes: Each hears a share; all of them get the whole result.
+        classifier: What is judged; it is left in evaluation mode.
+        log_mel: The front end.
+        validation: What it is judged by.
+        between: Called after each round of batches, equally often in all processes.
+    """
+    processes.share_buffers(classifier)
+    classifier.eval()
+    batches = iter(validation.batches)
+    heard = []
+    for _ in range(-(-validation.num_batches // processes.size)):
+        batch = next(batches, None)
+        if batch is not None:
+            heard.append(_hear(processes.fabric, classifier, log_mel, batch))
+        between()
+    # Dealt out like cards and taken up again, so that sums do not depend on the number of hands.
+    shares = processes.gather(heard)
     total = np.zeros(validation.targets.shape)
     count = np.zeros((len(total), 1))
-    classifier.eval()
-    for batch in validation.batches:
-        batch = fabric.to_device(batch)
-        with fabric.autocast():
-            logits = classifier(log_mel(batch.x))
-        rows = batch.row.cpu().numpy()
-        np.add.at(total, rows, logits.double().cpu().numpy())
+    for index in range(validation.num_batches):
+        rows, logits = shares[index % processes.size][index // processes.size]
+        np.add.at(total, rows, logits)
         np.add.at(count, rows, 1)
     return Judged(validation.name, validation.targets, total / count)
+
+
+@torch.inference_mode()
+def _hear(
+    fabric: Fabric, classifier: nn.Module, log_mel: LogMel, batch: Batch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a batch of windows, and their logits."""
+    batch = fabric.to_device(batch)
+    with fabric.autocast():
+        logits = classifier(log_mel(batch.x))
+    return batch.row.cpu().numpy(), logits.double().cpu().numpy()
 
 
 def _soft_bce(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:

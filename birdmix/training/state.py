@@ -1,0 +1,91 @@
+"""What a checkpoint holds of a run, and how a run goes back to one."""
+
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from birdmix.mix import Audit
+from birdmix.training.position import Position
+from birdmix.training.run import Training
+
+
+def state_of(run: Training) -> dict[str, Any]:
+    """Return everything that a checkpoint holds; all processes are to ask for it together."""
+    return {
+        "position": asdict(run.position),
+        "data": run.data,
+        "made_on": _machine(run),
+        "model": run.model.state_dict(),
+        "average": None if run.average is None else run.average.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "precision": run.fabric.strategy.precision.state_dict(),
+        "audit": run.processes.gather(run.audit.state_dict()),
+    }
+
+
+def restore(run: Training, state: dict[str, Any], other_data: bool = False) -> None:
+    """Go back to a checkpoint.
+
+    Args:
+        run: A run at its start.
+        state: What ``state_of`` returned.
+        other_data: Whether to go on though the data are not those of the checkpoint.
+
+    Raises:
+        ValueError: If the data changed, or the weights are those of another model.
+    """
+    changed = [name for name in run.data if state["data"].get(name) != run.data[name]]
+    if changed and not other_data:
+        raise ValueError(
+            f"{run.run_dir}: the {' and the '.join(changed)} changed since the checkpoint; put "
+            "them back, start a new run, or go on nevertheless with resume_force=true"
+        )
+    try:
+        run.model.load_state_dict(state["model"])
+        if run.average is not None:
+            run.average.load_state_dict(state["average"])
+        run.optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{run.run_dir}: its checkpoint does not fit this model, optimizer or label set "
+            f"({str(error).splitlines()[0]}); leave them as they were, or start a new run"
+        ) from error
+    run.fabric.strategy.precision.load_state_dict(state["precision"])
+    run.audit.load_state_dict(_books(run, state["audit"]), run.fabric.device)
+    run.position = Position(**state["position"])
+    _warn_of_another_machine(run, state["made_on"])
+
+
+def _books(run: Training, books: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return this process's books, or all of them for the first if there were more or fewer."""
+    if len(books) == run.processes.size:
+        return books[run.processes.rank]
+    merged = Audit.merged(books)
+    if not run.processes.is_first:
+        merged.restart()
+    return merged.state_dict()
+
+
+def _machine(run: Training) -> dict[str, Any]:
+    """Return what float results depend on besides the configuration."""
+    return {
+        "processes": run.processes.size,
+        "threads": torch.get_num_threads(),
+        "device": run.fabric.device.type,
+        "torch": str(torch.__version__),
+    }
+
+
+def _warn_of_another_machine(run: Training, made_on: dict[str, Any]) -> None:
+    here = _machine(run)
+    changed = [
+        f"{name} {made_on[name]} -> {here[name]}" for name in here if made_on[name] != here[name]
+    ]
+    if changed:
+        warnings.warn(
+            "this is not where the checkpoint was made; the result may differ from that of an "
+            f"uninterrupted run: {', '.join(changed)}",
+            stacklevel=2,
+        )
