@@ -1,6 +1,5 @@
 """A run is a function of its configuration: for any workers, killed at any moment and resumed."""
 
-import multiprocessing
 import os
 import random
 import re
@@ -17,13 +16,12 @@ import pytest
 import torch
 
 from birdmix.app.build import Data, build_training, open_data
-from birdmix.app.errors import one_line_errors
-from birdmix.app.run import run
 from birdmix.app.schema import Config
 from birdmix.training import checkpoint, loop, validate
 from birdmix.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from birdmix.training.log import MetricsLog
 from birdmix.training.processes import open_processes
+from tests.children import SAID, finish, start
 from tests.conftest import TOY, assert_equal_runs, configured, train
 
 
@@ -82,10 +80,6 @@ def test_a_run_goes_on_from_each_of_its_checkpoints(
 
 # ---- kill -9
 
-#: Imports once; a run is then a clean fork away.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["birdmix.app.run", "birdmix.app.build", "timm", "matplotlib.pyplot"])
-
 
 def kill_own_group(*_: object, **__: object) -> None:
     os.killpg(0, signal.SIGKILL)
@@ -128,32 +122,6 @@ def in_a_step() -> None:
     loop._backward = third
 
 
-def child(config: Config, directory: Path, threads: int, act: Callable[[], None] | None) -> None:
-    os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts
-    torch.set_num_threads(threads)
-    os.dup2(os.open(directory / "child.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-    if act is not None:
-        act()
-    with one_line_errors():
-        run(config, directory)
-
-
-def start(config: Config, directory: Path, act: Callable[[], None] | None = None) -> Any:
-    """Start or resume a run in a process group of its own."""
-    begun = (directory / "config.yaml").exists()
-    settings = replace(config, resume=str(directory) if begun else None)
-    process = FORKS.Process(target=child, args=(settings, directory, torch.get_num_threads(), act))
-    process.start()
-    return process
-
-
-def finish(config: Config, directory: Path) -> None:
-    process = start(config, directory)
-    process.join(120)
-    assert process.exitcode == 0, (directory / "child.txt").read_text()
-
-
 @pytest.mark.parametrize(
     ("die", "num_workers"),
     [
@@ -169,10 +137,10 @@ def test_killed_at_a_chosen_moment_a_run_goes_on_to_the_same_end(
     config = with_workers(config, num_workers)
     process = start(config, tmp_path, die)
     process.join(120)
-    assert process.exitcode == -signal.SIGKILL, (tmp_path / "child.txt").read_text()
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / SAID).read_text()
     if die is between_the_renames:
         assert not (tmp_path / LAST).exists() and (tmp_path / PREVIOUS).exists()
-    finish(config, tmp_path)
+    finish(tmp_path, start(config, tmp_path))
     assert_equal_runs(uninterrupted, tmp_path)
 
 
@@ -193,13 +161,13 @@ def test_killed_twenty_times_at_random_moments_a_run_goes_on_to_the_same_end(
                 time.sleep(0.01)
             process.join(rng.uniform(0.0, 4.0))
             if process.exitcode is not None:
-                assert process.exitcode == 0, (directory / "child.txt").read_text()
+                assert process.exitcode == 0, (directory / SAID).read_text()
                 break
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
             kills += 1
         else:
-            finish(config, directory)
+            finish(directory, start(config, directory))
         assert_equal_runs(uninterrupted, directory)
     assert kills == 20
 
@@ -252,7 +220,6 @@ def with_a_full_disk() -> None:
         whole(directory, state)
 
     checkpoint.save_checkpoint = save
-    os.dup2(1, 2)
 
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
@@ -260,7 +227,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
 ):
     process = start(config, tmp_path, with_a_full_disk)
     process.join(120)
-    said = (tmp_path / "child.txt").read_text()
+    said = (tmp_path / SAID).read_text()
     assert process.exitcode == 2, said
     assert re.search(
         r"^error: \[Errno 27\] File too large.*; the last checkpoint stands as it was: mend that "
@@ -270,7 +237,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
     )
     assert load_checkpoint(tmp_path)["position"]["step"] == 2
     assert not list(tmp_path.glob(".*partial*"))
-    finish(config, tmp_path)
+    finish(tmp_path, start(config, tmp_path))
     assert_equal_runs(uninterrupted, tmp_path)
 
 
