@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from torchaudio.functional import melscale_fbanks
 
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
@@ -54,10 +55,25 @@ def test_a_loud_neighbour_does_not_change_a_quiet_sample():
     assert torch.equal(together, log_mel(quiet))
 
 
-def test_clip_by_clip_and_in_one_pass_agree():
+def test_a_mel_does_not_depend_on_the_rest_of_the_batch():
     log_mel = LogMel(LogMelSettings())
-    wave = noise(3)
-    assert torch.allclose(log_mel(wave), log_mel._one_pass(wave)[:, None], atol=1e-5)
+    wave = noise(5) * torch.tensor([1.0, 1e-3, 10.0, 1e-2, 0.1])[:, None]
+    one_by_one = torch.cat([log_mel(clip[None]) for clip in wave])
+    assert torch.allclose(log_mel(wave), one_by_one, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_mels", [1, 3, 300])  # fewer than blocks; filters without a bin
+def test_any_number_of_mels_gives_the_dense_product(n_mels: int):
+    settings = LogMelSettings(n_mels=n_mels, normalise="fixed", n_fft=512, top_db=200)
+    wave = noise(2)
+    filters = melscale_fbanks(
+        257, 50.0, 16_000.0, n_mels, 32_000, norm="slaney", mel_scale="slaney"
+    )
+    power = torch.stft(
+        wave, 512, 512, window=torch.hann_window(512), pad_mode="constant", return_complex=True
+    ).abs().square()  # fmt: skip
+    dense = (power.mT @ filters).mT.clamp(min=1e-10).log10() * 10
+    torch.testing.assert_close(LogMel(settings)(wave)[:, 0] * 80 - 80, dense, atol=1e-3, rtol=0)
 
 
 def test_silence_is_finite():

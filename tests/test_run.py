@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
 from birdmix.app.configure import configure
+from birdmix.app.console import time_line
 from birdmix.app.run import run
+from birdmix.app.schema import Config
 from birdmix.bundle.manifest import read_manifest
 from birdmix.kaggle.submission import aligned
+from birdmix.recordings.settings import DataSettings
 from tests.conftest import SMALL, configured
 
 
@@ -66,25 +70,112 @@ def test_a_second_run_does_not_overwrite_the_first(finished_run: Path, demo: Pat
         run(config, finished_run)
 
 
-def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path, tmp_path: Path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_run, copy)
-    composed = configured(f"resume={copy}", "run_dir=.")
-    from omegaconf import OmegaConf
+def resume(run_dir: Path, *overrides: str) -> Config:
+    """What train.py makes of a command line that goes on with a run."""
+    given = [f"resume={run_dir}", *overrides]
+    return configure(OmegaConf.structured(configured(*given, "run_dir=.")), given)
 
-    config = configure(OmegaConf.structured(composed), [f"resume={copy}"])
+
+@pytest.fixture
+def copy(finished_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished_run, tmp_path / "copy")
+
+
+def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path, copy: Path):
+    config = resume(copy)
     assert config.trainer.max_epochs == 2
     run(config, copy)
-    for name in ("metrics.csv", "submission.csv", "bundle/model.safetensors"):
+    for name in ("config.yaml", "metrics.csv", "submission.csv", "bundle/model.safetensors"):
         assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
 
 
-def test_resume_refuses_other_settings(finished_run: Path):
-    from omegaconf import OmegaConf
+def test_resume_passes_what_cannot_change_the_result(finished_run: Path):
+    config = resume(
+        finished_run, "data.num_workers=3", "loggers=[]", "trainer.max_time=9h",
+        "checkpoint.every_minutes=1", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert config.data.num_workers == 3 and config.trainer.max_time == "9h"
+    assert config.trainer.max_epochs == 2 and config.frontend.log_mel.n_mels == 32  # the run's own
 
-    composed = OmegaConf.structured(configured(f"resume={finished_run}", "run_dir=."))
-    with pytest.raises(ValueError, match=r"leave out seed=3"):
-        configure(composed, [f"resume={finished_run}", "seed=3"])
+
+def test_resume_passes_the_same_command_line_again(finished_run: Path, demo: Path):
+    config = resume(finished_run, *SMALL, f"data.root={demo}", "trainer.max_epochs=2", "mix=both")
+    assert config.resume == str(finished_run)
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("seed=3", "seed 0 -> 3"),
+        ("trainer.max_epochs=9", "trainer.max_epochs 2 -> 9"),
+        ("mix=none", "mix.mixup_prob 0.7 -> 0.0"),
+        ("data.memory_gib=0", "data.memory_gib 4.0 -> 0.0"),
+        ("model.backbone_args.stem_width=4", "'stem_width': 8} -> "),
+        ("experiment=esc10", "data.source demo -> folder"),
+    ],
+)
+def test_resume_lists_what_would_change_the_result(
+    finished_run: Path, override: str, difference: str
+):
+    with pytest.raises(ValueError, match="would change the run: .*resume_force=true") as error:
+        resume(finished_run, override)
+    assert difference in str(error.value)
+
+
+def test_resume_force_goes_on_and_keeps_the_settings_of_before(copy: Path, capsys):
+    before = (copy / "config.yaml").read_text()
+    run(resume(copy, "trainer.max_epochs=3", "resume_force=true"), copy)
+    assert pd.read_csv(copy / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
+    assert (copy / "config.until-step-6.yaml").read_text() == before
+    assert "max_epochs: 3" in (copy / "config.yaml").read_text()
+    assert "goes on with other settings: trainer.max_epochs 2 -> 3" in capsys.readouterr().out
+
+
+def test_a_run_that_was_never_saved_starts_again(copy: Path, finished_run: Path, capsys):
+    for name in ("last.ckpt", "previous.ckpt"):
+        (copy / name).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="there is no such checkpoint"):
+        run(resume(copy), copy)  # two epochs were logged: somebody removed the checkpoints
+    first = (copy / "metrics.csv").read_text().splitlines()[:2]
+    (copy / "metrics.csv").write_text("\n".join(first) + "\n")
+    run(resume(copy), copy)
+    assert "was not saved before it ended; it starts again" in capsys.readouterr().out
+    for name in ("metrics.csv", "bundle/model.safetensors"):
+        assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_the_best_epochs_are_kept_and_one_of_them_becomes_the_bundle(demo: Path, tmp_path: Path):
+    config = configured(
+        *SMALL, f"data.root={demo}", "trainer.max_epochs=4", "run_dir=.", "loggers=[]",
+        "checkpoint.best_k=2", "checkpoint.bundle=best", "validation.monitor=train_loss",
+        "optim.lr=0.3",
+    )  # fmt: skip
+    run(config, tmp_path)
+    losses = pd.read_csv(tmp_path / "metrics.csv").set_index("epoch")["train_loss"]
+    best = losses.nsmallest(2).index.tolist()
+    kept = sorted(path.name for path in (tmp_path / "best").iterdir())
+    assert kept == sorted(f"epoch-{epoch:03d}" for epoch in best)
+    assert read_manifest(tmp_path / "bundle").metrics["epoch"] == best[0]
+    for name in ("bundle.json", "model.safetensors"):
+        one = tmp_path / "best" / f"epoch-{best[0]:03d}" / name
+        assert one.read_bytes() == (tmp_path / "bundle" / name).read_bytes()
+
+
+def test_timings_have_a_row_per_epoch(finished_run: Path):
+    timings = pd.read_csv(finished_run / "timings.csv")
+    assert timings["epoch"].tolist() == [1, 2]
+    assert (timings["segments"] == 24).all() and (timings["model_seconds"] > 0).all()
+    assert not [name for name in pd.read_csv(finished_run / "metrics.csv") if "seconds" in name]
+
+
+def test_the_line_on_time_says_what_to_change_when_loading_leads():
+    data = DataSettings(num_workers=0)
+    quick = time_line({"loading": 0.1, "model": 0.8, "mel": 0.1, "saving": 0.0}, data)
+    assert quick == "time: model 80 %, loading 10 %, mel 10 %"
+    slow = {"loading": 0.6, "model": 0.4}
+    assert "loading 60 %, model 40 %; raise data.num_workers (0 now" in time_line(slow, data)
+    data.num_workers = 1000
+    assert "raise data.memory_gib" in time_line(slow, data)
 
 
 def test_folders_and_tables_train_too(demo: Path, tmp_path: Path):

@@ -270,6 +270,6 @@ def end_workers(batches: Iterable[Batch]) -> None:
     Left to the collector they may be asked to end too late, and are then waited for at the
     program's exit, five seconds each.
     """
-    iterator = getattr(batches, "_iterator", None)  # torch has no public name for it
+    iterator: Any = getattr(batches, "_iterator", None)  # torch has no public name for it
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()

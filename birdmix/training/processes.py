@@ -1,5 +1,6 @@
 """The processes of a run: one, or as many as torchrun or SLURM started."""
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from birdmix.training.settings import TrainerSettings
 
 T = TypeVar("T")
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 # How gloo and NCCL begin to tell that a process is gone.
 _LOST = re.compile(
@@ -130,6 +134,8 @@ def open_processes(settings: TrainerSettings) -> Processes:
             "use trainer.accelerator=auto, and no more processes than devices"
         ) from error
     fabric.launch()
+    if fabric.device.type == "cpu":
+        _keep_freed_memory()
     group = dist.new_group(backend="gloo") if fabric.world_size > 1 else None
     return Processes(fabric, fabric.global_rank, fabric.world_size, group)
 
@@ -143,3 +149,16 @@ def _launched() -> tuple[int, int]:
         num_nodes = int(os.environ.get("SLURM_NNODES", "1"))
         return int(os.environ["SLURM_NTASKS"]) // num_nodes, num_nodes
     return 1, 1
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of one step for the next.
+
+    Every step allocates the same again; pages handed back and forth cost a sixth of a CPU's time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another libc, another system
+        return
+    for option, value in ((_M_MMAP_THRESHOLD, 32), (_M_TRIM_THRESHOLD, 2000), (_M_TOP_PAD, 64)):
+        mallopt(option, value << 20)
