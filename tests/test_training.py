@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from birdmix.app.build import Data, build_training, open_data
+from birdmix.app.build import Data, build_model, build_training, open_data
 from birdmix.app.schema import Config
 from birdmix.batch import Batch
 from birdmix.duration import seconds_of
@@ -368,6 +369,23 @@ def test_gradients_that_overflow_skip_a_step_and_nothing_else(
     assert set(steps) == {9} and training.position.step == 10
     assert scaler.get_scale() == 2.0**16 / 2 * 2**2  # halved once, doubled after 3 and 3 good steps
     assert all(weight.isfinite().all() for weight in training.model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_run_resumes_exactly_and_its_weights_keep_their_names(
+    config: Config, data: Data, tmp_path: Path
+):
+    plain = build_model(config, 12, torch.device("cpu"))
+    config.trainer.compile = True
+    stopped = build(config, data, tmp_path)
+    assert stopped.model.state_dict().keys() == plain.state_dict().keys()
+    stopped.hooks = [Listener(lambda: os.kill(os.getpid(), signal.SIGTERM), at=13)]
+    with pytest.raises(Stopped):
+        loop.fit(stopped)
+    train(config, data, tmp_path, load_checkpoint(tmp_path))
+    train(config, data, tmp_path / "whole")
+    assert_equal_runs(tmp_path, tmp_path / "whole")
 
 
 def test_time_is_booked_to_its_part(config: Config, data: Data, tmp_path: Path):

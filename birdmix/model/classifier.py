@@ -102,6 +102,10 @@ def synchronised(classifier: Classifier) -> Classifier:
 
 
 def compiled(classifier: Classifier) -> Classifier:
-    """Compile the backbone in place, on its first call; names of the weights stay."""
-    classifier.backbone.compile()
+    """Compile the backbone in place, on its first call; names of the weights stay.
+
+    For each shape apart: code that fits several shapes rounds differently, and which one is used
+    would depend on what came before.
+    """
+    classifier.backbone.compile(dynamic=False)
     return classifier
