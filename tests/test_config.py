@@ -14,7 +14,8 @@ from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
 from birdmix.recordings.store import MemoryStore
 from birdmix.recordings.table import Recordings
-from birdmix.training.loop import Position
+from birdmix.training.position import Position
+from birdmix.training.processes import open_processes
 from tests.conftest import ROOT, configured
 
 CONF = ROOT / "conf"
@@ -44,7 +45,8 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     model = Classifier(config.model, num_classes=3)
     build_step(config, model)
     build_optimizer(model, config.optim)
-    build_batches(config, Data(OpenSet(RECORDINGS, MemoryStore({})), {}), Position())
+    data = Data(OpenSet(RECORDINGS, MemoryStore({})), {})
+    build_batches(config, data, Position(), open_processes(config.trainer))
     assert group != "data" or config.data.source == option
 
 
