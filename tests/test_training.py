@@ -43,6 +43,13 @@ def data(demo: Path) -> Data:
     return open_data(config.data, config.frontend.log_mel.sample_rate)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(demo: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted")
+    train(configured(*TOY, f"data.root={demo}"), data, run)
+    return run
+
+
 def build(config: Config, data: Data, run: Path) -> Training:
     return build_training(config, data, run, open_processes(config.trainer))
 
@@ -65,10 +72,10 @@ class Listener:
         self.seconds = seconds
 
 
-def test_seeds_train_other_weights(config: Config, data: Data, tmp_path: Path):
-    one = train(config, data, tmp_path / "one")
-    two = train(replace(config, seed=1), data, tmp_path / "two")
-    assert not torch.equal(one.model.head.weight, two.model.head.weight)
+def test_seeds_train_other_weights(config: Config, data: Data, uninterrupted: Path, tmp_path: Path):
+    other = train(replace(config, seed=1), data, tmp_path)
+    weight = load_checkpoint(uninterrupted)["model"]["head.weight"]
+    assert not torch.equal(other.model.head.weight, weight)
 
 
 def test_the_number_of_steps_counts_accumulation(config: Config, data: Data, tmp_path: Path):
@@ -94,10 +101,14 @@ def test_a_device_that_is_not_there_is_told():
 # ---- ends that somebody asks for
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
 def test_a_signal_saves_at_the_next_safe_point_and_loses_nothing(
-    config: Config, data: Data, tmp_path: Path, number: signal.Signals, num_workers: int
+    config: Config,
+    data: Data,
+    uninterrupted: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    num_workers: int,
 ):
     config.data.num_workers = num_workers
     stopped = build(config, data, tmp_path)
@@ -108,12 +119,15 @@ def test_a_signal_saves_at_the_next_safe_point_and_loses_nothing(
     assert ended.value.status == 128 + number
     assert f"resume={tmp_path}" in str(ended.value)
     train(config, data, tmp_path, load_checkpoint(tmp_path))
-    train(config, data, tmp_path / "whole")
-    assert_equal_runs(tmp_path, tmp_path / "whole")
+    assert_equal_runs(tmp_path, uninterrupted)
 
 
 def test_a_signal_while_validating_does_not_wait_for_its_end(
-    config: Config, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config,
+    data: Data,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     stopped = build(config, data, tmp_path)
     heard = []
@@ -129,8 +143,7 @@ def test_a_signal_while_validating_does_not_wait_for_its_end(
     assert heard == [1] and (tmp_path / "metrics.csv").read_text() == ""
     monkeypatch.undo()
     train(config, data, tmp_path, load_checkpoint(tmp_path))
-    train(config, data, tmp_path / "whole")
-    assert_equal_runs(tmp_path, tmp_path / "whole")
+    assert_equal_runs(tmp_path, uninterrupted)
 
 
 def test_a_second_signal_acts_at_once():
