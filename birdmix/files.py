@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -56,8 +56,18 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder that holds nothing."""
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):  # it holds something, or another process was faster
         folder.rmdir()
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed writers of this module left in a folder."""
+    for kind in ("partial", "outgoing"):
+        for path in folder.glob(f".*.{kind}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

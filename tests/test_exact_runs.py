@@ -191,6 +191,26 @@ def test_a_torn_or_missing_checkpoint_falls_back_to_the_one_before(
         load_checkpoint(tmp_path / "run")
 
 
+@pytest.mark.parametrize("damage", ["empty", "flipped"])
+def test_no_damage_goes_unseen(uninterrupted: Path, tmp_path: Path, damage: str):
+    for name in (LAST, PREVIOUS):
+        shutil.copy(uninterrupted / name, tmp_path)
+    content = bytearray((tmp_path / LAST).read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of some weights
+    (tmp_path / LAST).write_bytes(b"" if damage == "empty" else bytes(content))
+    with pytest.warns(UserWarning, match=r"last.ckpt: damaged.*going on from previous.ckpt"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_torn_checkpoint_does_not_replace_the_one_before(uninterrupted: Path, tmp_path: Path):
+    shutil.copy(uninterrupted / PREVIOUS, tmp_path)
+    (tmp_path / LAST).write_bytes(b"torn")
+    save_checkpoint(tmp_path, {"position": {"step": 1}})
+    assert (tmp_path / PREVIOUS).read_bytes() == (uninterrupted / PREVIOUS).read_bytes()
+    save_checkpoint(tmp_path, {"position": {"step": 2}})
+    assert torch.load(tmp_path / PREVIOUS)["position"]["step"] == 1
+
+
 def test_a_torn_checkpoint_alone_is_refused(tmp_path: Path):
     save_checkpoint(tmp_path, {"model": {"w": torch.ones(3)}})
     whole = (tmp_path / LAST).read_bytes()
@@ -263,6 +283,29 @@ def test_a_checkpoint_of_another_model_is_refused(
     other = replace(config, model=replace(config.model, pool="average"))
     with pytest.raises(ValueError, match="does not fit this model, optimizer or label set"):
         train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
+
+
+def test_other_columns_are_refused_even_by_force(
+    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    other = replace(config, mix=replace(config.mix, mixup_prob=0.0), resume_force=True)
+    with pytest.raises(ValueError, match="would give metrics.csv other columns"):
+        train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
+    log = "metrics.csv"
+    assert (tmp_path / "run" / log).read_bytes() == (uninterrupted / log).read_bytes()
+
+
+def test_an_average_that_was_off_begins_with_the_weights(
+    config: Config, data: Data, tmp_path: Path
+):
+    off = replace(config, optim=replace(config.optim, ema_decay=0.0))
+    ended = train(off, data, tmp_path)
+    forced, state = replace(config, resume_force=True), load_checkpoint(tmp_path)
+    training = build_training(forced, data, tmp_path, ended.processes, state)
+    assert training.average is not None
+    for name, weight in training.average.module.state_dict().items():
+        assert torch.equal(weight, ended.model.state_dict()[name])
 
 
 def test_another_machine_is_told(config: Config, data: Data, uninterrupted: Path, tmp_path: Path):

@@ -275,7 +275,7 @@ def test_out_of_memory_for_a_single_segment_names_what_else_would_help(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     training.model.backbone.register_forward_pre_hook(out_of_memory)
-    with pytest.raises(ValueError, match="not even one segment fits; take a smaller"):
+    with pytest.raises(ValueError, match="not even 3 at a time fit; take a smaller"):
         loop.fit(training)
 
 

@@ -163,7 +163,7 @@ def build_validation(config: Config, data: Data, processes: Processes) -> list[V
         windows = Windows(
             each.recordings, each.store, num_samples, rate, config.validation.max_windows
         )
-        batches = windows.batches(config.data.batch_size)
+        batches = windows.batches(max(config.data.batch_size // processes.size, 1))
         share = batches[processes.rank :: processes.size]
         loaded = loader(windows, share, config.data.num_workers)
         sets.append(ValidationSet(name, windows.targets.numpy(), loaded, len(batches)))
@@ -181,6 +181,7 @@ def build_training(
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
     fabric = processes.fabric
     position = Position(**state["position"]) if state else Position()
+    _same_everywhere(data, processes)
     batches = build_batches(config, data, position, processes)
     validation = build_validation(config, data, processes)
     monitor = monitored_figure(validation, config.validation.monitor)
@@ -212,7 +213,7 @@ def build_training(
         validation=validation,
         monitor=monitor,
         patience=config.validation.patience,
-        log=MetricsLog(run, position.log_bytes) if processes.is_first else None,
+        log=None,
         audit=Audit(step.stages.slots),
         clock=clock,
         stops=stops or Stops(config.trainer.max_time),
@@ -224,7 +225,21 @@ def build_training(
     )
     if state:
         restore(training, state, other_data=config.resume_force)
+    if processes.is_first:  # only now: it cuts the file back to where the checkpoint stands
+        training.log = MetricsLog(run, position.log_bytes)
     return training
+
+
+def _same_everywhere(data: Data, processes: Processes) -> None:
+    """Refuse to train where one process could not read what another one could."""
+    sets = (data.train, *data.validation.values())
+    digests = processes.gather([each.recordings.digest() for each in sets])
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise ValueError(
+            f"processes {', '.join(map(str, others))} read other recordings than process 0; look "
+            "for files that are missing or unreadable on their machines"
+        )
 
 
 def build_model(config: Config, num_classes: int, device: torch.device) -> Classifier:

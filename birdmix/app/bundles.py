@@ -64,11 +64,12 @@ class BestBundles:
 
 def export_best(training: Training, run: Path, bundle: Path) -> None:
     """Make the bundle of the best epoch the run's own, and go back to its weights."""
-    best = _best(training, run, 1)
+    every = _best(training, run, len(training.position.monitored))
+    best = [folder for folder in every if folder.exists()]
     if not best:
         raise ValueError(
-            f"checkpoint.bundle=best: no epoch of {run} has a {training.monitor}; set another "
-            "validation.monitor, or go on with resume and checkpoint.bundle=last"
+            f"checkpoint.bundle=best: {run / BEST} holds no epoch with a {training.monitor}; go on "
+            f"with resume={run} checkpoint.bundle=last"
         )
     with atomic_directory(bundle) as partial:
         shutil.copytree(best[0], partial, dirs_exist_ok=True)

@@ -6,13 +6,14 @@ bundle/      best/        figures/      submission.csv (where the data has test 
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from birdmix.app.build import Data, build_training, open_data
-from birdmix.app.bundles import BestBundles, export_best, write_epoch
+from birdmix.app.bundles import BEST, BestBundles, export_best, write_epoch
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import (
     TrainingConsole,
@@ -28,11 +29,11 @@ from birdmix.app.schema import Config
 from birdmix.audio.decode import find_recordings
 from birdmix.bundle.manifest import read_manifest
 from birdmix.competitions import BIRDCLEF_2026
-from birdmix.files import remove_if_empty, write_text
+from birdmix.files import remove_if_empty, remove_partials, write_text
 from birdmix.inference.engine import open_engine
 from birdmix.kaggle.submission import aligned, submit
 from birdmix.labels import Labels
-from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
+from birdmix.training.checkpoint import LAST, has_checkpoint, load_checkpoint
 from birdmix.training.log import METRICS, num_epochs_logged
 from birdmix.training.loggers import EpochLogger
 from birdmix.training.loop import fit
@@ -67,9 +68,9 @@ def run(config: Config, directory: Path) -> dict[str, float]:
     with speaking(processes.is_first), warnings_as_lines(), processes.together():
         state = _open_run(config, directory)
         data = open_data(config.data, config.frontend.log_mel.sample_rate, processes)
-        if processes.is_first:
-            _keep_config(config, directory, state)
         training = build_training(config, data, directory, processes, state, stops)
+        if processes.is_first:
+            _keep_config(config, directory, training.position.step)
         _train(config, data, training, directory)
         if not processes.is_first:
             return {}
@@ -97,24 +98,26 @@ def _open_run(config: Config, directory: Path) -> dict | None:
                 "or name another run_dir"
             )
         return None
+    for folder in (directory, directory / BEST):
+        remove_partials(folder)
     if not has_checkpoint(directory) and num_epochs_logged(directory) <= 1:
         say(f"{directory} was not saved before it ended; it starts again")
         return None
     return load_checkpoint(directory)
 
 
-def _keep_config(config: Config, directory: Path, state: dict | None) -> None:
-    """Write the run's settings; those that it had until now stay beside them if they change."""
-    if config.resume is None:
-        write_config(directory, config)
-        return
-    own = read_config(directory)
-    changes = harmful_changes(own, config)
-    if changes:
-        step = state["position"]["step"] if state else 0
-        write_config(directory, own, f"config.until-step-{step}.yaml")
-        write_config(directory, config)
-        warn(f"the run goes on with other settings: {', '.join(changes)}")
+def _keep_config(config: Config, directory: Path, step: int) -> None:
+    """Write the run's settings; those that made another result until now stay beside them."""
+    if config.resume is not None:
+        own = read_config(directory)
+        changes = harmful_changes(own, config)
+        before = f"config.until-step-{step}.yaml"
+        if changes and not (directory / before).exists():
+            write_config(directory, own, before)
+        if changes:
+            warn(f"the run goes on with other settings: {', '.join(changes)}")
+        config = replace(config, resume=None, resume_force=False)
+    write_config(directory, config)
 
 
 def _train(config: Config, data: Data, training: Training, directory: Path) -> None:
@@ -153,7 +156,10 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
         export_best(training, directory, bundle)
     else:
         # What is exported is what was saved, not whatever the process holds.
-        restore(training, load_checkpoint(directory))
+        state = load_checkpoint(directory)
+        if state["position"]["step"] != training.position.step:
+            raise ValueError(f"{directory / LAST} is torn; go on with resume={directory}")
+        restore(training, state, other_data=True)
         last_epoch = pd.read_csv(directory / METRICS).iloc[-1].dropna()
         figures = {str(name): float(value) for name, value in last_epoch.items()}
         write_epoch(bundle, config, data.labels, training, figures)

@@ -1,7 +1,6 @@
 """The optimizer, its learning rate as a pure function of the step, and the weight average."""
 
 import math
-from collections.abc import Callable
 
 import timm.optim
 import torch
@@ -44,17 +43,18 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     The decay warms up as (1 + n) / (10 + n) over the first updates, so that a short run does not
     keep its random start.
     """
-    return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)
+    average = AveragedModel(model, use_buffers=True)
 
-
-def _ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     @torch.no_grad()
-    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
-        warm = min(decay, (1 + int(count)) / (10 + int(count)))
+    def update(averages: Tensors, values: Tensors, on_device: Tensor | int) -> None:
+        count = int(
+            average.n_averaged
+        )  # its own lies on the host; ``on_device`` would be waited for
+        warm = min(decay, (1 + count) / (10 + count))
         if torch.is_floating_point(averages[0]):
             torch._foreach_lerp_(averages, values, 1 - warm)
         else:  # counters of batches seen
-            for average, value in zip(averages, values, strict=True):
-                average.copy_(value)
+            torch._foreach_copy_(averages, values)
 
-    return update
+    average.multi_avg_fn = update
+    return average

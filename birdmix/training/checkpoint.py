@@ -5,6 +5,7 @@ import os
 import pickle
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ _FORMAT = 3
 _MAX_COST = 0.01
 
 
+_UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile)
+
+
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
     """Replace a run's last checkpoint and keep the one before; whatever happens, one stands.
 
@@ -35,7 +39,7 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
             stream.write(data.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
-        if (run / LAST).exists():
+        if zipfile.is_zipfile(run / LAST):  # one that was torn is not worth the one before
             os.replace(run / LAST, run / PREVIOUS)
 
 
@@ -70,8 +74,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: there is no such checkpoint")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        if zipfile.ZipFile(file).testzip() is not None:  # torch itself looks at no checksum
+            raise RuntimeError("checksum is wrong")
+    except _UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{file}: damaged or not a checkpoint ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")

@@ -19,6 +19,7 @@ class MetricsLog:
 
     def __init__(self, run: Path, length: int = 0) -> None:
         self.file = run / METRICS
+        run.mkdir(parents=True, exist_ok=True)
         with self.file.open("ab") as stream:
             if stream.tell() < length:
                 raise ValueError(
@@ -33,9 +34,13 @@ class MetricsLog:
         Returns:
             The file's length in bytes.
         """
-        with self.file.open("ab") as stream:
+        header = (",".join(row) + "\n").encode()
+        with self.file.open("ab+") as stream:
             if stream.tell() == 0:
-                stream.write((",".join(row) + "\n").encode())
+                stream.write(header)
+            stream.seek(0)
+            if stream.readline() != header:
+                raise ValueError(f"{self.file}: its columns are others now; start a new run")
             stream.write((",".join(f"{value:.10g}" for value in row.values()) + "\n").encode())
             stream.flush()
             os.fsync(stream.fileno())

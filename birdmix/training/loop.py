@@ -9,6 +9,7 @@ position.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from birdmix.model.optimizers import lr_factor
 from birdmix.recordings.batches import end_workers
 from birdmix.training.memory import within_memory
 from birdmix.training.position import Position
+from birdmix.training.readback import Readback
 from birdmix.training.run import Training
 from birdmix.training.state import state_of
 from birdmix.training.stops import TIME_IS_OVER, Stopped
@@ -46,6 +48,13 @@ def fit(run: Training) -> None:
                     _safe_point(run)
                 _end_epoch(run)
                 _safe_point(run, epoch_ended=True)
+            if run.stops.signal_status:  # it came while the last checkpoint was written
+                raise Stopped(run.stops.signal_status, str(run.position), run.run_dir)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"{error}; lower data.batch_size, and raise trainer.accumulate as much for optimizer "
+            "steps as large as these"
+        ) from error
     finally:
         for each in (run.batches, *(validation.batches for validation in run.validation)):
             end_workers(each)
@@ -64,7 +73,7 @@ def _optimizer_step(run: Training, batches: Iterator[Batch]) -> None:
         wrapped: Any = run.step.classifier  # by fabric, whose type of it is private
         with run.fabric.no_backward_sync(wrapped, enabled=not is_last):
             loss = _backward(run, batch, index, 1 / count)
-        run.losses.append((index, loss))
+        run.losses.append((index, Readback(loss)))
         _look_at_losses(run, waiting=1)
         run.clock.mark("model")
         for hook in run.hooks:
@@ -102,10 +111,13 @@ def _backward(run: Training, batch: Batch, index: int, share: float) -> Tensor:
     def trial(batch: Batch) -> None:
         step = replace(run.step, classifier=run.model)
         run.optimizer.zero_grad()
+        run.model.eval()  # no word to other processes: neither from batch norms nor from gradients
         with run.fabric.autocast():
-            step(batch, keys, Audit(run.audit.slots))[0].backward()
+            loss, _ = step(batch, keys, Audit(run.audit.slots))
+        torch.autograd.grad(loss, [each for each in run.model.parameters() if each.requires_grad])
 
-    return within_memory(work, batch, trial, run.processes.size, run.trainer.accumulate)
+    smallest = run.step.stages.num_batch_sources
+    return within_memory(work, batch, trial, run.processes.size, run.trainer.accumulate, smallest)
 
 
 def _look_at_losses(run: Training, waiting: int = 0) -> None:
@@ -116,6 +128,13 @@ def _look_at_losses(run: Training, waiting: int = 0) -> None:
         if not math.isfinite(value):
             raise _diverged(run, f"the loss is {value}", batch)
         run.position.loss_sum += value
+
+
+def _check_numbers(run: Training) -> None:
+    """Look at every loss, and at every weight: what is no number must not be saved or judged."""
+    _look_at_losses(run)
+    if not torch.stack([each.isfinite().all() for each in run.model.parameters()]).all():
+        raise _diverged(run, "weights became infinite or nan", run.position.batch - 1)
 
 
 def _diverged(run: Training, what: str, batch: int) -> ValueError:
@@ -130,13 +149,13 @@ def _diverged(run: Training, what: str, batch: int) -> ValueError:
 
 def _safe_point(run: Training, epoch_ended: bool = False) -> None:
     """Save if it is time to, and end if somebody asked for it; all processes agree on both."""
-    due = run.saves.due(run.position.step) or (epoch_ended and (run.is_done or run.saves.cheap()))
+    cheap = run.processes.is_first and run.saves.cheap()  # the others do not know what it costs
+    due = run.saves.due(run.position.step) or (epoch_ended and (run.is_done or cheap))
     wish = run.processes.agree(run.stops.status() or (_SAVE if due else _GO_ON))
     if wish == _GO_ON:
         return
-    _look_at_losses(run)
-    if not torch.stack([each.isfinite().all() for each in run.model.parameters()]).all():
-        raise _diverged(run, "weights became infinite or nan", run.position.batch - 1)
+    if not epoch_ended:
+        _check_numbers(run)
     run.saves.save(run.run_dir, state_of(run), run.position.step, run.processes.is_first)
     run.clock.mark("saving")
     if wish > _SAVE and not (run.is_done and wish == TIME_IS_OVER):
@@ -145,7 +164,7 @@ def _safe_point(run: Training, epoch_ended: bool = False) -> None:
 
 def _end_epoch(run: Training) -> None:
     """Validate, tell, and move on to the next epoch."""
-    _look_at_losses(run)
+    _check_numbers(run)
     done = run.position
     metrics = {
         "epoch": done.epoch + 1,
@@ -161,7 +180,7 @@ def _end_epoch(run: Training) -> None:
             run.judged_model,
             run.step.log_mel,
             each,
-            between=lambda: _safe_point(run),
+            between=partial(_between_windows, run),
         ).metrics()
     run.clock.mark("validation")
     metrics |= Audit.merged(run.processes.gather(run.audit.state_dict())).report()
@@ -176,3 +195,9 @@ def _end_epoch(run: Training) -> None:
     seconds = run.clock.lap()
     for hook in run.hooks:
         hook.on_epoch(metrics, seconds)
+    run.clock.mark("saving")
+
+
+def _between_windows(run: Training) -> None:
+    run.clock.mark("validation")
+    _safe_point(run)

@@ -18,15 +18,17 @@ def within_memory(
     trial: Callable[[Batch], object],
     num_processes: int,
     accumulate: int,
+    smallest: int,
 ) -> R:
     """Do some work on a batch; out of memory ends in one line with settings that fit.
 
     Args:
         work: The work.
         batch: The share of a batch that this process works on.
-        trial: Allocates what ``work`` does, and leaves nothing behind.
+        trial: Allocates what ``work`` does.
         num_processes: Processes that share a batch.
         accumulate: Batches that make an optimizer step now.
+        smallest: Samples that can be trained on at all: as many as one mix joins.
 
     Returns:
         What the work returns.
@@ -40,10 +42,10 @@ def within_memory(
         needed = str(error).split(". ")[0].rstrip(".")
     # Not in the except block: its traceback holds on to every tensor of the frames that failed.
     size = len(batch.x)
-    fits = largest_that_fits(batch, trial)
+    fits = largest_that_fits(batch, trial, smallest)
     if fits is None:
         raise ValueError(
-            f"{needed}: not even one segment fits; take a smaller model.backbone, shorter "
+            f"{needed}: not even {smallest} at a time fit; take a smaller model.backbone, shorter "
             "data.segment_seconds or trainer.precision=bf16-mixed"
         )
     raise ValueError(
@@ -53,10 +55,10 @@ def within_memory(
     )
 
 
-def largest_that_fits(batch: Batch, trial: Callable[[Batch], object]) -> int | None:
+def largest_that_fits(batch: Batch, trial: Callable[[Batch], object], smallest: int) -> int | None:
     """Return the first of a half, a quarter, ... of a batch that can be trained on."""
     size = len(batch.x) // 2
-    while size:
+    while size >= smallest:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

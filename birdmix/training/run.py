@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from birdmix.batch import Batch
@@ -19,6 +19,7 @@ from birdmix.training.log import MetricsLog
 from birdmix.training.monitor import is_stalled
 from birdmix.training.position import Hook, Position
 from birdmix.training.processes import Processes
+from birdmix.training.readback import Readback
 from birdmix.training.settings import TrainerSettings
 from birdmix.training.step import TrainingStep
 from birdmix.training.stops import Stops
@@ -76,7 +77,7 @@ class Training:
     trainer: TrainerSettings
     hooks: Sequence[Hook] = ()
     position: Position = field(default_factory=Position)
-    losses: deque[tuple[int, Tensor]] = field(default_factory=deque)
+    losses: deque[tuple[int, Readback]] = field(default_factory=deque)
 
     @property
     def fabric(self) -> Fabric:

@@ -16,6 +16,7 @@ def state_of(run: Training) -> dict[str, Any]:
     return {
         "position": asdict(run.position),
         "data": run.data,
+        "figures": _figures(run),
         "made_on": _machine(run),
         "model": run.model.state_dict(),
         "average": None if run.average is None else run.average.state_dict(),
@@ -42,20 +43,33 @@ def restore(run: Training, state: dict[str, Any], other_data: bool = False) -> N
             f"{run.run_dir}: the {' and the '.join(changed)} changed since the checkpoint; put "
             "them back, start a new run, or go on nevertheless with resume_force=true"
         )
+    if state["figures"] != _figures(run):
+        raise ValueError(
+            f"{run.run_dir}: other slots of the mix or sets to validate on would give metrics.csv "
+            f"other columns ({state['figures']} -> {_figures(run)}); start a new run"
+        )
     try:
         run.model.load_state_dict(state["model"])
-        if run.average is not None:
+        if run.average is not None and state["average"] is not None:
             run.average.load_state_dict(state["average"])
+        elif run.average is not None:  # it was off until now
+            run.average.module.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{run.run_dir}: its checkpoint does not fit this model, optimizer or label set "
-            f"({str(error).splitlines()[0]}); leave them as they were, or start a new run"
+            f"({_first_line(error)}); leave them as they were, or start a new run"
         ) from error
-    run.fabric.strategy.precision.load_state_dict(state["precision"])
+    if state["precision"]:  # a scaler that was not there starts afresh
+        run.fabric.strategy.precision.load_state_dict(state["precision"])
     run.audit.load_state_dict(_books(run, state["audit"]), run.fabric.device)
     run.position = Position(**state["position"])
     _warn_of_another_machine(run, state["made_on"])
+
+
+def _figures(run: Training) -> list[str]:
+    """Return what the columns of the metrics file depend on."""
+    return [*run.audit.slots, *(each.name for each in run.validation)]
 
 
 def _books(run: Training, books: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,3 +103,7 @@ def _warn_of_another_machine(run: Training, made_on: dict[str, Any]) -> None:
             f"uninterrupted run: {', '.join(changed)}",
             stacklevel=2,
         )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

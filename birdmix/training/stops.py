@@ -65,4 +65,5 @@ class Stops:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_status = 128 + number
-        signal.signal(number, self.before[signal.Signals(number)])
+        for each, handler in self.before.items():  # the next one acts at once
+            signal.signal(each, handler)
