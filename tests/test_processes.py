@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 from birdmix.app.build import Data, build_model, build_training, open_data
-from birdmix.app.configure import read_config
 from birdmix.app.schema import Config
 from birdmix.mix import Audit, Mixup, Plan
 from birdmix.recordings.batches import EpochBatches
@@ -210,10 +208,5 @@ def test_torchrun_leaves_one_run_and_sigterm_loses_nothing(demo: Path, tmp_path:
     assert f"(SIGTERM) and saved; go on with: python train.py resume={run}" in said
     stopped = load_checkpoint(run)["position"]
     assert stopped["epoch"] >= 1
-    config = read_config(run)
-    config.trainer.max_epochs = stopped["epoch"] + 1
-    finish(run, *start_many(replace(config, resume_force=True), run))
-    assert (run / "bundle" / "bundle.json").exists()
-    assert (run / f"config.until-step-{stopped['step']}.yaml").exists()
-    assert len(pd.read_csv(run / "metrics.csv")) == stopped["epoch"] + 1
+    assert len(pd.read_csv(run / "metrics.csv")) == stopped["epoch"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
