@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from birdmix.labels import Labels
-from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
+from birdmix.recordings.batches import EpochBatches, Segments, Windows, end_workers, loader
 from birdmix.recordings.folds import split
 from birdmix.recordings.readers import read_birdclef, read_csv, read_folder
 from birdmix.recordings.store import FileStore, MemoryStore, open_store
@@ -338,3 +338,23 @@ def test_a_truncated_recording_is_as_long_as_it_decodes(folder: Path):
 def test_one_recording_per_class_can_be_split_by_group():
     recordings = table([f"g{i}" for i in range(6)], list("abcdef"))
     assert len(split(recordings, 3, 0)[1]) == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_recording_that_breaks_on_the_way_is_told_in_one_line(tmp_path: Path, num_workers: int):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(8000), 8000)
+    columns = {"path": ["a.wav", "b.wav"], "codes": [("x",)] * 2, "values": [(1.0,)] * 2}
+    recordings = Recordings.build(tmp_path, columns, Labels(("x",)))
+    _, store = open_store(recordings, 8000, memory_gib=0, max_bad_fraction=0)
+    segments = Segments(recordings, store, 4000, 8000, seed=0)
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    batches = loader(segments, [[(0, 0, 0)], [(0, 1, 1)]], num_workers)
+    loaded = iter(batches)
+    assert next(loaded).x.shape == (1, 4000)
+    with pytest.raises(
+        ValueError, match=r"b.wav: .*; it could be read when the run began"
+    ) as error:
+        next(loaded)
+    assert "\n" not in str(error.value)
+    end_workers(batches)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from birdmix.audio.decode import AudioError
 from birdmix.batch import Batch
 from birdmix.keys import generator
 from birdmix.recordings.store import Store
@@ -247,14 +248,42 @@ def _end_when_the_parent_says_so() -> None:
     os._exit(0)
 
 
+class _Telling(Dataset[Any]):
+    """Answers with words where a recording breaks: an error loses them between processes."""
+
+    def __init__(self, dataset: Segments | Windows) -> None:
+        self.dataset: Any = dataset
+
+    def __getitems__(self, keys: list) -> Batch | str:
+        try:
+            return self.dataset.__getitems__(keys)
+        except AudioError as error:
+            return str(error)
+
+
+class _Loader(DataLoader):
+    """Raises what a worker tells."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, str):
+                raise ValueError(
+                    f"{batch}; it could be read when the run began: put it back as it was"
+                )
+            yield batch
+
+
 def loader(
     dataset: Segments | Windows,
     batches: Sampler[list[SegmentKey]] | list[list[WindowKey]],
     num_workers: int,
 ) -> DataLoader:
-    """Make the loader of a data set whose batches are given as lists of keys."""
-    return DataLoader(
-        dataset,
+    """Make the loader of a data set whose batches are given as lists of keys.
+
+    A recording that breaks on the way raises a ``ValueError`` where the batch is asked for.
+    """
+    return _Loader(
+        _Telling(dataset),
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_it_is,  # a data set answers with a whole batch
