@@ -1,4 +1,4 @@
-"""The nearest right name for a wrong one."""
+"""Words for errors: the nearest right name for a wrong one, the first line of a long story."""
 
 import difflib
 from collections.abc import Iterable
@@ -23,3 +23,8 @@ def check_choice(key: str, value: str, right: Iterable[str]) -> None:
     names = list(right)
     if value not in names:
         raise ValueError(f"{key}={value!r} is unknown{did_you_mean(str(value), names)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's words, or its kind if it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]

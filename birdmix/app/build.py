@@ -181,7 +181,7 @@ def build_training(
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
     fabric = processes.fabric
     position = Position(**state["position"]) if state else Position()
-    _same_everywhere(data, processes)
+    digest = _same_everywhere(data, processes)
     batches = build_batches(config, data, position, processes)
     validation = build_validation(config, data, processes)
     monitor = monitored_figure(validation, config.validation.monitor)
@@ -208,7 +208,7 @@ def build_training(
         recordings_of=lambda epoch, batch: _paths(data, batches, epoch, batch),
         data={
             "labels": ";".join(data.labels.codes),
-            "recordings": data.train.recordings.digest(),
+            "recordings": digest,
         },
         validation=validation,
         monitor=monitor,
@@ -230,8 +230,12 @@ def build_training(
     return training
 
 
-def _same_everywhere(data: Data, processes: Processes) -> None:
-    """Refuse to train where one process could not read what another one could."""
+def _same_everywhere(data: Data, processes: Processes) -> str:
+    """Return the digest of the recordings that are trained on.
+
+    Raises:
+        ValueError: If one process could not read what another one could.
+    """
     sets = (data.train, *data.validation.values())
     digests = processes.gather([each.recordings.digest() for each in sets])
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
@@ -240,6 +244,7 @@ def _same_everywhere(data: Data, processes: Processes) -> None:
             f"processes {', '.join(map(str, others))} read other recordings than process 0; look "
             "for files that are missing or unreadable on their machines"
         )
+    return digests[0][0]
 
 
 def build_model(config: Config, num_classes: int, device: torch.device) -> Classifier:

@@ -10,6 +10,7 @@ from torch import Tensor
 from birdmix.bundle.manifest import WEIGHTS, Manifest, write_manifest
 from birdmix.files import atomic_directory
 from birdmix.model.classifier import Classifier
+from birdmix.suggest import first_line
 
 
 def write_bundle(folder: Path, manifest: Manifest, weights: dict[str, Tensor]) -> None:
@@ -40,8 +41,7 @@ def load_classifier(folder: Path, manifest: Manifest) -> Classifier:
     try:
         classifier.load_state_dict(safetensors.torch.load_file(file))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{file}: the weights do not load ({reason}); write the bundle again"
+            f"{file}: the weights do not load ({first_line(error)}); write the bundle again"
         ) from error
     return classifier.eval()

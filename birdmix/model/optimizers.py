@@ -47,9 +47,8 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def update(averages: Tensors, values: Tensors, on_device: Tensor | int) -> None:
-        count = int(
-            average.n_averaged
-        )  # its own lies on the host; ``on_device`` would be waited for
+        # Its own count lies on the host; reading the one on the device would wait for the step.
+        count = int(average.n_averaged)
         warm = min(decay, (1 + count) / (10 + count))
         if torch.is_floating_point(averages[0]):
             torch._foreach_lerp_(averages, values, 1 - warm)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from birdmix.files import atomic_path
+from birdmix.suggest import first_line
 from birdmix.training.settings import CheckpointSettings
 
 LAST = "last.ckpt"
@@ -21,7 +22,6 @@ _FORMAT = 3
 
 # An epoch's end is saved if the last save took at most this share of the time since.
 _MAX_COST = 0.01
-
 
 _UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile)
 
@@ -77,8 +77,7 @@ def _read(file: Path) -> dict[str, Any]:
         if zipfile.ZipFile(file).testzip() is not None:  # torch itself looks at no checksum
             raise RuntimeError("checksum is wrong")
     except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{file}: damaged or not a checkpoint ({reason})") from error
+        raise ValueError(f"{file}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")
     return state

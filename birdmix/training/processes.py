@@ -22,9 +22,7 @@ T = TypeVar("T")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 # How gloo and NCCL begin to tell that a process is gone.
-_LOST = re.compile(
-    r"[Cc]onnection (was )?(closed|reset|refused)|[Bb]roken pipe|remote process", re.I
-)
+_LOST = re.compile(r"connection (was )?(closed|reset|refused)|broken pipe|remote process", re.I)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from birdmix.mix import Audit
+from birdmix.suggest import first_line
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 
@@ -58,7 +59,7 @@ def restore(run: Training, state: dict[str, Any], other_data: bool = False) -> N
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{run.run_dir}: its checkpoint does not fit this model, optimizer or label set "
-            f"({_first_line(error)}); leave them as they were, or start a new run"
+            f"({first_line(error)}); leave them as they were, or start a new run"
         ) from error
     if state["precision"]:  # a scaler that was not there starts afresh
         run.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -103,7 +104,3 @@ def _warn_of_another_machine(run: Training, made_on: dict[str, Any]) -> None:
             f"uninterrupted run: {', '.join(changed)}",
             stacklevel=2,
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
