@@ -18,12 +18,14 @@ from hydra import compose, initialize_config_dir
 from linear import linear_model, log_mel_statistics
 
 from birdmix.app import schema
-from birdmix.app.build import OpenSet, open_data
 from birdmix.app.configure import to_config
+from birdmix.app.data import open_data
 from birdmix.app.run import run
 from birdmix.app.schema import Config
+from birdmix.loading.batches import Windows
+from birdmix.loading.store import Store
 from birdmix.metrics.ranking import macro_roc_auc, top1_accuracy
-from birdmix.recordings.batches import Windows
+from birdmix.recordings.table import Recordings
 
 CONF = Path(__file__).parent.parent / "conf"
 STRENGTHS = (0.01, 0.1, 1.0)
@@ -48,8 +50,8 @@ def linear(config: Config) -> dict[float, Figures]:
     """Fit the linear model to one fold with each strength."""
     rate = config.frontend.log_mel.sample_rate
     data = open_data(config.data, rate)
-    train, classes, _ = features(data.train, config, rate)
-    test, truth, row = features(data.validation["validation"], config, rate)
+    train, classes, _ = features(data.train, data.store, config, rate)
+    test, truth, row = features(data.validation["validation"], data.store, config, rate)
     num_classes = len(data.labels)
     results = {}
     for strength in STRENGTHS:
@@ -65,13 +67,11 @@ def linear(config: Config) -> dict[float, Figures]:
 
 
 def features(
-    opened: OpenSet, config: Config, rate: int
+    recordings: Recordings, store: Store, config: Config, rate: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features [W, 256], class [W] and recording [W] of the windows validation hears."""
     num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
-    windows = Windows(
-        opened.recordings, opened.store, num_samples, rate, config.validation.max_windows
-    )
+    windows = Windows(recordings, store, num_samples, rate, config.validation.max_windows)
     batch = windows.__getitems__(windows.keys)
     statistics = np.stack([log_mel_statistics(wave, rate) for wave in batch.x.numpy()])
     return statistics, batch.target.numpy().argmax(axis=1), batch.row.numpy()

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from real_recordings import configured
 
-from birdmix.app.build import build_training, open_data
+from birdmix.app.build import build_training
+from birdmix.app.data import open_data
 from birdmix.app.schema import Config
 from birdmix.training.loop import fit
 from birdmix.training.position import Position

@@ -8,8 +8,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from birdmix.app import schema
-from birdmix.app.build import Data, build_training
+from birdmix.app.build import build_training
 from birdmix.app.configure import to_config
+from birdmix.app.data import Data
 from birdmix.app.schema import Config
 from birdmix.recordings.demo import DemoSettings, ensure_demo
 from birdmix.training.checkpoint import load_checkpoint

@@ -43,6 +43,60 @@ def test_a_segment_equals_the_cut_of_the_whole(encoded: dict, suffix: str, rate:
         np.testing.assert_allclose(piece, whole[start : start + 9000], atol=1e-5)
 
 
+def assert_segments_are_cuts(file: Path, rate: int, num_positions: int = 20) -> None:
+    """Compare segments from anywhere, the end above all, with the whole recording."""
+    whole = decode(file, rate)
+    rng = np.random.default_rng(0)
+    anywhere = rng.integers(0, len(whole), num_positions)
+    late = rng.integers(max(len(whole) - 2 * rate, 0), len(whole), num_positions)
+    for start in (*anywhere.tolist(), *late.tolist(), len(whole) - 1):
+        piece = read(file, start, 3000, rate)
+        np.testing.assert_allclose(piece, whole[start : start + 3000], atol=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.9, 5.0137, 31.7])
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (32_000, 2), (44_100, 1)])
+def test_a_vorbis_seek_lands_where_it_should(
+    tmp_path: Path, seconds: float, rate: int, channels: int
+):
+    waveform = chirp(seconds, rate)
+    waveform[len(waveform) // 2 :] *= 1e-4  # pages of what is quiet are long
+    sound = np.stack([waveform, -0.5 * waveform][:channels], axis=1)
+    with soundfile.SoundFile(
+        tmp_path / "x.ogg", "w", rate, channels, format="OGG", subtype="VORBIS"
+    ) as file:
+        for block in np.array_split(sound, 100):
+            file.write(block)
+    assert_segments_are_cuts(tmp_path / "x.ogg", rate)
+
+
+def test_a_vorbis_file_with_something_behind_it_is_read_all_the_same(tmp_path: Path):
+    write_ogg(tmp_path / "x.ogg", chirp(5, 32_000), 32_000)
+    clean = (tmp_path / "x.ogg").read_bytes()
+    for behind in (b"TAG" + bytes(125), bytes(200_000), clean):
+        (tmp_path / "x.ogg").write_bytes(clean + behind)
+        assert_segments_are_cuts(tmp_path / "x.ogg", 32_000)
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])
+@pytest.mark.parametrize(
+    ("rate", "channels", "compression"),
+    [(48_000, 2, 0.99), (48_000, 1, 0.95), (44_100, 2, 0.5), (24_000, 1, 0.99)],
+)
+def test_an_mp3_seek_finds_the_bits_it_borrows(
+    tmp_path: Path, rate: int, channels: int, compression: float, mode: str
+):
+    waveform = chirp(8, rate)
+    bursts = np.random.default_rng(1).random(60) < 0.4  # bits are saved in silence, and spent here
+    waveform *= np.repeat(bursts, len(waveform) // 60)
+    with soundfile.SoundFile(
+        tmp_path / "x.mp3", "w", rate, channels, format="MP3", subtype="MPEG_LAYER_III",
+        bitrate_mode=mode, compression_level=compression,
+    ) as file:  # fmt: skip
+        file.write(np.stack([waveform] * channels, axis=1))
+    assert_segments_are_cuts(tmp_path / "x.mp3", rate)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_blocks_add_up_to_the_whole(encoded: dict, suffix: str):
     short = np.concatenate(list(Blocks(encoded[suffix], 32_000, block_seconds=0.3)))
@@ -59,7 +113,7 @@ def problems(waveform: np.ndarray, file: Path) -> str:
     soundfile.write(file, waveform, 8000, subtype="FLOAT")
     blocks = Blocks(file, 8000)
     assert np.isfinite(np.concatenate(list(blocks))).all()
-    return "; ".join(blocks.problems)
+    return "; ".join(map(str, blocks.problems))
 
 
 def test_odd_recordings_are_told(tmp_path: Path):
@@ -79,7 +133,7 @@ def test_a_truncated_recording_is_heard_as_far_as_it_goes(tmp_path: Path, encode
     heard = sum(map(len, blocks))
     share = 60_000 / len(encoded["flac"].read_bytes())
     assert share * len(chirp()) - 48_000 / 2 < heard < len(chirp())
-    assert "truncated: decoding stopped after" in blocks.problems[0]
+    assert "truncated: decoding stopped after" in str(blocks.problems[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"R", b"not a sound", b"RIFF\x00\x00\x00\x00WAVE"])
@@ -117,3 +171,10 @@ def test_segments_of_real_recordings_equal_the_cut_of_the_whole(real_audio: Path
             for start in rng.integers(0, len(whole) - rate, 5).tolist():
                 piece = read(file, start, rate, rate)
                 np.testing.assert_allclose(piece, whole[start : start + rate], atol=1e-5)
+
+
+def test_vorbis_seeks_in_real_recordings_land_where_they_should(real_audio: Path):
+    files = sorted(real_audio.rglob("*.ogg"))
+    readable = [file for file in files if file.read_bytes()[:4] == b"OggS"]
+    for file in readable[:: max(len(readable) // 8, 1)]:
+        assert_segments_are_cuts(file, probe(file).sample_rate)

@@ -6,22 +6,21 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from birdmix.app.build import Data, OpenSet, build_batches, build_step
+from birdmix.app.build import build_batches, build_step
 from birdmix.app.configure import explain, read_config, write_config
+from birdmix.app.data import Data
 from birdmix.labels import Labels
+from birdmix.loading.store import MemoryStore
 from birdmix.mix import build_stages
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
-from birdmix.recordings.store import MemoryStore
 from birdmix.recordings.table import Recordings
 from birdmix.training.position import Position
 from birdmix.training.processes import open_processes
 from tests.conftest import ROOT, configured
 
 CONF = ROOT / "conf"
-RECORDINGS = Recordings.build(
-    ROOT, {"path": ["a.wav"] * 99, "codes": [("a",)] * 99, "values": [(1.0,)] * 99}, Labels(("a",))
-)
+RECORDINGS = Recordings.build(ROOT, Labels(("a",)), path=["a.wav"] * 99, codes=[("a",)] * 99)
 FILES = sorted(
     file.relative_to(CONF).with_suffix("").as_posix()
     for file in CONF.rglob("*.yaml")
@@ -45,7 +44,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     model = Classifier(config.model, num_classes=3)
     build_step(config, model)
     build_optimizer(model, config.optim)
-    data = Data(OpenSet(RECORDINGS, MemoryStore({})), {})
+    data = Data(RECORDINGS, {}, {}, MemoryStore({}))
     build_batches(config, data, Position(), open_processes(config.trainer))
     assert group != "data" or config.data.source == option
 
@@ -70,7 +69,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("mix.min_snr_db=3", "mix.min_snr_db=3.0: it is at most 0"),
         ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
         ("data.num_folds=1 data.fold=0", "data.num_folds=1: at least 2"),
-        ("data.table=x.csv", "data.table=x.csv: only data=csv reads a table"),
+        ("data.table=x.csv", "data.table=x.csv: only data=csv and data=selections read one"),
         ("data.group_pattern='('", "data.group_pattern='(' is no regular expression"),
         ("loggers=[tensorbord]", "did you mean 'tensorboard'"),
         ("seed=-1", "seed=-1: it cannot be negative"),

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from birdmix.app.build import Data, build_training, open_data
+from birdmix.app.build import build_training
+from birdmix.app.data import Data, open_data
 from birdmix.app.schema import Config
 from birdmix.training import checkpoint, loop, validate
 from birdmix.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
@@ -24,10 +26,26 @@ from birdmix.training.processes import open_processes
 from tests.children import SAID, finish, start
 from tests.conftest import TOY, assert_equal_runs, configured, train
 
+#: All that is drawn on the way to a batch.
+DRAWN = (
+    "checkpoint.every_steps=2",
+    "data.sampler=sqrt",
+    "data.segment=energy",
+    "data.short=gaps",
+    "data.secondary=unknown",
+    "data.augment=[{_target_: audiomentations.Gain, p: 0.5}]",
+    "data.augment_mixed=[{_target_: audiomentations.PolarityInversion, p: 0.5}]",
+    "data.pool.sources=[background]",
+    "data.pool.size=3",
+    "mix.inject.prob=0.5",
+)
+
 
 @pytest.fixture(scope="module")
 def config(demo: Path) -> Config:
-    return configured(*TOY, f"data.root={demo}", "checkpoint.every_steps=2")
+    return configured(
+        *TOY, *DRAWN, f"data.root={demo}", f"data.pool.background={demo}/test_soundscapes"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +285,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
 def test_a_checkpoint_goes_on_with_its_own_recordings_only(
     config: Config, data: Data, uninterrupted: Path, tmp_path: Path
 ):
-    table = data.train.recordings.table.iloc[::-1].reset_index(drop=True)
-    turned = replace(data.train, recordings=replace(data.train.recordings, table=table))
+    turned = data.train.take(np.arange(len(data.train))[::-1])
     shutil.copytree(uninterrupted, tmp_path / "run")
     state = load_checkpoint(uninterrupted)
     with pytest.raises(ValueError, match="the recordings changed since the checkpoint"):

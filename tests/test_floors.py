@@ -14,12 +14,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "birdmix"
 
 FLOORS = {
-    **dict.fromkeys(
-        ["labels", "windows", "batch", "keys", "files", "suggest", "competitions", "duration"], 0
-    ),
+    **dict.fromkeys(["labels", "windows", "batch", "keys", "files", "threads"], 0),
+    **dict.fromkeys(["suggest", "competitions", "duration"], 0),
     **dict.fromkeys(["audio", "mix", "frontend", "metrics"], 1),
     **dict.fromkeys(["recordings", "model"], 2),
-    **dict.fromkeys(["bundle", "report"], 3),
+    **dict.fromkeys(["bundle", "report", "loading"], 3),
     **dict.fromkeys(["training", "inference"], 4),
     "kaggle": 5,
     "app": 6,
@@ -28,6 +27,7 @@ FLOORS = {
 HOMES = {
     "soundfile": {"audio"},
     "soxr": {"audio"},
+    "audiomentations": {"audio"},
     "torchaudio": {"frontend"},
     "timm": {"model"},
     "lightning": {"training"},
@@ -44,8 +44,8 @@ HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")
 
 #: Rooms that import without any of these, but for the files named; and every room's settings.
 TORCH_FREE_ROOMS = [
-    *["labels", "windows", "keys", "files", "suggest", "competitions"],
-    *["audio", "metrics", "report", "bundle", "inference", "kaggle"],
+    *["labels", "windows", "keys", "files", "suggest", "competitions", "duration", "threads"],
+    *["audio", "metrics", "recordings", "report", "bundle", "inference", "kaggle"],
 ]
 TORCH_FILES = {"bundle.weights", "inference.torch_engine"}
 
@@ -55,7 +55,7 @@ def torch_free_modules() -> list[str]:
         ".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in PACKAGE.rglob("*.py")
     ]
     rooms = [name for name in names if name.split(".")[0] in TORCH_FREE_ROOMS]
-    settings = [f"{room}.settings" for room in ("frontend", "model", "recordings", "training")]
+    settings = [f"{room}.settings" for room in ("frontend", "model", "training")]
     return sorted({*rooms, *settings} - TORCH_FILES)
 
 

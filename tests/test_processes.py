@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from birdmix.app.build import Data, build_model, build_training, open_data
+from birdmix.app.build import build_model, build_training
+from birdmix.app.data import Data, open_data
 from birdmix.app.schema import Config
+from birdmix.loading.sampler import EpochBatches
 from birdmix.mix import Audit, Mixup, Plan
-from birdmix.recordings.batches import EpochBatches
 from birdmix.training import loop
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.processes import Processes, open_processes
@@ -54,7 +55,7 @@ def data_of(config: Config) -> Data:
 def test_every_position_comes_up_in_one_process(num_processes: int, drop_last: bool):
     def shares(rank: int, count: int, start: tuple[int, int] = (0, 0)) -> list[list]:
         order = EpochBatches(
-            23, 8, seed=1, num_epochs=2, drop_last=drop_last, start=start, rank=rank,
+            np.ones(23), 8, seed=1, num_epochs=2, drop_last=drop_last, start=start, rank=rank,
             num_processes=count,
         )  # fmt: skip
         return list(order)
@@ -85,7 +86,7 @@ def test_the_plan_is_a_function_of_epoch_batch_and_process(config: Config, tmp_p
 def test_two_processes_take_the_steps_that_one_takes(demo: Path, tmp_path: Path):
     config = configured(*PLAIN, f"data.root={demo}")
     one = train(config, data_of(config), tmp_path / "one")
-    assert len(set(data_of(config).train.recordings.table["weight"])) > 1  # shares weigh unequally
+    assert len(set(data_of(config).train.column("weight"))) > 1  # shares weigh unequally
     two = tmp_path / "two"
     two.mkdir()
     finish(two, *start_many(config, two))

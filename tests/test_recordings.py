@@ -1,28 +1,20 @@
-"""Readers, folds, stores and batches."""
+"""Readers, the table, folds and roles."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-import torch
 
 from birdmix.labels import Labels
-from birdmix.recordings.batches import EpochBatches, Segments, Windows, end_workers, loader
-from birdmix.recordings.folds import split
-from birdmix.recordings.readers import read_birdclef, read_csv, read_folder
-from birdmix.recordings.store import FileStore, MemoryStore, open_store
-from birdmix.recordings.table import Recordings
-
-RATE = 8000
-
-
-def write_wave(file: Path, seconds: float = 1.0, value: float | None = None) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    num_samples = int(seconds * RATE)
-    ramp = np.linspace(0, 0.5, num_samples) if value is None else np.full(num_samples, value)
-    soundfile.write(file, ramp, RATE)
+from birdmix.recordings.cells import Cells
+from birdmix.recordings.columns import datetime_of
+from birdmix.recordings.folds import fold_of_rows, labels_in_few_groups, split
+from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.roles import deal
+from birdmix.recordings.settings import DataSettings, PoolSettings, PseudoSettings
+from birdmix.recordings.table import DataSource, Event, Recordings, Span, concatenated
+from tests.recordings import read, read_csv, read_folder, table, write_text, write_wave
 
 
 @pytest.fixture
@@ -33,21 +25,68 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def csv(folder: Path, text: str) -> Path:
-    (folder / "table.csv").write_text(text, encoding="utf-8")
-    return folder / "table.csv"
+# ---------------------------------------------------------------- the table
 
 
-# ---------------------------------------------------------------- readers
+def test_a_table_is_filtered_as_one():
+    recordings = table(["a", "b", "c"], ["x", "y", "z"])
+    kept = recordings.take(np.array([False, True, True]))
+    assert kept.paths == ["1.wav", "2.wav"]
+    assert kept.targets().argmax(axis=1).tolist() == [1, 2]
+    turned = kept.take(np.array([1, 0]))
+    assert turned.paths == ["2.wav", "1.wav"] and turned.codes(0) == ("z",)
+
+
+def events_table() -> Recordings:
+    return Recordings.build(
+        Path(),
+        Labels(("a", "b")),
+        path=["x", "y", "z"],
+        events=[[Event(0, 1, "b"), Event(2, 3, None)], [], None],
+        annotated=[None, [Span(0, 4)], None],
+    )
+
+
+def test_events_give_a_row_its_labels():
+    recordings = events_table()
+    assert [recordings.codes(row) for row in range(3)] == [("b",), (), ()]
+    assert recordings.take(np.array([2, 0])).ragged("events")[1]["label"].tolist() == [1, -1]
+    assert recordings.has_events and not recordings.take(np.array([2])).has_events
+
+
+def test_a_digest_sees_rows_and_not_buffers():
+    recordings = events_table()
+    again = concatenated([recordings.take(np.array([0])), recordings.take(np.array([1, 2]))])
+    assert again.digest() == recordings.digest()
+    assert recordings.take(np.array([1, 0, 2])).digest() != recordings.digest()
+    other = Recordings.build(Path(), Labels(("a", "b")), path=["x"], codes=[("a",)])
+    for changed in (
+        Recordings.build(Path(), Labels(("a", "c")), path=["x"], codes=[("a",)]),
+        Recordings.build(Path(), Labels(("a", "b")), path=["x"], codes=[("b",)]),
+        Recordings.build(Path(), Labels(("a", "b")), path=["x"], codes=[("a",)], values=[(0.9,)]),
+        Recordings.build(Path(), Labels(("a", "b")), path=["x"], codes=[("a",)], weight=[0.5]),
+        Recordings.build(Path(), Labels(("a", "b")), path=["x"], codes=[("a",)], unknown=[("b",)]),
+    ):
+        assert changed.digest() != other.digest()
+
+
+def test_tables_of_two_folders_join_under_one_root(tmp_path: Path):
+    one = Recordings.build(tmp_path / "one", Labels(("a",)), path=["x.wav"], codes=[("a",)])
+    two = Recordings.build(tmp_path / "two", Labels(("a",)), path=["y.wav"], codes=[()])
+    joined = concatenated([one, two.rebased(one.root)])
+    assert joined.paths == ["x.wav", "../two/y.wav"]
+
+
+# ---------------------------------------------------------------- a folder per class
 
 
 def test_a_folder_per_class_is_read(folder: Path):
     recordings = read_folder(folder, group_pattern=r"^(\d)-")
     assert recordings.labels.codes == ("robin", "wren")
-    assert recordings.table["path"].tolist() == [
+    assert recordings.paths == [
         "robin/1-a.wav", "robin/2-b.wav", "wren/1-c.wav", "wren/deep/2-d.wav",
     ]  # fmt: skip
-    assert recordings.table["group"].tolist() == ["1", "2", "1", "2"]
+    assert recordings.groups == ["1", "2", "1", "2"]
     assert recordings.targets().tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
 
 
@@ -57,12 +96,63 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path):
         read_folder(tmp_path)
 
 
+def test_a_folders_name_may_carry_several_labels_or_none(tmp_path: Path):
+    for name in ("robin+wren", "wren", "nothing"):
+        write_wave(tmp_path / name / "a.wav")
+    recordings = read_folder(tmp_path, label_separator="+", negative=["nothing"])
+    assert recordings.labels.codes == ("robin", "wren")
+    assert recordings.targets().tolist() == [[0, 0], [1, 1], [0, 1]]
+    assert read_folder(tmp_path).labels.codes == ("nothing", "robin+wren", "wren")
+    with pytest.raises(ValueError, match="no folder 'nothin'; did you mean 'nothing'"):
+        read_folder(tmp_path, negative=["nothin"])
+
+
+def test_names_of_any_kind_are_read(tmp_path: Path):
+    names = ["Зарянка/a b.wav", 'O\'Brien "s"/ä.wav', "エナガ/1,2;3.wav"]
+    for name in names:
+        write_wave(tmp_path / name)
+    assert sorted(read_folder(tmp_path).paths) == sorted(names)
+    text = 'path,labels\n"Зарянка/a b.wav",x\n"O\'Brien ""s""/ä.wav",y\n"エナガ/1,2;3.wav",z\n'
+    assert read_csv(tmp_path, text).paths == names
+
+
+def test_an_accent_may_be_spelt_as_on_a_mac_and_a_path_as_on_windows(tmp_path: Path):
+    write_wave(tmp_path / "sub/cafe\N{COMBINING ACUTE ACCENT}.wav")
+    recordings = read_csv(tmp_path, "path,labels\nsub\\café.wav,x\n")
+    assert (tmp_path / recordings.paths[0]).is_file()
+
+
+def test_a_link_out_of_the_root_is_followed_only_if_it_is_meant_to(tmp_path: Path):
+    write_wave(tmp_path / "elsewhere/robin/a.wav")
+    root = tmp_path / "root"
+    write_wave(root / "wren/b.wav")
+    (root / "robin").symlink_to(tmp_path / "elsewhere/robin", target_is_directory=True)
+    (root / "wren/c.wav").symlink_to(root / "wren/b.wav")  # stays inside
+    with pytest.raises(ValueError, match=r"robin/a.wav: a link leads out .*follow_links=true"):
+        read_folder(root)
+    with pytest.raises(ValueError, match=r"table.csv, row 2: a link leads out"):
+        read_csv(root, "path,labels\nrobin/a.wav,x\n")
+    assert read_folder(root, follow_links=True).paths == [
+        "robin/a.wav", "wren/b.wav", "wren/c.wav",
+    ]  # fmt: skip
+
+
+def test_a_circle_of_links_ends(tmp_path: Path):
+    write_wave(tmp_path / "robin/a.wav")
+    (tmp_path / "robin/again").symlink_to(tmp_path, target_is_directory=True)
+    assert len(read_folder(tmp_path).paths) == 1
+
+
+# ---------------------------------------------------------------- a CSV
+
+
 def test_a_csv_keeps_labels_as_strings_and_paths_relative_to_itself(folder: Path):
-    table = csv(folder, "path,labels,group\nrobin/1-a.wav,22961;1e5,ann\nwren/1-c.wav,,bob\n")
-    recordings = read_csv(table)
+    recordings = read_csv(
+        folder, "path,labels,group\nrobin/1-a.wav,22961;1e5,ann\nwren/1-c.wav,,bob\n"
+    )
     assert recordings.labels.codes == ("1e5", "22961")
-    assert recordings.table["codes"].tolist() == [("22961", "1e5"), ()]
-    assert recordings.table["group"].tolist() == ["ann", "bob"]
+    assert [recordings.codes(row) for row in (0, 1)] == [("22961", "1e5"), ()]
+    assert recordings.groups == ["ann", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -74,27 +164,140 @@ def test_a_csv_keeps_labels_as_strings_and_paths_relative_to_itself(folder: Path
         ("path,labels\nrobin/1-a.wav,a\nrobin/9.wav,a\n", r"row 3: no recording at .*9.wav"),
         ("path,labels\n../x.wav,a\n", r"row 2: path '../x.wav' leaves the data root"),
         ("path,labels,weight\nrobin/1-a.wav,a,heavy\n", r"row 2: weight 'heavy' is no number"),
+        ("path,labels,weight\nrobin/1-a.wav,a,inf\n", r"row 2: weight 'inf' is no number"),
         ("path,labels,weight\nrobin/1-a.wav,a,-1\n", r"row 2: a weight is not negative"),
         ("path,labels,start,end\nrobin/1-a.wav,a,4,\n", r"row 2: start and end in seconds need"),
         ("path,labels,start,end\nrobin/1-a.wav,a,4,3\n", r"row 2: .* 0 <= start < end"),
         ("path,labels\nrobin/1-a.wav,\n", r"no row has a label"),
+        (
+            "path,labels\n\nrobin/1-a.wav,a\nrobin/1-a.wav,b\n",
+            r"row 4: the same recording or part stands in row 3",
+        ),
+        (
+            "path,labels,start,end,group\nrobin/1-a.wav,a,0,1,x\nrobin/1-a.wav,b,1,2,y\n",
+            r"row 3: robin/1-a.wav has group 'y', and 'x' in row 2",
+        ),
+        (
+            "path,labels,start,end,split\nrobin/1-a.wav,a,0,1,train\nrobin/1-a.wav,b,1,2,val\n",
+            r"row 3: robin/1-a.wav has split 'validation', and 'train' in row 2",
+        ),
+        ("path,labels,split\nrobin/1-a.wav,a,trian\n", r"row 2: split 'trian' is none of train"),
+        ("path,labels,datetime\nrobin/1-a.wav,a,soon\n", r"row 2: 'soon' is no date like"),
     ],
 )
 def test_a_wrong_csv_is_told_by_file_and_row(folder: Path, text: str, expected: str):
     with pytest.raises(ValueError, match=expected):
-        read_csv(csv(folder, text))
+        read_csv(folder, text)
+
+
+def test_a_table_from_a_german_office_is_read(folder: Path):
+    text = "path;labels;start;end;weight\nrobin/1-a.wav;a;0,25;00:01,5;0,5\n"
+    recordings = read_csv(folder, text.replace("00:01,5", "0,75"))
+    assert recordings.column("start")[0] == 0.25 and recordings.column("end")[0] == 0.75
+    assert recordings.column("weight")[0] == 0.5
+    (folder / "utf16.csv").write_text("path\tlabels\nrobin/1-a.wav\tRöte\n", encoding="utf-16")
+    recordings = read("csv", folder, table=str(folder / "utf16.csv")).recordings
+    assert recordings.labels.codes == ("Röte",)
+
+
+def test_mixed_encodings_are_told_by_row(folder: Path):
+    file = folder / "mixed.csv"
+    text = "path,labels\nrobin/1-a.wav,Röte\n"
+    file.write_bytes(text.encode() + "robin/2-b.wav,Röte\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"mixed.csv, row 3: this is not UTF-8; save the file as"):
+        read("csv", folder, table=str(file))
+
+
+def test_a_blank_weight_is_one_and_a_blank_group_is_ones_own(folder: Path):
+    text = "path,labels,group,weight\nrobin/1-a.wav,a,,\nrobin/2-b.wav,a,,0.5\n"
+    recordings = read_csv(folder, text)
+    assert recordings.column("weight").tolist() == [1, 0.5]
+    assert len(set(recordings.groups)) == 2
+
+
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("auto", ["ann", "bob"]),
+        ("recordist", ["ann", "bob"]),
+        ("site", ["bog", "bog"]),
+        ("date", ["2024-05-01", "2024-05-02"]),
+        ("recording", ["robin/1-a.wav", "robin/2-b.wav"]),
+    ],
+)
+def test_a_group_is_what_one_chooses(folder: Path, group_by: str, expected: list[str]):
+    text = (
+        "path,labels,recordist,site,datetime\n"
+        "robin/1-a.wav,a,ann,bog,2024-05-01 05:30:00\nrobin/2-b.wav,a,bob,bog,2024-05-02T06:00\n"
+    )
+    assert read_csv(folder, text, group_by=group_by).groups == expected
+
+
+def test_a_group_that_a_source_lacks_is_refused(folder: Path):
+    with pytest.raises(ValueError, match="data.group_by='site' is unknown; there is"):
+        read_folder(folder, group_by="site")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SMU_20240501_053000.wav", "2024-05-01 05:30:00"),
+        ("20240501T053000.flac", "2024-05-01 05:30:00"),
+        ("a/41_SSW_20190612.ogg", "2019-06-12 00:00:00"),
+        ("BC2026_Test_0001_S05_20250227_010002.ogg", "2025-02-27 01:00:02"),
+        ("xc20241399.ogg", None),
+        ("99999999.wav", None),
+    ],
+)
+def test_a_name_may_tell_when_a_recording_began(name: str, expected: str | None):
+    assert str(datetime_of(name)) == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("secondary", "target", "known"),
+    [
+        ("positive", [1, 1], [True, True]),
+        ("soft", [1, 0.9], [True, True]),
+        ("unknown", [1, 0], [True, False]),
+        ("ignore", [1, 0], [True, True]),
+    ],
+)
+def test_secondary_labels_count_as_one_chooses(
+    folder: Path, secondary: str, target: list, known: list
+):
+    text = "path,labels,secondary_labels\nrobin/1-a.wav,a,b;a\n"
+    recordings = read_csv(folder, text, secondary=secondary)
+    assert recordings.targets()[0] == pytest.approx(np.array(target))
+    unknown = recordings.ragged("unknown")[1]
+    assert [column not in unknown for column in (0, 1)] == known
+
+
+def test_the_excluded_leave_whichever_table_they_stand_in(folder: Path):
+    write_text(folder / "exclude.txt", "wren/1-c.wav\nnot/here.wav\n")
+    recordings = read_folder(folder, exclude=str(folder / "exclude.txt"))
+    assert "wren/1-c.wav" not in recordings.paths and len(recordings) == 3
+
+
+def test_numbers_with_thousands_and_infinities_are_no_numbers(tmp_path: Path):
+    file = write_text(tmp_path / "t.csv", 'a\n"1,234.5"\n')
+    with pytest.raises(ValueError, match=r"t.csv, row 2: a '1,234.5' is no number"):
+        Cells(file).numbers("a")
+
+
+# ---------------------------------------------------------------- BirdCLEF
 
 
 def birdclef(root: Path, train: str, soundscapes: str = "") -> Path:
-    write_wave(root / "train_audio/22961/a.ogg".replace(".ogg", ".wav"))
+    write_wave(root / "train_audio/22961/a.wav")
     write_wave(root / "train_audio/rufhor2/b.wav")
     write_wave(root / "train_soundscapes/s1.wav", seconds=10)
-    (root / "taxonomy.csv").write_text(
-        "primary_label,common_name\nrufhor2,Rufous Hornbill\n22961,Grey Frog\n"
+    write_text(
+        root / "taxonomy.csv",
+        "primary_label,common_name\nrufhor2,Rufous Hornbill\n22961,Grey Frog\n",
     )
-    (root / "train.csv").write_text(train)
+    write_text(root / "train.csv", train)
     if soundscapes:
-        (root / "train_soundscapes_labels.csv").write_text(soundscapes)
+        write_text(root / "train_soundscapes_labels.csv", soundscapes)
     return root
 
 
@@ -111,53 +314,95 @@ def test_a_birdclef_folder_is_read_with_all_its_traps(tmp_path: Path):
         "s1.wav,00:00:00,00:00:05,22961;rufhor2\n"
         "s1.wav,00:00:05,00:00:10,\n"
     )
-    source = read_birdclef(birdclef(tmp_path, TRAIN, labelled), secondary_value=0.9)
+    source = read("birdclef", birdclef(tmp_path, TRAIN, labelled))
     recordings, soundscapes = source.recordings, source.soundscapes
     assert recordings.labels == Labels(("22961", "rufhor2"), ("Grey Frog", "Rufous Hornbill"))
     assert recordings.targets() == pytest.approx(np.array([[1, 0.9], [0, 1]]))
-    assert recordings.table["weight"].tolist() == pytest.approx([0.8, 0.6])
-    assert recordings.table["group"].tolist() == ["Ann", "Bob"]
+    assert recordings.column("weight").tolist() == pytest.approx([0.8, 0.6])
+    assert recordings.groups == ["Ann", "Bob"]
     assert soundscapes is not None
     assert soundscapes.targets().tolist() == [[1, 1], [0, 0]]
-    assert soundscapes.table["start"].tolist() == [0, 5]
-    assert soundscapes.table["end"].tolist() == [5, 10]
+    assert soundscapes.column("start").tolist() == [0, 5]
+    assert soundscapes.column("end").tolist() == [5, 10]
+
+
+def write_year(root: Path, year: int) -> None:
+    """A folder as that year's competition laid it out: two labels, one of them a number."""
+    audio = "train_short_audio" if year == 2021 else "train_audio"
+    for path in ("1e5/XC1.ogg", "acafly/XC2.ogg"):
+        write_wave((root / audio / path).with_suffix(".wav"))
+    folder = "" if year == 2021 else "{}/"
+    rows = [
+        f"1e5,\"['acafly']\",Ann,3,2020-05-01,{folder.format('1e5')}XC1.wav",
+        f'acafly,"[]",Bob,0,2020-05-02,{folder.format("acafly")}XC2.wav',
+    ]
+    text = "\n".join(["primary_label,secondary_labels,author,rating,date,filename", *rows]) + "\n"
+    write_text(root / ("train.csv" if year >= 2025 else "train_metadata.csv"), text)
+    if year == 2021:
+        write_wave(root / "train_soundscapes/7019_COR_20190904.wav", seconds=10)
+        write_text(
+            root / "train_soundscape_labels.csv",
+            "row_id,site,audio_id,seconds,birds\n"
+            "7019_COR_5,COR,7019,5,nocall\n7019_COR_10,COR,7019,10,acafly 1e5\n",
+        )
+    if year == 2022:
+        write_text(root / "scored_birds.json", '["acafly"]')
+    if year == 2024:
+        (root / "unlabeled_soundscapes").mkdir()
+    if year == 2025:
+        write_text(root / "recording_location.txt", "El Silencio\n")
+    if year >= 2025:
+        write_text(root / "taxonomy.csv", "primary_label,common_name\n1e5,Frog\nacafly,Fly\n")
+
+
+@pytest.mark.parametrize("year", range(2021, 2027))
+def test_every_years_folder_is_told_and_read(tmp_path: Path, year: int):
+    from birdmix.competitions import competition_of
+
+    write_year(tmp_path, year)
+    assert competition_of(tmp_path).name == f"birdclef-{year}"
+    source = read("birdclef", tmp_path)
+    assert source.recordings.labels.codes == ("1e5", "acafly")
+    assert source.recordings.targets() == pytest.approx(np.array([[1, 0.9], [0, 1]]))
+    assert source.recordings.groups == ["Ann", "Bob"]
+    assert (source.soundscapes is not None) is (year == 2021)
+    if source.soundscapes is not None:
+        assert source.soundscapes.targets().tolist() == [[0, 0], [1, 1]]
+        assert source.soundscapes.column("start").tolist() == [0, 5]
+    assert read("birdclef", tmp_path, group_by="date").recordings.groups[0] == "2020-05-01"
 
 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
         ("s1.wav,00:00:10,00:00:05,", r"labels.csv, row 4: start and end in seconds need"),
-        ("s1.wav,00:00:05,soon,", r"labels.csv, row 4: end 'soon' is no time like 00:01:05"),
+        ("s1.wav,00:00:05,so:on,", r"labels.csv, row 4: end 'so:on' is no time like 00:01:05"),
+        ("s1.wav,00:00:05,00:00:10,rufhor", r"row 4: label 'rufhor' is not in the taxonomy"),
+        ("s1.wav,00:00:00,00:00:05,", r"row 4: the same window stands with other labels in row 2"),
+        ("s2.wav,00:00:05,00:00:10,", r"row 4: no recording at .*s2.wav"),
     ],
 )
-def test_wrong_times_of_a_soundscape_are_told_by_row(tmp_path: Path, row: str, expected: str):
+def test_a_wrong_label_of_a_soundscape_is_told_by_row(tmp_path: Path, row: str, expected: str):
     listed = "s1.wav,00:00:00,00:00:05,22961\n" * 2  # twice, so that rows are dropped before it
     labels = f"filename,start,end,primary_label\n{listed}{row}\n"
     with pytest.raises(ValueError, match=expected):
-        read_birdclef(birdclef(tmp_path, TRAIN, labels), 0.9)
+        read("birdclef", birdclef(tmp_path, TRAIN, labels))
 
 
 def test_a_label_outside_the_taxonomy_is_told_by_row(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train.csv, row 3: label 'rufhor' is not in the tax"):
-        read_birdclef(birdclef(tmp_path, TRAIN.replace("\nrufhor2", "\nrufhor")), 0.9)
+        read("birdclef", birdclef(tmp_path, TRAIN.replace("\nrufhor2", "\nrufhor")))
 
 
 def test_a_folder_that_is_no_competition_is_told(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"taxonomy.csv: no such file; a birdclef-2026 folder"):
-        read_birdclef(tmp_path, 0.9)
+    with pytest.raises(ValueError, match=r"not a BirdCLEF folder; one of 2021 to 2026 holds one"):
+        read("birdclef", tmp_path)
+    write_text(tmp_path / "taxonomy.csv", "primary_label\n")
+    with pytest.raises(ValueError, match=r"train.csv: no such file; a birdclef-2026 folder holds"):
+        read("birdclef", tmp_path)
 
 
 # ---------------------------------------------------------------- folds
-
-
-def table(groups: list[str], codes: list[str]) -> Recordings:
-    columns = {
-        "path": [f"{i}.wav" for i in range(len(groups))],
-        "codes": [(code,) for code in codes],
-        "values": [(1.0,)] * len(codes),
-        "group": groups,
-    }
-    return Recordings.build(Path(), columns, Labels(tuple(sorted(set(codes)))))
 
 
 def test_no_group_stands_on_both_sides_and_folds_partition():
@@ -166,16 +411,36 @@ def test_no_group_stands_on_both_sides_and_folds_partition():
     held = []
     for fold in range(4):
         train, held_out = split(recordings, 4, fold)
-        assert not set(train.table["group"]) & set(held_out.table["group"])
+        assert not set(train.groups) & set(held_out.groups)
         assert len(train) + len(held_out) == 80
-        held.extend(held_out.table["path"])
-    assert sorted(held) == sorted(recordings.table["path"])
+        held.extend(held_out.paths)
+    assert sorted(held) == sorted(recordings.paths)
+
+
+def test_folds_hold_their_share_of_every_label_of_multi_label_recordings():
+    rng = np.random.default_rng(0)
+    codes = [tuple(c for c, p in (("a", 0.9), ("b", 0.3), ("c", 0.05)) if rng.random() < p)
+             for _ in range(400)]  # fmt: skip
+    recordings = table([f"g{g}" for g in rng.integers(0, 150, 400)], codes)
+    counts = np.stack([split(recordings, 5, fold)[1].targets().sum(axis=0) for fold in range(5)])
+    mean = counts.mean(axis=0)
+    assert (np.abs(counts - mean) <= np.maximum(0.1 * mean, 1)).all()
+
+
+def test_folds_depend_on_the_recordings_and_not_on_their_order():
+    rng = np.random.default_rng(1)
+    recordings = table(
+        [f"g{g}" for g in rng.integers(0, 20, 60)], list(rng.choice(list("abc"), 60))
+    )
+    turned = rng.permutation(60)
+    again = fold_of_rows(recordings.take(turned), 4)
+    assert (again == fold_of_rows(recordings, 4)[turned]).all()
 
 
 def test_published_folds_are_kept_when_groups_are_folds():
     recordings = table(["1", "2", "3", "4"] * 10, ["a", "b"] * 20)
     for fold in range(4):
-        assert split(recordings, 4, fold)[1].table["group"].nunique() == 1
+        assert len(set(split(recordings, 4, fold)[1].groups)) == 1
 
 
 def test_too_few_groups_are_refused():
@@ -183,178 +448,129 @@ def test_too_few_groups_are_refused():
         split(table(["x"] * 9, ["a"] * 9), 3, 0)
 
 
-# ---------------------------------------------------------------- stores
-
-
-def test_memory_and_files_hold_the_same_sound(folder: Path):
-    recordings = read_folder(folder)
-    _, memory = open_store(recordings, 6000, memory_gib=1, max_bad_fraction=0)
-    _, files = open_store(recordings, 6000, memory_gib=0, max_bad_fraction=0)
-    assert isinstance(memory, MemoryStore) and isinstance(files, FileStore)
-    assert memory.num_samples("robin/1-a.wav") == files.num_samples("robin/1-a.wav") == 6000
-    a, b = memory.read("robin/1-a.wav", 1000, 800), files.read("robin/1-a.wav", 1000, 800)
-    np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-@pytest.mark.parametrize("memory_gib", [0, 1])
-def test_a_bad_recording_is_reported_once_and_leaves_the_table_whole(
-    folder: Path, memory_gib: float
-):
-    (folder / "robin/0-bad.wav").write_bytes(b"RIFF")
-    recordings = read_folder(folder)
-    with pytest.warns(UserWarning, match=r"1 of 5 recordings yield no samples.*\n.*0-bad.wav"):
-        kept, _ = open_store(recordings, RATE, memory_gib, max_bad_fraction=0.5)
-    assert len(kept) == 4
-    assert kept.targets().tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
-
-
-def test_too_many_bad_recordings_are_an_error_that_lists_them(folder: Path):
-    (folder / "robin/0-bad.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"data.max_bad_fraction=0.05.*\n.*0-bad.wav"):
-        open_store(read_folder(folder), RATE, 1, max_bad_fraction=0.05)
-
-
-# ---------------------------------------------------------------- batches
-
-
-def test_an_epoch_holds_every_row_once_and_a_resumed_one_the_rest():
-    whole = list(EpochBatches(10, 4, seed=1, num_epochs=2, drop_last=False))
-    for epoch in range(2):
-        rows = [row for batch in whole for e, _, row in batch if e == epoch]
-        assert sorted(rows) == list(range(10))
-    resumed = EpochBatches(10, 4, seed=1, num_epochs=2, drop_last=False, start=(1, 1))
-    assert list(resumed) == whole[4:]
-    assert len(resumed) == 2
-
-
-def test_orders_differ_between_epochs_and_seeds():
-    def orders(seed: int) -> list:
-        return [EpochBatches(50, 5, seed=seed, num_epochs=2).rows(e).tolist() for e in range(2)]
-
-    assert orders(0)[0] != orders(0)[1] != orders(1)[1]
-
-
-def test_recordings_come_up_as_often_as_asked():
-    batches = EpochBatches(5, 5, seed=0, num_epochs=1, segments_per_recording=3)
-    assert np.bincount(batches.rows(0)).tolist() == [3] * 5
-
-
-def test_a_batch_larger_than_an_epoch_is_refused():
-    with pytest.raises(ValueError, match="data.batch_size=8 is above the 5 segments"):
-        EpochBatches(5, 8, seed=0, num_epochs=1)
-
-
-def segments(folder: Path, num_samples: int) -> Segments:
-    recordings, store = open_store(read_folder(folder), RATE, 1, 0)
-    return Segments(recordings, store, num_samples, RATE, seed=0)
-
-
-def test_a_segment_depends_on_its_position_alone(folder: Path):
-    data = segments(folder, 800)
-    alone = data.__getitems__([(0, 5, 2)])
-    among = data.__getitems__([(0, 4, 0), (0, 5, 2)])
-    assert torch.equal(alone.x[0], among.x[1])
-    assert not torch.equal(alone.x[0], data.__getitems__([(0, 6, 2)]).x[0])
-    assert not torch.equal(alone.x[0], data.__getitems__([(1, 5, 2)]).x[0])
-
-
-def test_short_recordings_are_looped_in_training_and_padded_in_validation(folder: Path):
-    (looped,) = segments(folder, 2 * RATE).__getitems__([(0, 0, 0)]).x
-    assert torch.equal(looped[:RATE], looped[RATE:])
-    recordings, store = open_store(read_folder(folder), RATE, 1, 0)
-    windows = Windows(recordings, store, 2 * RATE, RATE, max_windows=3)
-    (padded,) = windows.__getitems__([windows.keys[0]]).x
-    assert padded[RATE:].abs().max() == 0 and padded[:RATE].abs().max() > 0
-
-
-def test_annotated_parts_are_cut_where_they_stand(tmp_path: Path):
-    write_wave(tmp_path / "a.wav", seconds=10)
-    recordings = read_csv(csv(tmp_path, "path,labels,start,end\na.wav,x,4,6\n"))
-    recordings, store = open_store(recordings, RATE, 1, 0)
-    ramp = store.read("a.wav", 0, 10 * RATE)
-    windows = Windows(recordings, store, 2 * RATE, RATE, max_windows=9)
-    (window,) = windows.__getitems__(windows.keys).x.numpy()
-    np.testing.assert_array_equal(window, ramp[4 * RATE : 6 * RATE])
-    part = Segments(recordings, store, RATE, RATE, seed=0).__getitems__([(0, 0, 0)]).x[0]
-    assert ramp[4 * RATE] <= part.min() and part.max() <= ramp[6 * RATE]
-
-
-def test_long_recordings_are_heard_in_evenly_spaced_windows(tmp_path: Path):
-    write_wave(tmp_path / "a.wav", seconds=10)
-    recordings, store = open_store(read_csv(csv(tmp_path, "path,labels\na.wav,x\n")), RATE, 1, 0)
-    windows = Windows(recordings, store, RATE, RATE, max_windows=4)
-    assert [start // RATE for _, start in windows.keys] == [0, 3, 6, 9]
-
-
-def test_any_number_of_workers_loads_the_same_batches(folder: Path):
-    data = segments(folder, 800)
-    loaded = []
-    for num_workers in (0, 2):
-        batches = EpochBatches(4, 2, seed=3, num_epochs=3)
-        loaded.append([batch.x for batch in loader(data, batches, num_workers)])
-    assert len(loaded[0]) == 6
-    assert all(torch.equal(a, b) for a, b in zip(*loaded, strict=True))
-
-
-def test_a_table_is_filtered_as_one():
-    recordings = table(["a", "b", "c"], ["x", "y", "z"])
-    kept = recordings.take(np.array([False, True, True]))
-    assert kept.table["path"].tolist() == ["1.wav", "2.wav"]
-    assert kept.targets().argmax(axis=1).tolist() == [1, 2]
-    assert isinstance(kept.table, pd.DataFrame) and kept.table.index.tolist() == [0, 1]
-
-
-def test_a_few_samples_beyond_the_last_window_get_none_of_their_own(tmp_path: Path):
-    write_wave(tmp_path / "a.wav", seconds=2.001)  # encoders pad
-    recordings, store = open_store(read_csv(csv(tmp_path, "path,labels\na.wav,x\n")), RATE, 1, 0)
-    assert Windows(recordings, store, RATE, RATE, max_windows=9).keys == [(0, 0), (0, RATE)]
-
-
-def test_a_blank_weight_is_one_and_a_blank_group_is_ones_own(folder: Path):
-    text = "path,labels,group,weight\nrobin/1-a.wav,a,,\nrobin/2-b.wav,a,,0.5\n"
-    recordings = read_csv(csv(folder, text))
-    assert recordings.table["weight"].tolist() == [1, 0.5]
-    assert recordings.table["group"].nunique() == 2
-
-
-def test_a_part_beyond_the_end_is_refused(folder: Path):
-    recordings = read_csv(csv(folder, "path,labels,start,end\nrobin/1-a.wav,a,7,9\n"))
-    recordings, store = open_store(recordings, RATE, 1, 0)
-    with pytest.raises(ValueError, match=r"robin/1-a.wav: the part from 7 to 9 s lies beyond"):
-        Segments(recordings, store, RATE, RATE, seed=0)
-
-
-def test_a_truncated_recording_is_as_long_as_it_decodes(folder: Path):
-    noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE)
-    file = folder / "robin" / "cut.flac"
-    soundfile.write(file, noise, RATE)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    _, files = open_store(read_folder(folder), RATE, memory_gib=0, max_bad_fraction=0)
-    length = files.num_samples("robin/cut.flac")
-    assert 4 * RATE < length < 6 * RATE
-    assert len(files.read("robin/cut.flac", length - RATE, RATE // 2)) == RATE // 2
-
-
 def test_one_recording_per_class_can_be_split_by_group():
     recordings = table([f"g{i}" for i in range(6)], list("abcdef"))
     assert len(split(recordings, 3, 0)[1]) == 2
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_recording_that_breaks_on_the_way_is_told_in_one_line(tmp_path: Path, num_workers: int):
-    for name in "ab":
-        soundfile.write(tmp_path / f"{name}.wav", np.zeros(8000), 8000)
-    columns = {"path": ["a.wav", "b.wav"], "codes": [("x",)] * 2, "values": [(1.0,)] * 2}
-    recordings = Recordings.build(tmp_path, columns, Labels(("x",)))
-    _, store = open_store(recordings, 8000, memory_gib=0, max_bad_fraction=0)
-    segments = Segments(recordings, store, 4000, 8000, seed=0)
-    (tmp_path / "b.wav").write_bytes(b"RIFF")
-    batches = loader(segments, [[(0, 0, 0)], [(0, 1, 1)]], num_workers)
-    loaded = iter(batches)
-    assert next(loaded).x.shape == (1, 4000)
-    with pytest.raises(
-        ValueError, match=r"b.wav: .*; it could be read when the run began"
-    ) as error:
-        next(loaded)
-    assert "\n" not in str(error.value)
-    end_workers(batches)
+def test_labels_of_few_groups_are_named():
+    recordings = table(["1", "1", "2", "3"], ["a", "a", "b", "b"])
+    assert labels_in_few_groups(recordings, 2) == ["a"]
+
+
+# ---------------------------------------------------------------- roles
+
+
+def split_table(groups: list[str], given: list[str]) -> DataSource:
+    paths = [f"{at}.wav" for at in range(len(groups))]
+    codes = [("a",)] * len(groups)
+    labels = Labels(("a",))
+    return DataSource(
+        Recordings.build(Path(), labels, path=paths, codes=codes, group=groups, split=given)
+    )
+
+
+def test_a_given_split_is_kept_and_its_test_part_left_alone():
+    source = split_table(list("abcd"), ["train", "validation", "test", "train"])
+    roles = deal(source, DataSettings())
+    assert roles.train.paths == ["0.wav", "3.wav"]
+    assert roles.validation["validation"].paths == ["1.wav"]
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_refused():
+    source = split_table(["ann", "ann"], ["train", "validation"])
+    with pytest.raises(ValueError, match="1 groups stand on both sides .*: ann; mend the column"):
+        deal(source, DataSettings())
+
+
+def soundscapes_of(recordings: Recordings, num_files: int) -> Recordings:
+    paths = [f"s{at}.wav" for at in range(num_files) for _ in range(2)]
+    return Recordings.build(
+        Path(), recordings.labels, path=paths, codes=[("a",)] * len(paths),
+        start=[0, 5] * num_files, end=[5, 10] * num_files,
+    )  # fmt: skip
+
+
+def test_soundscapes_are_mixed_in_or_judge_but_never_both():
+    recordings = table(list("pqrs"), ["a"] * 4)
+    source = DataSource(recordings, soundscapes_of(recordings, 10))
+    settings = DataSettings(fold=None, pool=PoolSettings(sources=["soundscapes"]))
+    roles = deal(source, settings)
+    judges = roles.validation["validation_soundscape"]
+    assert len(judges) == 4 and len(roles.pool["soundscapes"]) == 16
+    assert not set(judges.paths) & set(roles.pool["soundscapes"].paths)
+    with pytest.raises(ValueError, match="this data has no soundscapes to mix in"):
+        deal(DataSource(recordings), settings)
+
+
+def test_pseudo_labels_train_or_are_mixed_in_but_not_of_recordings_that_judge():
+    recordings = table(list("pqrs"), ["a"] * 4)
+    soundscapes = soundscapes_of(recordings, 2)
+    source = DataSource(recordings, soundscapes.take(np.array([0, 1])))
+    with pytest.warns(UserWarning, match="2 pseudo-labelled windows are of recordings that valid"):
+        roles = deal(source, DataSettings(fold=None), pseudo=soundscapes)
+    assert len(roles.train) == 6 and not roles.pool
+    settings = DataSettings(
+        fold=None, pseudo=PseudoSettings("x.csv"), pool=PoolSettings(sources=["pseudo"])
+    )
+    roles = deal(DataSource(recordings), settings, pseudo=soundscapes)
+    assert len(roles.train) == 4 and len(roles.pool["pseudo"]) == 4
+
+
+# ---------------------------------------------------------------- pseudo labels
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_predictions_are_soft_labels_with_a_threshold_a_cap_and_a_weight(
+    tmp_path: Path, suffix: str
+):
+    write_wave(tmp_path / "s.wav", seconds=10)
+    predictions = pd.DataFrame(
+        {
+            "path": ["s.wav", "s.wav"],
+            "start_seconds": [0.0, 5.0],
+            "end_seconds": [5.0, 10.0],
+            "1e5": [0.9, 0.01],
+            "b": [0.6, 0.3],
+            "other": [0.5, 0.5],
+            "warning": ["", ""],
+        }
+    )
+    file = tmp_path / f"predictions{suffix}"
+    predictions.to_csv(file, index=False) if suffix == ".csv" else predictions.to_parquet(file)
+    settings = PseudoSettings(str(file), threshold=0.1, cap=0.75, weight=0.5)
+    recordings = read_pseudo(settings, Labels(("1e5", "b", "c")), follow_links=False)
+    assert recordings.targets() == pytest.approx(np.array([[0.45, 0.3, 0], [0, 0.3, 0]]))
+    assert recordings.ragged("unknown")[1].tolist() == [2, 2]
+    assert recordings.column("weight").tolist() == [0.5, 0.5]
+    assert recordings.column("start").tolist() == [0, 5]
+    with pytest.raises(ValueError, match="no column is a label of this run"):
+        read_pseudo(settings, Labels(("z",)), follow_links=False)
+
+
+def test_what_listening_writes_can_be_read_as_soft_labels(demo: Path, bundle: Path, tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from birdmix.app.cli import app
+
+    heard = demo / "test_soundscapes"
+    done = CliRunner().invoke(
+        app, ["predict", "--bundle", str(bundle), str(heard), "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 0
+    labels = read("demo", demo).recordings.labels
+    settings = PseudoSettings(str(tmp_path / "predictions.csv"), str(heard))
+    recordings = read_pseudo(settings, labels, follow_links=False)
+    assert len(recordings) == 24 and recordings.targets().max() <= 0.75
+
+
+# ---------------------------------------------------------------- real tables
+
+
+def test_the_ready_tables_are_read(real_audio: Path):
+    for name, num_classes in (("family", 8), ("species", 30)):
+        file = real_audio / f"birds_{name}.csv"
+        recordings = read("csv", real_audio, table=str(file)).recordings
+        assert len(recordings) == 60 and len(recordings.labels) == num_classes
+        train, held_out = split(recordings, 4, 0)
+        assert not set(train.groups) & set(held_out.groups)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from birdmix.app.build import open_data
+from birdmix.app.data import open_data
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import LogMelSettings, MaskingSettings
 from birdmix.keys import StepKeys
+from birdmix.loading.batches import Segments
 from birdmix.mix import Audit, CutMix, MixSettings, Mixup, Mixup2, Plan, Stages, build_stages
 from birdmix.mix.settings import CutMixSettings, HiddenSettings, ScheduleSettings
-from birdmix.recordings.batches import SegmentKey, Segments
 from birdmix.training.step import Seen, TrainingStep
 from tests.conftest import SMALL, configured, train
 
@@ -231,8 +231,9 @@ def test_a_run_with_a_broken_recording_finishes_and_counts_it(
     data = open_data(config.data, config.frontend.log_mel.sample_rate)
     whole = Segments._segment
 
-    def broken(segments: Segments, key: SegmentKey) -> np.ndarray:
-        return whole(segments, key) * (np.nan if key[2] == 0 else 1)
+    def broken(segments: Segments, row: int, rng: np.random.Generator) -> tuple:
+        waveform, span = whole(segments, row, rng)
+        return waveform * (np.nan if row == 0 else 1), span
 
     monkeypatch.setattr(Segments, "_segment", broken)
     training = train(config, data, tmp_path)

@@ -14,11 +14,12 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from birdmix.app.build import Data, build_model, build_training, open_data
+from birdmix.app.build import build_model, build_training
+from birdmix.app.data import Data, open_data
 from birdmix.app.schema import Config
 from birdmix.batch import Batch
 from birdmix.duration import seconds_of
-from birdmix.recordings.batches import EpochBatches
+from birdmix.loading.sampler import EpochBatches
 from birdmix.training import loop, processes
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.memory import first_samples
@@ -234,10 +235,10 @@ def test_a_loss_that_is_no_number_names_the_recordings_and_keeps_the_checkpoint(
     training = spoilt(build(config, data, tmp_path), at=3)
     with pytest.raises(ValueError, match="the loss is nan in epoch 1, batch 4; lower") as error:
         loop.fit(training)
-    order = EpochBatches(24, 5, seed=0, num_epochs=1, segments_per_recording=2, drop_last=False)
-    paths = data.train.recordings.table["path"]
+    order = EpochBatches(np.full(24, 2.0), 5, seed=0, num_epochs=1, drop_last=False)
+    paths = data.train.paths
     named = str(error.value).split("\n  ")[1:]
-    assert named == list(dict.fromkeys(paths[order.rows(0)[15:20]]))
+    assert named == list(dict.fromkeys(paths[row] for row in order.rows(0)[15:20]))
     assert load_checkpoint(tmp_path)["position"]["step"] == 1
 
 

@@ -1,24 +1,23 @@
 """Builders: from settings to the objects that a run is made of."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
-from birdmix.app.console import progress, say
+from birdmix.app.data import Data
 from birdmix.app.schema import Config
+from birdmix.audio.augment import Augmentation
 from birdmix.frontend.log_mel import LogMel
-from birdmix.labels import Labels
+from birdmix.loading.batches import Pooled, Segments, Windows, in_windows
+from birdmix.loading.loader import loader
+from birdmix.loading.sampler import EpochBatches, PooledBatches, appearances
 from birdmix.mix import Audit, build_stages
 from birdmix.model.classifier import Classifier, channels_last, compiled, synchronised
 from birdmix.model.optimizers import build_optimizer, weight_average
-from birdmix.recordings.batches import EpochBatches, Segments, Windows, loader
-from birdmix.recordings.demo import DemoSettings, ensure_demo
-from birdmix.recordings.folds import split
-from birdmix.recordings.readers import read_source
 from birdmix.recordings.settings import DataSettings
-from birdmix.recordings.store import Store, open_store
-from birdmix.recordings.table import DataSource, Recordings
+from birdmix.recordings.table import Recordings, concatenated
 from birdmix.training.checkpoint import Saves
 from birdmix.training.log import MetricsLog
 from birdmix.training.position import Position
@@ -31,82 +30,6 @@ from birdmix.training.timing import Clock
 from birdmix.training.validate import ValidationSet, monitored_figure
 
 
-@dataclass(frozen=True)
-class OpenSet:
-    """Recordings and where their samples come from."""
-
-    recordings: Recordings
-    store: Store
-
-
-@dataclass(frozen=True)
-class Data:
-    """A run's data.
-
-    Attributes:
-        train: To train on.
-        validation: To be judged by, by the name that begins their metrics.
-    """
-
-    train: OpenSet
-    validation: dict[str, OpenSet]
-
-    @property
-    def labels(self) -> Labels:
-        """The label set."""
-        return self.train.recordings.labels
-
-
-def open_data(settings: DataSettings, sample_rate: int, processes: Processes | None = None) -> Data:
-    """Read the recordings, split them and open them; the demo is made first if need be."""
-    if settings.source == "demo" and settings.root is not None:
-        if processes is None or processes.is_first:
-            _make_demo(Path(settings.root), settings.demo)
-        if processes is not None:
-            processes.gather(None)  # the others wait until it is made
-    source = read_source(settings)
-    recordings, store = _open(source.recordings, settings, sample_rate)
-    validation = {}
-    if settings.fold is not None:
-        recordings, held_out = split(recordings, settings.num_folds, settings.fold)
-        validation["validation"] = OpenSet(held_out, store)
-    if source.soundscapes is not None:
-        validation["validation_soundscape"] = OpenSet(
-            *_open(source.soundscapes, settings, sample_rate)
-        )
-    _tell(source, recordings, validation)
-    return Data(OpenSet(recordings, store), validation)
-
-
-def _make_demo(root: Path, settings: DemoSettings) -> None:
-    with progress("singing the demo") as on_progress:
-        if ensure_demo(root, settings, on_progress):
-            say(f"made a demo of synthetic birds in {root}")
-
-
-def _open(
-    recordings: Recordings, settings: DataSettings, sample_rate: int
-) -> tuple[Recordings, Store]:
-    with progress("opening recordings") as on_progress:
-        return open_store(
-            recordings, sample_rate, settings.memory_gib, settings.max_bad_fraction, on_progress
-        )
-
-
-def _tell(source: DataSource, train: Recordings, validation: dict[str, OpenSet]) -> None:
-    held_out = validation.get("validation")
-    parts = [f"{len(train)} recordings of {len(train.labels)} classes to train on"]
-    if held_out is not None:
-        parts.append(f"{len(held_out.recordings)} held out")
-    if source.soundscapes is not None:
-        parts.append(f"{len(source.soundscapes)} labelled soundscape windows")
-    say(", ".join(parts))
-    present = {code for codes in train.table["codes"] for code in codes}
-    absent = [code for code in train.labels.codes if code not in present]
-    if absent:
-        say(f"no recording to train on for {len(absent)} classes: {', '.join(absent)}")
-
-
 def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
     """Make the way from a batch to its loss."""
     return TrainingStep(
@@ -115,14 +38,41 @@ def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
         masking=config.frontend.masking,
         classifier=classifier,
         smoothing=config.loss.smoothing,
+        augmentation=Augmentation(config.data.augment_mixed, config.frontend.log_mel.sample_rate),
     )
 
 
 def build_segments(config: Config, data: Data) -> Segments:
     """Make the data set of training segments."""
-    rate = config.frontend.log_mel.sample_rate
-    num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
-    return Segments(data.train.recordings, data.train.store, num_samples, rate, config.seed)
+    return _segments(config, data, data.train, "segment", config.data)
+
+
+def build_pool(config: Config, data: Data) -> Segments | None:
+    """Make the data set of what is only mixed in, if there is any."""
+    if not data.pool:
+        return None
+    plain = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
+    return _segments(config, data, concatenated(data.pool.values()), "pool segment", plain)
+
+
+def _segments(
+    config: Config, data: Data, recordings: Recordings, purpose: str, settings: DataSettings
+) -> Segments:
+    log_mel = config.frontend.log_mel
+    num_samples = log_mel.num_samples(config.data.segment_seconds)
+    return Segments(
+        recordings, data.store, num_samples, log_mel.sample_rate, config.seed, settings, purpose
+    )
+
+
+def build_loader(config: Config, data: Data, batches: EpochBatches, num_workers: int) -> DataLoader:
+    """Make the loader of a run's batches, each with its share of the pool if there is one."""
+    segments, pool = build_segments(config, data), build_pool(config, data)
+    if pool is None:
+        return loader(segments, batches, num_workers)
+    sizes = [len(each) for each in data.pool.values()]
+    size = config.data.pool.size or config.data.batch_size
+    return loader(Pooled(segments, pool), PooledBatches(batches, sizes, size), num_workers)
 
 
 def build_batches(
@@ -134,17 +84,22 @@ def build_batches(
         ValueError: If a batch is too small to be mixed.
     """
     batches = EpochBatches(
-        len(data.train.recordings),
+        appearances(data.train, config.data),
         config.data.batch_size,
         seed=config.seed,
         num_epochs=config.trainer.max_epochs,
-        segments_per_recording=config.data.segments_per_recording,
         drop_last=config.data.drop_last,
         start=(position.epoch, position.batch),
         rank=processes.rank,
         num_processes=processes.size,
     )
-    num_sources = build_stages(config.mix).num_batch_sources
+    stages = build_stages(config.mix)
+    if ("inject" in stages.waveform) is not bool(data.pool):
+        raise ValueError(
+            f"mix.inject.prob={config.mix.inject.prob} and data.pool.sources="
+            f"{list(data.pool)} go together: one mixes in what the other brings"
+        )
+    num_sources = stages.num_batch_sources
     if batches.smallest_share < num_sources:
         share = "a batch" if processes.size == 1 else f"one of {processes.size} shares of a batch"
         raise ValueError(
@@ -159,14 +114,14 @@ def build_validation(config: Config, data: Data, processes: Processes) -> list[V
     rate = config.frontend.log_mel.sample_rate
     num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     sets = []
-    for name, each in data.validation.items():
-        windows = Windows(
-            each.recordings, each.store, num_samples, rate, config.validation.max_windows
-        )
+    for name, recordings in data.validation.items():
+        overlap = config.data.min_overlap_seconds
+        annotated = in_windows(recordings, data.store, num_samples, rate, overlap)
+        windows = Windows(annotated, data.store, num_samples, rate, config.validation.max_windows)
         batches = windows.batches(max(config.data.batch_size // processes.size, 1))
         share = batches[processes.rank :: processes.size]
         loaded = loader(windows, share, config.data.num_workers)
-        sets.append(ValidationSet(name, windows.targets.numpy(), loaded, len(batches)))
+        sets.append(ValidationSet(name, windows.truth, windows.known, loaded, len(batches)))
     return sets
 
 
@@ -181,7 +136,7 @@ def build_training(
     """Make all that the loop drives, at its start or where a checkpoint's ``state`` stands."""
     fabric = processes.fabric
     position = Position(**state["position"]) if state else Position()
-    digest = _same_everywhere(data, processes)
+    digests = _same_everywhere(data, processes)
     batches = build_batches(config, data, position, processes)
     validation = build_validation(config, data, processes)
     monitor = monitored_figure(validation, config.validation.monitor)
@@ -203,12 +158,12 @@ def build_training(
         step=step,
         optimizer=optimizer,
         average=weight_average(model, config.optim.ema_decay) if config.optim.ema_decay else None,
-        batches=loader(build_segments(config, data), batches, config.data.num_workers),
+        batches=build_loader(config, data, batches, config.data.num_workers),
         batches_per_epoch=batches.batches_per_epoch,
         recordings_of=lambda epoch, batch: _paths(data, batches, epoch, batch),
         data={
             "labels": ";".join(data.labels.codes),
-            "recordings": digest,
+            "recordings": "+".join(digests[: 1 + len(data.pool)]),
         },
         validation=validation,
         monitor=monitor,
@@ -230,21 +185,21 @@ def build_training(
     return training
 
 
-def _same_everywhere(data: Data, processes: Processes) -> str:
-    """Return the digest of the recordings that are trained on.
+def _same_everywhere(data: Data, processes: Processes) -> list[str]:
+    """Return the digests of the recordings that are trained on, and of all others.
 
     Raises:
         ValueError: If one process could not read what another one could.
     """
-    sets = (data.train, *data.validation.values())
-    digests = processes.gather([each.recordings.digest() for each in sets])
+    sets = (data.train, *data.pool.values(), *data.validation.values())
+    digests = processes.gather([each.digest() for each in sets])
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise ValueError(
             f"processes {', '.join(map(str, others))} read other recordings than process 0; look "
             "for files that are missing or unreadable on their machines"
         )
-    return digests[0][0]
+    return digests[0]
 
 
 def build_model(config: Config, num_classes: int, device: torch.device) -> Classifier:
@@ -265,4 +220,4 @@ def build_model(config: Config, num_classes: int, device: torch.device) -> Class
 
 def _paths(data: Data, batches: EpochBatches, epoch: int, batch: int) -> list[str]:
     rows = batches.rows(epoch)[batches.positions(batch)]
-    return data.train.recordings.table["path"].iloc[rows].drop_duplicates().tolist()
+    return list(dict.fromkeys(data.train.take(rows).paths))

@@ -1,4 +1,4 @@
-"""The command line for everything but training: ``birdmix predict``, ``birdmix submit``."""
+"""The command line for everything but training: ``birdmix predict``, ``submit``, ``doctor``."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from birdmix.app.errors import one_line_errors
 from birdmix.inference.listen import Listening
 
 app = typer.Typer(
-    help="Listen with a trained bundle. Training itself is `python train.py`.",
+    help="Listen with a trained bundle, look after data. Training itself is `python train.py`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -66,6 +66,27 @@ def submit(
         write_submission(open_engine(bundle), data, out, on_progress, books)
     _tell(books)
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def doctor(
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folder of recordings; or the data of a run, as in data=csv data.table=FILE."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for doctor.csv and exclude.txt.")] = Path(),
+) -> None:
+    """Decode all recordings, look through their tables, and say what is wrong.
+
+    Ends with 0 if nothing is, with 1 if something is, and with 2 if it could not look.
+    """
+    from birdmix.app.checkup import check_up
+
+    with one_line_errors():
+        healthy = check_up(target, out)
+    raise typer.Exit(0 if healthy else 1)
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from birdmix.app.errors import end
 from birdmix.app.resume import resumed
-from birdmix.app.schema import Config
+from birdmix.app.schema import Config, register
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
 
@@ -53,6 +54,24 @@ def configure(composed: DictConfig, overrides: list[str]) -> Config:
     if config.resume is None:
         return config
     return resumed(read_config(Path(config.resume)), config, overrides)
+
+
+def compose_config(overrides: list[str]) -> Config:
+    """Compose a configuration as ``train.py`` does, from ``conf`` here or beside the package.
+
+    Raises:
+        ValueError: If there is none, or an override is wrong.
+    """
+    folders = (Path("conf"), Path(__file__).parents[2] / "conf")
+    found = next((each for each in folders if (each / "config.yaml").is_file()), None)
+    if found is None:
+        raise ValueError("there is no conf/config.yaml here; go to a checkout of birdmix")
+    register()
+    try:
+        with initialize_config_dir(str(found.resolve()), version_base="1.3"):
+            return to_config(compose("config", overrides=[*overrides, "run_dir=."]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from error
 
 
 def write_config(run: Path, config: Config, name: str = CONFIG) -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from birdmix.app.build import Data, build_batches, build_segments, build_validation
+from birdmix.app.build import build_batches, build_loader, build_validation
+from birdmix.app.data import Data
 from birdmix.app.schema import Config
-from birdmix.labels import Labels
 from birdmix.metrics.ranking import roc_auc_per_class
 from birdmix.mix import Plan
+from birdmix.recordings.table import Recordings, concatenated
 from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
 from birdmix.report.per_class import draw_roc_auc_per_class
@@ -41,12 +42,11 @@ def draw_figures(
         last = build_validation(config, data, alone)[-1]
         test = judge(alone, training.judged_model, training.step.log_mel, last)
     if test is not None:
-        truth = test.truth >= 0.5
         draw_roc_auc_per_class(
             figures / "roc_auc_per_class.png",
             data.labels,
-            roc_auc_per_class(truth, test.logits),
-            truth.sum(axis=0),
+            roc_auc_per_class(test.positive, test.logits, test.known),
+            (test.positive & test.known).sum(axis=0),
             f"ROC-AUC per class, {_TITLES[test.name]}",
         )
 
@@ -55,11 +55,12 @@ def mixed_samples(
     config: Config, data: Data, training: Training, num_samples: int = 8
 ) -> list[MixedSample]:
     """Replay the run's first mixed batch; the first batch of all if nothing is ever mixed."""
-    segments = build_segments(config, data)
-    batches = build_batches(config, data, Position(), training.processes)
+    batches = build_loader(
+        config, data, build_batches(config, data, Position(), training.processes), num_workers=0
+    )
     first: Seen | None = None
-    for index, keys in zip(range(20), batches, strict=False):
-        batch = training.fabric.to_device(segments.__getitems__(keys))
+    for index, given in zip(range(20), batches, strict=False):
+        batch = training.fabric.to_device(given)
         seen = training.step.see(batch, training.keys(*divmod(index, training.batches_per_epoch)))
         first = first or seen
         if not all(plan.is_identity for plan in seen.plans.values()):
@@ -82,12 +83,23 @@ def _sample(seen: Seen, row: int, data: Data) -> MixedSample:
 def _sources(seen: Seen, row: int, data: Data) -> list[str]:
     """Say what was mixed into a sample: a line for each source of its last mix."""
     rows = seen.batch.row.tolist()
-    on_mels = [plan for slot, plan in seen.plans.items() if slot != "mixup"]
+    nothing = Plan.identity(len(rows))
+    summed, injected = (seen.plans.get(slot, nothing) for slot in ("mixup", "inject"))
+    on_mels = [plan for slot, plan in seen.plans.items() if slot not in ("mixup", "inject")]
+    pool = seen.batch.pool
 
     def waves(row: int) -> list[str]:
-        plan = seen.plans.get("mixup", Plan.identity(len(rows)))
-        pairs = zip(plan.source[row].tolist(), plan.gain[row].tolist(), strict=True)
-        return [f"{_name(data, rows[source])} x {gain:.2f}" for source, gain in pairs if gain]
+        own, *laid_over = _pairs(injected, row)
+        lines = [
+            f"{_name(data.train, rows[source])} x {gain * own[1]:.2f}"
+            for source, gain in _pairs(summed, row)
+            if gain
+        ]
+        for source, gain in laid_over:
+            if gain and pool is not None:
+                name = _name(concatenated(data.pool.values()), int(pool.row[source - len(rows)]))
+                lines.append(f"pool: {name} x {gain:.2f}")
+        return lines
 
     def blend(row: int, plans: list[Plan]) -> list[str]:
         if not plans:
@@ -102,7 +114,12 @@ def _sources(seen: Seen, row: int, data: Data) -> list[str]:
     return blend(row, on_mels)
 
 
-def _name(data: Data, row: int) -> str:
-    labels: Labels = data.labels
-    codes = data.train.recordings.table["codes"][row]
-    return " + ".join(labels.names[labels.column(code)] for code in codes) or "no bird"
+def _name(recordings: Recordings, row: int) -> str:
+    labels = recordings.labels
+    names = (labels.names[labels.column(code)] for code in recordings.codes(row))
+    return " + ".join(names) or "no bird"
+
+
+def _pairs(plan: Plan, row: int) -> list[tuple[int, float]]:
+    """Return the sources of a sample and their gains."""
+    return list(zip(plan.source[row].tolist(), plan.gain[row].tolist(), strict=True))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.app.build import Data, build_training, open_data
+from birdmix.app.build import build_training
 from birdmix.app.bundles import BEST, BestBundles, export_best, write_epoch
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import (
@@ -23,6 +23,7 @@ from birdmix.app.console import (
     warn,
     warnings_as_lines,
 )
+from birdmix.app.data import Data, open_data
 from birdmix.app.figures import draw_figures
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
@@ -191,7 +192,7 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
             aligned(submission, root / competition.solution), (0, FLOOR), strict=True
         )
     )
-    return Judged("soundscape", truth, np.log(score / (1 - score)))
+    return Judged("soundscape", truth, np.ones(truth.shape, bool), np.log(score / (1 - score)))
 
 
 def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:

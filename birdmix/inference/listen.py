@@ -96,7 +96,7 @@ def predict(engine: Engine, folder: Path, path: str) -> WindowPredictions:
         start_seconds=start,
         end_seconds=np.minimum(start + manifest.segment_seconds, windows.seconds),
         score=np.concatenate(score),
-        warning="; ".join(blocks.problems),
+        warning="; ".join(map(str, blocks.problems)),
     )
 
 

@@ -1,6 +1,7 @@
 """Ranking metrics and accuracy.
 
-Shapes: N rows, C classes. truth is 0 or 1, score any real number (logits rank as probabilities do).
+Shapes: N rows, C classes. truth is 0 or 1, score any real number (logits rank as probabilities do),
+known says which of the truth is known, None all; a class is scored by the rows in which it is.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,15 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
-def roc_auc_per_class(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+def roc_auc_per_class(
+    truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None
+) -> np.ndarray:
     """Return the area under the ROC curve of each class, ties counting half.
 
     Args:
         truth: 0 or 1, [N, C].
         score: [N, C].
+        known: bool [N, C].
 
     Returns:
         float64 [C]; NaN where a class has no positives or no negatives, so that there is no curve.
@@ -22,10 +26,10 @@ def roc_auc_per_class(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If the shapes differ or a score is not a number.
     """
-    return _per_class(roc_auc_score, truth, score, needs_negatives=True)
+    return _per_class(roc_auc_score, truth, score, known, needs_negatives=True)
 
 
-def macro_roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
+def macro_roc_auc(truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None) -> float:
     """Return the mean ROC-AUC of the classes that have positives: BirdCLEF 2024 to 2026.
 
     A class whose rows are all positive has no curve and is left out too.
@@ -33,7 +37,7 @@ def macro_roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
     Raises:
         ValueError: If no class can be scored.
     """
-    per_class = roc_auc_per_class(truth, score)
+    per_class = roc_auc_per_class(truth, score, known)
     if np.isnan(per_class).all():
         raise ValueError(
             "macro ROC-AUC: no class has both positive and negative rows; nothing can be scored"
@@ -41,21 +45,32 @@ def macro_roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
     return float(np.nanmean(per_class))
 
 
-def average_precision_per_class(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+def average_precision_per_class(
+    truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None
+) -> np.ndarray:
     """Return the average precision of each class, float64 [C]; NaN where there are no positives."""
-    return _per_class(average_precision_score, truth, score, needs_negatives=False)
+    return _per_class(average_precision_score, truth, score, known, needs_negatives=False)
 
 
-def padded_cmap(truth: np.ndarray, score: np.ndarray, num_padding: int = 5) -> float:
+def padded_cmap(
+    truth: np.ndarray,
+    score: np.ndarray,
+    num_padding: int = 5,
+    known: np.ndarray | None = None,
+) -> float:
     """Return the mean average precision after appending rows of ones to both: BirdCLEF 2023.
 
     Args:
         truth: 0 or 1, [N, C].
         score: Probabilities below 1, [N, C]: a 1 ties with the padding.
         num_padding: Rows of ones appended.
+        known: bool [N, C].
     """
     rows = np.ones((num_padding, truth.shape[1]))
-    per_class = average_precision_per_class(np.vstack([truth, rows]), np.vstack([score, rows]))
+    known = np.ones(truth.shape, bool) if known is None else known
+    per_class = average_precision_per_class(
+        *(np.vstack([each, rows.astype(each.dtype)]) for each in (truth, score, known))
+    )
     return float(per_class.mean())
 
 
@@ -69,16 +84,19 @@ def _per_class(
     metric: Callable[[np.ndarray, np.ndarray], float],
     truth: np.ndarray,
     score: np.ndarray,
+    known: np.ndarray | None,
     *,
     needs_negatives: bool,
 ) -> np.ndarray:
     truth, score = _checked(truth, score)
-    defined = np.any(truth, axis=0)
+    known = np.ones(truth.shape, bool) if known is None else known
+    defined = np.any(truth & known, axis=0)
     if needs_negatives:
-        defined &= ~np.all(truth, axis=0)
+        defined &= np.any(~truth & known, axis=0)
     values = np.full(truth.shape[1], np.nan)
     for column in np.flatnonzero(defined):
-        values[column] = metric(truth[:, column], score[:, column])
+        rows = known[:, column]
+        values[column] = metric(truth[rows, column], score[rows, column])
     return values
 
 

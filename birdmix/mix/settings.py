@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from birdmix.mix.checks import check_concentration, check_probability
+from birdmix.mix.checks import check_concentration, check_probability, check_range
 from birdmix.mix.label_rules import RULES
 from birdmix.mix.operator import SCOPES
 from birdmix.mix.operators import AXES
@@ -31,6 +31,38 @@ class CutMixSettings:
         check_probability("prob", self.prob)
         check_concentration("beta", self.beta)
         check_choice("axis", self.axis, AXES)
+        check_choice("rule", self.rule, tuple(RULES))
+
+
+@dataclass
+class InjectSettings:
+    """Laying a sample of the pool (``data.pool``) over waveforms: background noise, soundscapes.
+
+    Attributes:
+        prob: Probability that a sample gets one; 0 is off.
+        gain: Range that the pool sample's gain is drawn from, uniformly.
+        snr_db: Instead of ``gain``: range of the sample's level over the pool sample's, in dB.
+        convex: The sample itself gets 1 - gain, as in a blend.
+        rule: How labels are joined: max, convex, union, noisy_or or amplitude.
+        label_cap: What comes from the pool adds up to this much label at most; null: no cap.
+    """
+
+    prob: float = 0.0
+    gain: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    snr_db: list[float] | None = None
+    convex: bool = False
+    rule: str = "max"
+    label_cap: float | None = None
+
+    def __post_init__(self) -> None:
+        check_probability("prob", self.prob)
+        for name in ("gain", "snr_db"):
+            bounds = getattr(self, name)
+            if bounds is not None and len(bounds) != 2:
+                raise ValueError(f"{name}={bounds}: it is a range, [lowest, highest]")
+        check_range("gain", (self.gain[0], self.gain[1]), 0)
+        if self.label_cap is not None and self.label_cap < 0:
+            raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
         check_choice("rule", self.rule, tuple(RULES))
 
 
@@ -78,7 +110,8 @@ class ScheduleSettings:
 
 @dataclass
 class MixSettings:
-    """Four slots, in this order: Mixup of waveforms; CutMix, then Mixup2, of log-mels; hidden.
+    """Five slots, in this order: Mixup, then inject, of waveforms; CutMix, then Mixup2, of
+    log-mels; hidden.
 
     Attributes:
         mixup_prob: Probability that a batch's waveforms are summed; 0 is off.
@@ -90,6 +123,7 @@ class MixSettings:
         mixup_rule: How labels are joined: union, convex, max, noisy_or or amplitude.
         match_rms: Bring partners to the sample's own loudness before the waveforms are summed.
         post: What is done to a sum: none, peak_guard, peak_normalise or standardise.
+        inject: A sample of the pool over waveforms.
         cutmix: CutMix of log-mels.
         mixup2_prob: Probability that a batch's mels are blended; 0 is off.
         mix_beta2: Concentration b of lambda ~ Beta(b, b), one draw per sample.
@@ -108,6 +142,7 @@ class MixSettings:
     mixup_rule: str = "union"
     match_rms: bool = False
     post: str = "none"
+    inject: InjectSettings = field(default_factory=InjectSettings)
     cutmix: CutMixSettings = field(default_factory=CutMixSettings)
     mixup2_prob: float = 0.0
     mix_beta2: float = 2.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from birdmix.mix.label_rules import RULES, LabelRule
 from birdmix.mix.operator import Operator
-from birdmix.mix.operators import CutMix, Mixup, Mixup2
+from birdmix.mix.operators import CutMix, Inject, Mixup, Mixup2
 from birdmix.mix.schedule import Schedule
 from birdmix.mix.settings import MixSettings
 
@@ -38,7 +38,7 @@ class Stages:
 
 def build_stages(settings: MixSettings) -> Stages:
     """Make the operators that settings switch on."""
-    cutmix, hidden = settings.cutmix, settings.hidden
+    inject, cutmix, hidden = settings.inject, settings.cutmix, settings.hidden
     return Stages(
         waveform=_on(
             mixup=Mixup(
@@ -50,7 +50,14 @@ def build_stages(settings: MixSettings) -> Stages:
                 scope=settings.scope,
                 match_rms=settings.match_rms,
                 post=settings.post,
-            )
+            ),
+            inject=Inject(
+                _scheduled(inject.prob, settings),
+                gain=(inject.gain[0], inject.gain[1]),
+                snr_db=None if inject.snr_db is None else (inject.snr_db[0], inject.snr_db[1]),
+                convex=inject.convex,
+                label_rule=replace(_rule(inject.rule, settings), label_cap=inject.label_cap),
+            ),
         ),
         spectrogram=_on(
             cutmix=CutMix(

@@ -1,1 +1,1 @@
-"""Recordings tables, their readers and folds, and the path from a recording to a batch."""
+"""What recordings there are: readers, the one table, folds, roles; the doctor; the demo."""

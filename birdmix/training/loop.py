@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from birdmix.batch import Batch
+from birdmix.loading.loader import end_workers
 from birdmix.mix import Audit
 from birdmix.model.optimizers import lr_factor
-from birdmix.recordings.batches import end_workers
 from birdmix.training.memory import within_memory
 from birdmix.training.position import Position
 from birdmix.training.readback import Readback

@@ -1,6 +1,7 @@
 """The training step: the whole way of a batch, in one place.
 
-    waveform mix -> log-mel -> masking -> spectrogram mix -> backbone -> hidden mix -> head -> loss
+    waveform mix -> augmentation -> log-mel -> masking -> spectrogram mix
+        -> backbone -> hidden mix -> head -> loss
 
 Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
 """
@@ -9,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
@@ -55,6 +58,7 @@ class TrainingStep:
         masking: Its masks.
         classifier: The network.
         smoothing: Label smoothing.
+        augmentation: Of mixed waveforms, on the host.
         mark: Called with the name of the part of the way that has just been gone.
     """
 
@@ -63,6 +67,7 @@ class TrainingStep:
     masking: MaskingSettings
     classifier: nn.Module
     smoothing: float
+    augmentation: Augmentation | None = None
     mark: Callable[[str], None] = _unmarked
 
     def __call__(self, batch: Batch, keys: StepKeys, audit: Audit) -> tuple[Tensor, Tensor]:
@@ -89,6 +94,8 @@ class TrainingStep:
     def see(self, batch: Batch, keys: StepKeys) -> Seen:
         """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
         batch, on_waveforms = mix_batch(self.stages.waveform, batch, keys)
+        if self.augmentation:
+            batch = _augmented(batch, self.augmentation, keys.rng("augment mixed"))
         peak = peaks(batch.x)
         if any(operator.needs_levels for operator in self.stages.spectrogram.values()):
             batch = batch._replace(level=level(batch.x, _LEVEL_STRETCHES))
@@ -134,6 +141,12 @@ def mix_batch(
 
 def _samples(batch: Batch) -> Samples:
     return Samples(batch.x, batch.target, batch.weight, batch.known, batch.frames, batch.level)
+
+
+def _augmented(batch: Batch, augmentation: Augmentation, rng: np.random.Generator) -> Batch:
+    """Augment mixed waveforms one after the other; from a GPU they are fetched and brought back."""
+    waveforms = [augmentation(each, rng) for each in batch.x.cpu().numpy()]
+    return batch._replace(x=torch.from_numpy(np.stack(waveforms)).to(batch.x.device))
 
 
 def _spared(batch: Batch) -> tuple[Batch, Tensor]:

@@ -28,35 +28,48 @@ class ValidationSet:
     Attributes:
         name: Begins the names of its metrics: validation, or validation_soundscape.
         targets: Targets of its rows, [N, C].
+        known: Which of them are known, bool [N, C].
         batches: The windows of its rows, batch by batch: this process's share of them.
         num_batches: Number of all batches, over all processes.
     """
 
     name: str
     targets: np.ndarray
+    known: np.ndarray
     batches: Iterable[Batch]
     num_batches: int
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Truth and logits of a validation set, one row per recording or annotated window, [N, C]."""
+    """Truth and logits of a validation set, one row per recording or annotated window, [N, C].
+
+    Attributes:
+        known: Which of the truth is known; figures leave out the rest.
+    """
 
     name: str
     truth: np.ndarray
+    known: np.ndarray
     logits: np.ndarray
 
     def metrics(self) -> dict[str, float]:
         """Return the set's figures; a figure that is not defined here is left out."""
         loss, macro, cmap, top1 = (f"{self.name}_{figure}" for figure in _FIGURES)
-        figures = {loss: float(_soft_bce(self.truth, self.logits))}
-        positive = self.truth >= 0.5
-        if (positive.any(axis=0) & ~positive.all(axis=0)).any():
-            figures[macro] = macro_roc_auc(positive, self.logits)
-        figures[cmap] = padded_cmap(positive, probability(self.logits))
+        known = self.known
+        figures = {loss: float(_soft_bce(self.truth, self.logits)[known].mean())}
+        positive = self.positive
+        if ((positive & known).any(axis=0) & (~positive & known).any(axis=0)).any():
+            figures[macro] = macro_roc_auc(positive, self.logits, known)
+        figures[cmap] = padded_cmap(positive, probability(self.logits), known=known)
         if (self.truth == 1).any(axis=1).all():
-            figures[top1] = top1_accuracy(self.truth == 1, self.logits)
+            figures[top1] = top1_accuracy(self.truth == 1, np.where(known, self.logits, -np.inf))
         return figures
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Which labels are more likely there than not, bool [N, C]."""
+        return self.truth >= 0.5
 
 
 def monitored_figure(sets: Sequence[ValidationSet], wanted: str | None) -> str | None:
@@ -107,7 +120,7 @@ def judge(
         rows, logits = shares[index % processes.size][index // processes.size]
         np.add.at(total, rows, logits)
         np.add.at(count, rows, 1)
-    return Judged(validation.name, validation.targets, total / count)
+    return Judged(validation.name, validation.targets, validation.known, total / count)
 
 
 @torch.inference_mode()
@@ -122,4 +135,4 @@ def _hear(
 
 
 def _soft_bce(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    return (np.logaddexp(0, logits) - truth * logits).mean()
+    return np.logaddexp(0, logits) - truth * logits

@@ -1,0 +1,104 @@
+"""A run's data: read, opened, dealt out and told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from birdmix.app.console import progress, say
+from birdmix.labels import Labels
+from birdmix.loading.store import Store, open_store
+from birdmix.recordings.demo import DemoSettings, ensure_demo
+from birdmix.recordings.folds import labels_in_few_groups
+from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.readers import read_background, read_source
+from birdmix.recordings.roles import Roles, deal
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.table import DataSource, Recordings, concatenated
+from birdmix.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class Data:
+    """A run's data.
+
+    Attributes:
+        train: To train on.
+        validation: To be judged by, by the name that begins their metrics.
+        pool: To mix in, by source.
+        store: Where the samples of all of them come from.
+    """
+
+    train: Recordings
+    validation: dict[str, Recordings]
+    pool: dict[str, Recordings]
+    store: Store
+
+    @property
+    def labels(self) -> Labels:
+        """The label set."""
+        return self.train.labels
+
+
+def open_data(settings: DataSettings, sample_rate: int, processes: Processes | None = None) -> Data:
+    """Read the recordings, split them and open them; the demo is made first if need be."""
+    if settings.source == "demo" and settings.root is not None:
+        if processes is None or processes.is_first:
+            _make_demo(Path(settings.root), settings.demo)
+        if processes is not None:
+            processes.gather(None)  # the others wait until it is made
+    source = read_source(settings)
+    root, labels = source.recordings.root, source.recordings.labels
+    others: list[Recordings | None] = [source.soundscapes, None, None]
+    if settings.pseudo.table is not None:
+        others[1] = read_pseudo(settings.pseudo, labels, settings.follow_links).rebased(root)
+    if "background" in settings.pool.sources:
+        others[2] = read_background(settings, labels).rebased(root)
+    tables = [source.recordings, *others]
+    paths = [path for table in tables if table is not None for path in table.paths]
+    with progress("opening recordings") as on_progress:
+        store, bad = open_store(root, paths, settings, sample_rate, on_progress)
+    recordings, soundscapes, pseudo, background = (_but(bad, table) for table in tables)
+    assert recordings is not None
+    roles = deal(DataSource(recordings, soundscapes), settings, pseudo, background)
+    _tell(roles, settings)
+    return Data(roles.train, roles.validation, roles.pool, store)
+
+
+def _but(bad: set[str], recordings: Recordings | None) -> Recordings | None:
+    if recordings is None or not bad:
+        return recordings
+    return recordings.take(np.array([path not in bad for path in recordings.paths], bool))
+
+
+def _make_demo(root: Path, settings: DemoSettings) -> None:
+    with progress("singing the demo") as on_progress:
+        if ensure_demo(root, settings, on_progress):
+            say(f"made a demo of synthetic birds in {root}")
+
+
+def _tell(roles: Roles, settings: DataSettings) -> None:
+    """Say what is there, and what is rare."""
+    train = roles.train
+    parts = [f"{len(train)} recordings of {len(train.labels)} classes to train on"]
+    words = {
+        "validation": "held out",
+        "validation_soundscape": "labelled soundscape windows",
+    }
+    parts += [f"{len(each)} {words[name]}" for name, each in roles.validation.items()]
+    parts += [f"{len(each)} of {name} to mix in" for name, each in roles.pool.items()]
+    say(", ".join(parts))
+    _tell_labels("no recording to train on for", train, train.label_counts() == 0)
+    held_out = roles.validation.get("validation")
+    if held_out is not None:
+        absent = (held_out.label_counts() == 0) & (train.label_counts() > 0)
+        _tell_labels("no recording held out, so no figure of its own, for", train, absent)
+        few = labels_in_few_groups(concatenated([train, held_out]), settings.num_folds)
+        if few:
+            say(f"in fewer groups than there are folds: {', '.join(few)}")
+
+
+def _tell_labels(what: str, recordings: Recordings, labels: np.ndarray) -> None:
+    codes = [recordings.labels.codes[column] for column in np.flatnonzero(labels)]
+    if codes:
+        say(f"{what} {len(codes)} classes: {', '.join(codes)}")

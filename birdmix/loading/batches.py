@@ -1,0 +1,259 @@
+"""Data sets: keys become batches.
+
+A training sample is named by ``(epoch, position, row)``: the sampler yields these keys, and every
+random choice about a sample is a function of the seed, its epoch and its position.
+
+Shapes: B batch, T samples, C classes, N rows, W windows.
+"""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from birdmix.audio.augment import Augmentation
+from birdmix.batch import Batch
+from birdmix.keys import generator
+from birdmix.loading.cuts import Read, event_start, filled, loud_start, random_start, summed
+from birdmix.loading.sampler import BatchKeys, SegmentKey
+from birdmix.loading.store import Store
+from birdmix.loading.targets import Targets
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.table import Recordings, concatenated
+from birdmix.windows import MIN_TAIL_SECONDS, cut, window_starts
+
+#: Row of the table, first sample.
+WindowKey = tuple[int, int]
+
+
+class _Rows:
+    """What the data sets share: rows of a table become batches."""
+
+    def __init__(
+        self, recordings: Recordings, store: Store, sample_rate: int, targets: Targets
+    ) -> None:
+        self.store = store
+        self.sample_rate = sample_rate
+        self.targets = targets
+        self.files = store.files_of(recordings)
+        self.weights = recordings.column("weight")
+
+    def _batch(self, waveforms: np.ndarray, rows: list[int], spans: np.ndarray) -> Batch:
+        """Join waveforms [B, T], their rows and what they span, in samples [B, 2]."""
+        target, known = self.targets(np.array(rows), spans / self.sample_rate)
+        return Batch(
+            x=torch.from_numpy(waveforms),
+            target=torch.from_numpy(target),
+            weight=torch.from_numpy(self.weights[rows]),
+            known=torch.from_numpy(known),
+            row=torch.tensor(rows),
+        )
+
+
+class Segments(_Rows, Dataset[Batch]):
+    """Segments of recordings, for training.
+
+    Args:
+        recordings: Table.
+        store: Where samples come from.
+        num_samples: Length of a segment T.
+        sample_rate: Hz.
+        seed: Seed of the run.
+        settings: Where segments are cut, and what fills up those that are too short.
+        purpose: Tells the randomness of one data set from that of another.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        store: Store,
+        num_samples: int,
+        sample_rate: int,
+        seed: int,
+        settings: DataSettings | None = None,
+        purpose: str = "segment",
+    ) -> None:
+        settings = settings or DataSettings()
+        targets = Targets(recordings, settings.min_overlap_seconds)
+        super().__init__(recordings, store, sample_rate, targets)
+        self.num_samples = num_samples
+        self.seed = seed
+        self.purpose = purpose
+        self.settings = settings
+        self.augmentation = Augmentation(settings.augment, sample_rate)
+        self.spans = _spans(recordings, store, self.files, sample_rate)
+        self.is_weak = _has_several_labels(recordings)
+        self._sum_samples = round((settings.self_sum_seconds or 0) * sample_rate)
+
+    def __getitems__(self, keys: list[SegmentKey]) -> Batch:
+        """Load a batch."""
+        waveforms = np.empty((len(keys), self.num_samples), np.float32)
+        spans = np.empty((len(keys), 2), np.int64)
+        for at, (epoch, position, row) in enumerate(keys):
+            rng = generator(self.seed, self.purpose, epoch, position)
+            waveforms[at], spans[at] = self._segment(row, rng)
+        return self._batch(waveforms, [row for _, _, row in keys], spans)
+
+    def _segment(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return a segment [T] of a row, and the samples that it spans."""
+        first, last = self.spans[row].tolist()
+        file = int(self.files[row])
+
+        def read(start: int, num_samples: int) -> np.ndarray:
+            return self.store.read(file, start, num_samples)
+
+        if self._sum_samples and self.is_weak[row] and last - first > self.num_samples:
+            start = random_start(first, last, self._sum_samples, rng)
+            span = (start, min(start + self._sum_samples, last))
+            waveform = summed(read, *span, self.num_samples)
+        else:
+            start = self._start(row, read, rng)
+            span = (start, min(start + self.num_samples, last))
+            piece = read(start, span[1] - start)
+            waveform = filled(piece, self.num_samples, self.settings.short, rng)
+        return self.augmentation(waveform, rng) if self.augmentation else waveform, span
+
+    def _start(self, row: int, read: Read, rng: np.random.Generator) -> int:
+        first, last = self.spans[row].tolist()
+        if self.settings.segment == "start":
+            return first
+        if self.settings.segment == "energy":
+            return loud_start(read, first, last, self.num_samples, rng)
+        if self.settings.segment == "event":
+            seconds = self.targets.events_of(row)
+            if len(seconds):
+                begin, end = np.rint(rng.choice(seconds) * self.sample_rate).astype(int).tolist()
+                return event_start((begin, end), first, last, self.num_samples, rng)
+        return random_start(first, last, self.num_samples, rng)
+
+
+class Pooled(Dataset[Batch]):
+    """Segments for training, each batch with segments of a pool to mix from.
+
+    Args:
+        segments: Those to train on.
+        pool: Those to mix from.
+    """
+
+    def __init__(self, segments: Segments, pool: Segments) -> None:
+        self.segments = segments
+        self.pool = pool
+
+    def __getitems__(self, keys: BatchKeys) -> Batch:
+        """Load a batch."""
+        batch = self.segments.__getitems__(keys.samples)
+        return batch._replace(pool=self.pool.__getitems__(keys.pool))
+
+
+class Windows(_Rows, Dataset[Batch]):
+    """Fixed windows of recordings, for validation; beyond a recording's end is silence.
+
+    A row that is a whole recording gets evenly spaced windows; a row that is a part of one gets
+    the one window around its centre.
+
+    Args:
+        recordings: Table, without events: see ``in_windows``.
+        store: Where samples come from.
+        num_samples: Length of a window T.
+        sample_rate: Hz.
+        max_windows: Most windows of one recording.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        store: Store,
+        num_samples: int,
+        sample_rate: int,
+        max_windows: int,
+    ) -> None:
+        super().__init__(recordings, store, sample_rate, Targets(recordings))
+        self.num_samples = num_samples
+        self.keys: list[WindowKey] = []
+        self.truth, self.known = self.targets(
+            np.arange(len(recordings)), np.zeros((len(recordings), 2))
+        )
+        spans = _spans(recordings, store, self.files, sample_rate)
+        min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+        centre = (recordings.column("start") + recordings.column("end")) / 2 * sample_rate
+        for row, (_, last) in enumerate(spans.tolist()):
+            if np.isnan(centre[row]):
+                starts = window_starts(last, num_samples, num_samples, min_tail)
+                starts = starts[
+                    np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)
+                ]
+            else:
+                starts = np.array([round(centre[row]) - num_samples // 2])
+            self.keys.extend((row, start) for start in starts.tolist())
+
+    def __getitems__(self, keys: list[WindowKey]) -> Batch:
+        """Load a batch."""
+        waveforms = np.empty((len(keys), self.num_samples), np.float32)
+        for waveform, (row, start) in zip(waveforms, keys, strict=True):
+            begin = max(start, 0)
+            piece = self.store.read(int(self.files[row]), begin, start + self.num_samples - begin)
+            waveform[:] = cut(piece, start - begin, self.num_samples)
+        starts = np.array([start for _, start in keys])
+        spans = np.stack([starts, starts + self.num_samples], axis=1)
+        return self._batch(waveforms, [row for row, _ in keys], spans)
+
+    def batches(self, batch_size: int) -> list[list[WindowKey]]:
+        """Return all keys, batch by batch."""
+        return [self.keys[at : at + batch_size] for at in range(0, len(self.keys), batch_size)]
+
+
+def in_windows(
+    recordings: Recordings,
+    store: Store,
+    num_samples: int,
+    sample_rate: int,
+    min_overlap_seconds: float,
+) -> Recordings:
+    """Return recordings with events as annotated windows side by side, and all others as they are.
+
+    Windows of which nothing is known are left out.
+
+    Args:
+        recordings: Table.
+        store: Where samples come from.
+        num_samples: Length of a window T.
+        sample_rate: Hz.
+        min_overlap_seconds: See ``Targets``.
+    """
+    if not recordings.has_events:
+        return recordings
+    marked = recordings.table["events"].is_valid().to_numpy()
+    others, recordings = recordings.take(~marked), recordings.take(marked)
+    lengths = store.lengths[store.files_of(recordings)]
+    min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+    grids = [window_starts(length, num_samples, num_samples, min_tail) for length in lengths]
+    rows = np.repeat(np.arange(len(recordings)), [len(each) for each in grids])
+    start = np.concatenate(grids) / sample_rate
+    end = start + num_samples / sample_rate
+    heard = np.stack([start, np.minimum(end, lengths[rows] / sample_rate)], axis=1)
+    target, known = Targets(recordings, min_overlap_seconds)(rows, heard)
+    windows = recordings.take(rows).as_parts(start, end, target, known)
+    return concatenated([others, windows.take(np.flatnonzero(known.any(axis=1)))])
+
+
+def _spans(recordings: Recordings, store: Store, files: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the samples [first, last) that each row stands for, int64 [N, 2]."""
+    last = store.lengths[files]
+    start, end = recordings.column("start"), recordings.column("end")
+    spans = np.stack([np.zeros_like(last), last], axis=1)
+    part = ~np.isnan(start)
+    spans[part, 0] = np.rint(start[part] * sample_rate)
+    spans[part, 1] = np.rint(end[part] * sample_rate)
+    spans = np.minimum(spans, last[:, None])
+    beyond = np.flatnonzero(spans[:, 0] >= spans[:, 1])
+    if len(beyond):
+        row = int(beyond[0])
+        raise ValueError(
+            f"{recordings.paths[row]}: the part from {start[row]:g} to {end[row]:g} s lies beyond "
+            "its end; correct start and end, or remove the row"
+        )
+    return spans
+
+
+def _has_several_labels(recordings: Recordings) -> np.ndarray:
+    labels = np.diff(recordings.ragged("label")[0]) + np.diff(recordings.ragged("unknown")[0])
+    return (labels > 1) & ~recordings.table["events"].is_valid().to_numpy()

@@ -1,0 +1,88 @@
+"""The loader: batches made in other processes, which outlast signals and tell what breaks."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from birdmix.audio.decode import AudioError
+from birdmix.batch import Batch
+from birdmix.loading.batches import Pooled, Segments, WindowKey, Windows
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _outlast_signals(worker: int) -> None:
+    """Let the training process end first: a signal to the whole group must not stop a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux: who sends a signal can be known
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+
+
+def _end_when_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+class _Telling(Dataset[Any]):
+    """Answers with words where a recording breaks: an error loses them between processes."""
+
+    def __init__(self, dataset: Segments | Pooled | Windows) -> None:
+        self.dataset: Any = dataset
+
+    def __getitems__(self, keys: Any) -> Batch | str:
+        try:
+            return self.dataset.__getitems__(keys)
+        except AudioError as error:
+            return f"{error}; it could be read when the run began: put it back as it was"
+        except ValueError as error:
+            return str(error)
+
+
+class _Loader(DataLoader):
+    """Raises what a worker tells."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, str):
+                raise ValueError(batch)
+            yield batch
+
+
+def loader(
+    dataset: Segments | Pooled | Windows,
+    batches: Sampler | list[list[WindowKey]],
+    num_workers: int,
+) -> DataLoader:
+    """Make the loader of a data set whose batches are given as lists of keys.
+
+    A recording that breaks on the way raises a ``ValueError`` where the batch is asked for.
+    """
+    return _Loader(
+        _Telling(dataset),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,  # a data set answers with a whole batch
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_outlast_signals,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def end_workers(batches: Iterable[Batch]) -> None:
+    """End a loader's worker processes now.
+
+    Left to the collector they may be asked to end too late, and are then waited for at the
+    program's exit, five seconds each.
+    """
+    iterator: Any = getattr(batches, "_iterator", None)  # torch has no public name for it
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()

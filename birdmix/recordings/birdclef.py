@@ -1,0 +1,158 @@
+"""BirdCLEF folders, 2021 to 2026; what differs from year to year stands in ``competitions``."""
+
+import ast
+
+import numpy as np
+
+from birdmix.competitions import Competition, competition_of
+from birdmix.labels import Labels
+from birdmix.recordings.cells import Cells
+from birdmix.recordings.columns import (
+    LABEL_SEPARATOR,
+    datetime_of,
+    groups_of,
+    split_labels,
+    with_secondary,
+)
+from birdmix.recordings.paths import Missing, Root, present
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.table import DataSource, Recordings
+from birdmix.suggest import did_you_mean
+
+#: What a recording that nobody has rated counts as, of five.
+_UNRATED = 3.0
+
+_LOWEST_WEIGHT = 0.1
+
+_NO_CALL = "nocall"
+
+
+def read_birdclef(settings: DataSettings, root: Root, missing: Missing | None = None) -> DataSource:
+    """Read a BirdCLEF folder.
+
+    A fifth of the rating is the weight; the author is the group; secondary labels outside of the
+    label set are left out.
+    """
+    layout = competition_of(root.folder)
+    cells = Cells(
+        root.folder / layout.train_table,
+        ("primary_label", "secondary_labels", "filename"),
+        layout.hint,
+    )
+    labels = _label_set(layout, root, cells)
+    paths = _recording_paths(layout, root, cells, missing)
+    primary = cells.each("primary_label", lambda code: (_known(code, labels),))
+    secondary = cells.each("secondary_labels", lambda text: _secondary(text, labels))
+    recordings = Recordings.build(
+        root.folder,
+        labels,
+        path=paths,
+        **with_secondary(primary, secondary, settings.secondary, settings.secondary_value),
+        group=groups_of(paths, _group_columns(cells), settings.group_by, settings.group_pattern),
+        weight=_weights(cells),
+        datetime=[datetime_of(path) for path in paths],
+    )
+    return DataSource(recordings, _soundscapes(layout, root, labels, missing))
+
+
+def _label_set(layout: Competition, root: Root, train: Cells) -> Labels:
+    """Return the taxonomy's labels, or those of the recordings, in the order of submissions."""
+    cells = train
+    if layout.taxonomy:
+        taxonomy = root.folder / layout.taxonomy
+        cells = Cells(taxonomy, ("primary_label",), layout.hint)
+    codes = cells.text("primary_label")
+    names = cells.text("common_name") if "common_name" in cells else codes
+    name_of = dict(zip(codes, names, strict=True))
+    ordered = sorted(name_of)
+    return Labels(tuple(ordered), tuple(name_of[code] for code in ordered))
+
+
+def _recording_paths(
+    layout: Competition, root: Root, cells: Cells, missing: Missing | None
+) -> list[str]:
+    files = cells.text("filename")
+    if layout.folder_per_label:
+        files = [f"{code}/{f}" for code, f in zip(cells.text("primary_label"), files, strict=True)]
+    return present(cells, [f"{layout.train_audio}/{file}" for file in files], root, missing)
+
+
+def _weights(cells: Cells) -> np.ndarray | None:
+    if "rating" not in cells:
+        return None
+    rating = cells.numbers("rating")
+    return np.clip(np.where(rating > 0, rating, _UNRATED) / 5, _LOWEST_WEIGHT, 1.0)
+
+
+def _group_columns(cells: Cells) -> dict[str, list[str]]:
+    columns = {}
+    if "author" in cells:
+        columns["recordist"] = cells.text("author")
+    if "latitude" in cells and "longitude" in cells:
+        places = zip(cells.text("latitude"), cells.text("longitude"), strict=True)
+        columns["site"] = [f"{north},{east}" if north and east else "" for north, east in places]
+    if "date" in cells:
+        columns["date"] = cells.text("date")
+    return columns
+
+
+def _soundscapes(
+    layout: Competition, root: Root, labels: Labels, missing: Missing | None
+) -> Recordings | None:
+    """Read the labelled windows of training soundscapes."""
+    table = root.folder / layout.soundscape_labels
+    if not layout.soundscape_labels or not table.is_file():
+        return None
+    by_row_id = layout.folder_per_label
+    if by_row_id:
+        cells = Cells(table, ("site", "audio_id", "seconds", "birds"))
+        names = _files_of_2021(layout, root, cells)
+    else:
+        cells = Cells(table, ("filename", "start", "end", "primary_label"))
+        cells.keep(~cells.rows.duplicated().to_numpy())  # 2026 lists every window twice
+        names = cells.text("filename")
+    paths = present(cells, [f"{layout.train_soundscapes}/{name}" for name in names], root, missing)
+    end = cells.seconds("seconds" if by_row_id else "end")
+    start = end - layout.window_seconds if by_row_id else cells.seconds("start")
+    birds, separator = ("birds", " ") if by_row_id else ("primary_label", LABEL_SEPARATOR)
+    cells.refuse(~((start >= 0) & (end > start)), "start and end in seconds need 0 <= start < end")
+    cells.refuse_repeated(paths, start, end, what="the same window stands with other labels")
+    return Recordings.build(
+        root.folder,
+        labels,
+        path=paths,
+        codes=cells.each(birds, lambda text: _all_known(text, separator, labels)),
+        start=start,
+        end=end,
+        datetime=[datetime_of(path) for path in paths],
+    )
+
+
+def _files_of_2021(layout: Competition, root: Root, cells: Cells) -> list[str]:
+    """Find the soundscapes by audio id and site: their names end in a date that no row tells."""
+    by_start = {
+        tuple(path.name.split("_")[:2]): path.name
+        for path in (root.folder / layout.train_soundscapes).glob("*_*_*")
+    }
+    ids = zip(cells.text("audio_id"), cells.text("site"), strict=True)
+    return [by_start.get((audio, site), f"{audio}_{site}_*.ogg") for audio, site in ids]
+
+
+def _all_known(text: str, separator: str, labels: Labels) -> tuple[str, ...]:
+    codes = split_labels(text, separator)
+    return tuple(_known(code, labels) for code in codes if code != _NO_CALL)
+
+
+def _known(code: str, labels: Labels) -> str:
+    if code not in labels:
+        raise ValueError(f"label '{code}' is not in the taxonomy{did_you_mean(code, labels.codes)}")
+    return code
+
+
+def _secondary(text: str, labels: Labels) -> tuple[str, ...]:
+    """Parse a list as Python writes it: ``['rufhor2']``, ``[]``, ``['']``."""
+    try:
+        codes = ast.literal_eval(text or "[]")
+        return tuple(dict.fromkeys(str(code) for code in codes if str(code) in labels))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(f"secondary_labels {text!r} is no list of labels") from error

@@ -1,0 +1,75 @@
+"""Soft labels that an earlier model gave: its ``predictions.csv`` or ``.parquet`` as recordings.
+
+Shapes: N windows, C classes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from birdmix.labels import Labels
+from birdmix.recordings.paths import Root
+from birdmix.recordings.settings import PseudoSettings
+from birdmix.recordings.table import Recordings
+
+_PLACE = ("path", "start_seconds", "end_seconds")
+
+
+def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) -> Recordings:
+    """Read the windows of predictions as annotated parts, whose targets are the probabilities.
+
+    Probabilities below ``threshold`` are no label; a window's labels add up to ``cap`` at most,
+    scaled down alike; labels that the predictions do not tell of are unknown.
+
+    Args:
+        settings: Table, folder of its recordings, cap, weight and threshold.
+        labels: The run's label set; other columns are left out.
+        follow_links: Whether links may lead out of the folder.
+
+    Raises:
+        ValueError: If the table is none, or has none of the labels.
+    """
+    file = Path(str(settings.table))
+    table = _read(file)
+    told = [code for code in labels.codes if code in table]
+    if not told:
+        raise ValueError(f"{file}: no column is a label of this run")
+    root = Root(Path(settings.root or file.parent), follow_links)
+    paths = root.check(table["path"].tolist(), lambda row: f"{file}, row {row + 2}")
+    score = table[told].to_numpy(np.float32)
+    if not ((score >= 0) & (score <= 1)).all():
+        row, column = np.argwhere(~((score >= 0) & (score <= 1)))[0]
+        raise ValueError(f"{file}, row {row + 2}: {told[column]} is no probability")
+    score = np.where(score >= settings.threshold, score, 0)
+    if settings.cap is not None:
+        score *= np.minimum(settings.cap / np.maximum(score.sum(axis=1, keepdims=True), 1e-9), 1)
+    columns = [labels.column(code) for code in told]
+    target = np.zeros((len(paths), len(labels)), np.float32)
+    known = np.zeros(target.shape, bool)
+    target[:, columns], known[:, columns] = score, True
+    recordings = Recordings.build(
+        root.folder,
+        labels,
+        path=[path for path in paths if path is not None],
+        codes=[()] * len(paths),
+        weight=np.full(len(paths), settings.weight),
+    )
+    start, end = (table[name].to_numpy(float) for name in ("start_seconds", "end_seconds"))
+    return recordings.as_parts(start, end, target, known)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Read a table of window predictions, its labels as they are spelt."""
+    if not file.is_file():
+        raise ValueError(f"data.pseudo.table={file}: no such file")
+    try:
+        is_parquet = file.suffix == ".parquet"
+        table = pd.read_parquet(file) if is_parquet else pd.read_csv(file, dtype={"path": str})
+    except (ValueError, pd.errors.ParserError, pa.ArrowException) as error:
+        raise ValueError(f"{file}: no table of predictions: {error}") from error
+    absent = [name for name in _PLACE if name not in table]
+    if absent:
+        raise ValueError(f"{file}: no column '{absent[0]}'; it is no table of predictions")
+    return table
