@@ -1,0 +1,75 @@
+"""``birdmix doctor``: a data set is looked through, and what is wrong with it is shown and kept."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from rich.table import Table
+
+from birdmix.app.configure import compose_config
+from birdmix.app.console import console, progress, say, warnings_as_lines
+from birdmix.files import atomic_path, write_text
+from birdmix.recordings.doctor import Diagnosis, Finding, examine_data, examine_folder
+
+#: Findings of one kind that are shown; ``doctor.csv`` has them all.
+_SHOWN = 3
+
+
+def check_up(target: list[str], out: Path) -> bool:
+    """Look through a folder or a run's data, and write ``doctor.csv`` and ``exclude.txt``.
+
+    Args:
+        target: A folder; or overrides of ``data``, as ``train.py`` takes them.
+        out: Folder of the two files.
+
+    Returns:
+        Whether nothing is wrong.
+
+    Raises:
+        ValueError: If it cannot be looked through at all.
+    """
+    with warnings_as_lines(), progress("decoding") as on_progress:
+        if len(target) == 1 and "=" not in target[0]:
+            diagnosis = examine_folder(Path(target[0]), on_progress)
+        else:
+            diagnosis = examine_data(compose_config(target).data, on_progress)
+    _show(diagnosis)
+    _write(diagnosis, out)
+    return not diagnosis.findings
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    hours = diagnosis.seconds / 3600
+    say(f"decoded {diagnosis.num_recordings} recordings, {hours:.2f} h of sound")
+    if not diagnosis.findings:
+        say("nothing is wrong with them")
+        return
+    by_problem: dict[str, list[Finding]] = defaultdict(list)
+    for finding in diagnosis.findings:
+        by_problem[finding.problem].append(finding)
+    table = Table("problem", "number", "where", "what", show_lines=False)
+    for problem, found in sorted(by_problem.items(), key=lambda item: -len(item[1])):
+        for finding in found[:_SHOWN]:
+            first = finding is found[0]
+            number = str(len(found)) if first else ""
+            table.add_row(problem if first else "", number, finding.path, finding.detail)
+        if len(found) > _SHOWN:
+            table.add_row("", "", f"and {len(found) - _SHOWN} more", "")
+    console.print(table, markup=False)
+
+
+def _write(diagnosis: Diagnosis, out: Path) -> None:
+    with (
+        atomic_path(out / "doctor.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(Finding._fields)
+        writer.writerows(diagnosis.findings)
+    say(f"wrote {out / 'doctor.csv'} ({len(diagnosis.findings)} findings)")
+    if diagnosis.exclude:
+        write_text(out / "exclude.txt", "".join(f"{path}\n" for path in diagnosis.exclude))
+        say(
+            f"wrote {out / 'exclude.txt'} ({len(diagnosis.exclude)} recordings better left out): "
+            f"data.exclude={out / 'exclude.txt'}"
+        )

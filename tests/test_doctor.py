@@ -1,0 +1,136 @@
+"""The doctor: what is wrong with recordings, tables, labels and splits."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from birdmix.app.cli import app
+from birdmix.recordings.doctor import Diagnosis, examine_data, examine_folder
+from birdmix.recordings.readers import read_source
+from birdmix.recordings.settings import DataSettings
+from tests.recordings import write_text
+
+RATE = 16_000
+
+
+def write_song(file: Path, seed: int, seconds: float = 3.0) -> None:
+    """Chirps at random moments in noise, a scene of its own for each seed."""
+    rng = np.random.default_rng(seed)
+    wave = rng.normal(0, 0.01, int(seconds * RATE))
+    t = np.arange(RATE // 5) / RATE
+    for start in rng.integers(0, len(wave) - len(t), 6):
+        low, slope = rng.uniform(1500, 4000), rng.uniform(-5000, 5000)
+        wave[start : start + len(t)] += 0.3 * np.sin(2 * np.pi * (low + slope * t) * t)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, wave, RATE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for at in range(4):
+        write_song(tmp_path / "data" / "ab"[at % 2] / f"{at}.wav", seed=at)
+    return tmp_path / "data"
+
+
+def found(diagnosis: Diagnosis) -> dict[str, set[str]]:
+    """Paths by problem."""
+    problems: dict[str, set[str]] = {}
+    for path, problem, _ in diagnosis.findings:
+        problems.setdefault(problem, set()).add(path)
+    return problems
+
+
+def run_doctor(out: Path, *target: str) -> Result:
+    return CliRunner().invoke(app, ["doctor", *target, "--out", str(out)])
+
+
+def test_a_healthy_folder_is_healthy(root: Path, tmp_path: Path):
+    diagnosis = examine_folder(root)
+    assert diagnosis.findings == [] and diagnosis.num_recordings == 4
+    assert diagnosis.seconds == pytest.approx(12)
+    done = run_doctor(tmp_path, str(root))
+    assert done.exit_code == 0 and "nothing is wrong" in done.output
+    assert (tmp_path / "doctor.csv").read_text() == "path,problem,detail\n"
+    assert not (tmp_path / "exclude.txt").exists()
+
+
+def test_a_folder_that_cannot_be_looked_at_ends_with_two(tmp_path: Path):
+    for target in (str(tmp_path / "nowhere"), str(tmp_path), "data=cvs", "data=csv"):
+        done = run_doctor(tmp_path, target)
+        assert done.exit_code == 2, done.output
+
+
+def test_bad_sound_is_told_and_listed_to_be_left_out(root: Path, tmp_path: Path):
+    soundfile.write(root / "a/silent.wav", np.zeros(RATE), RATE)
+    write_text(root / "a/text.ogg", "no sound\n")
+    (root / "b/nothing.flac").write_bytes(b"")
+    wave, _ = soundfile.read(root / "a/0.wav")
+    soundfile.write(root / "b/again.flac", wave, RATE)
+    other, _ = soundfile.read(root / "b/1.wav")
+    soundfile.write(root / "b/1.wav", np.clip(50 * other, -1, 1), RATE)
+    done = run_doctor(tmp_path / "out", str(root))
+    assert done.exit_code == 1
+    told = pd.read_csv(tmp_path / "out/doctor.csv")
+    assert set(zip(told["path"], told["problem"], strict=True)) == {
+        ("a/silent.wav", "silent"),
+        ("a/text.ogg", "unreadable"),
+        ("b/nothing.flac", "empty"),
+        ("b/again.flac", "duplicate"),
+        ("b/1.wav", "clipped"),
+    }
+    excluded = (tmp_path / "out/exclude.txt").read_text().splitlines()
+    assert excluded == ["a/silent.wav", "a/text.ogg", "b/again.flac", "b/nothing.flac"]
+    settings = DataSettings(source="folder", root=str(root), num_folds=2)
+    settings.exclude = str(tmp_path / "out/exclude.txt")
+    assert len(read_source(settings).recordings) == 4
+    assert set(found(examine_data(settings))) == {"clipped"}
+
+
+TABLE = """path,labels,group,split
+a/0.wav,Turdus merula,ann,train
+b/1.wav,turdus_merula,ann,validation
+a/2.wav,Turdus philomelos,bob,train
+a/lost.wav,Turdus philomelos,bob,train
+b/same.flac,Turdus merulla,cy,validation
+"""
+
+
+def test_a_table_is_looked_through(root: Path):
+    wave, _ = soundfile.read(root / "a/0.wav")
+    soundfile.write(root / "b/same.flac", wave, RATE)
+    table = write_text(root / "table.csv", TABLE)
+    settings = DataSettings(source="csv", table=str(table), num_folds=2)
+    diagnosis = examine_data(settings)
+    problems = found(diagnosis)
+    assert problems["missing"] == {"a/lost.wav"} and problems["unlisted"] == {"b/3.wav"}
+    details = {f.problem: [g.detail for g in diagnosis.findings if g.problem == f.problem]
+               for f in diagnosis.findings}  # fmt: skip
+    assert details["duplicate"] == [
+        "the sound of a/0.wav, with another labels and another group and another split"
+    ]
+    assert details["leak"] == ["group 'ann' stands on both sides: 1 train, 1 validation"]
+    pairs = [detail.split(":")[0] for detail in details["label"]]
+    assert pairs == [
+        "'Turdus merula' and 'Turdus merulla'",
+        "'Turdus merula' and 'turdus_merula'",
+        "'Turdus merulla' and 'turdus_merula'",
+    ]
+    assert len(details["few-recordings"]) == 4
+    assert diagnosis.exclude == ["a/lost.wav", "b/same.flac"]
+
+
+def test_labels_of_few_groups_are_told(root: Path):
+    settings = DataSettings(source="folder", root=str(root), num_folds=2, group_pattern=r"\d")
+    assert found(examine_data(settings)) == {}
+    settings.group_pattern = "wav"  # one group
+    assert set(found(examine_data(settings))) == {"few-groups"}
+
+
+def test_the_demo_is_healthy_but_small(demo: Path, tmp_path: Path):
+    done = run_doctor(tmp_path, "data=demo", f"data.root={demo}", "data.num_folds=2")
+    told = pd.read_csv(tmp_path / "doctor.csv")
+    assert set(told["problem"]) <= {"few-groups"}, done.output
