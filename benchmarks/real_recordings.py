@@ -22,7 +22,7 @@ from birdmix.app.configure import to_config
 from birdmix.app.data import open_data
 from birdmix.app.run import run
 from birdmix.app.schema import Config
-from birdmix.loading.batches import Windows
+from birdmix.loading.judging import Windows
 from birdmix.loading.store import Store
 from birdmix.metrics.ranking import macro_roc_auc, top1_accuracy
 from birdmix.recordings.table import Recordings

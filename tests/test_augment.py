@@ -62,7 +62,10 @@ def background(noises: Path) -> dict[str, Any]:
 
 def test_the_same_generator_gives_the_same_whatever_came_before():
     augmentation = Augmentation(CHAIN, RATE)
-    forth, back = results(augmentation, [0, 1, 2, 3]), results(augmentation, [3, 2, 1, 0])
+    forth = results(augmentation, [0, 1, 2, 3])
+    random.seed(1)
+    np.random.seed(2)
+    back = results(augmentation, [3, 2, 1, 0])
     assert forth == back == results(Augmentation(CHAIN, RATE), [2, 0, 3, 1])
     assert len(set(forth.values())) == 4
 
@@ -91,16 +94,6 @@ def test_global_generators_are_left_as_they_were_even_by_a_failure(tmp_path: Pat
     assert (random.random(), np.random.random()) == expected
 
 
-def test_the_global_generators_do_not_matter():
-    augmentation = Augmentation(CHAIN, RATE)
-    random.seed(1)
-    np.random.seed(2)
-    one = results(augmentation, [5])
-    random.seed(3)
-    np.random.seed(4)
-    assert results(augmentation, [5]) == one
-
-
 def test_the_input_is_not_changed_and_not_shared():
     waveform = tone()
     for name in ("Reverse", "PolarityInversion", "Trim"):
@@ -110,15 +103,12 @@ def test_the_input_is_not_changed_and_not_shared():
         assert np.array_equal(waveform, tone())
 
 
-def test_no_transforms_are_false_and_change_nothing():
+def test_no_transforms_and_probability_zero_are_the_identity():
     nothing = Augmentation([], RATE)
-    assert not nothing and Augmentation([GAIN], RATE)
-    assert np.array_equal(nothing(tone(), np.random.default_rng(0)), tone())
-
-
-def test_probability_zero_is_the_identity():
     never = Augmentation([{**each, "p": 0.0} for each in CHAIN], RATE)
-    assert np.array_equal(never(tone(), np.random.default_rng(0)), tone())
+    assert never and not nothing
+    for augmentation in (nothing, never):
+        assert np.array_equal(augmentation(tone(), np.random.default_rng(0)), tone())
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.9])

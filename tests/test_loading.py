@@ -11,14 +11,16 @@ import torch
 
 from birdmix.labels import Labels
 from birdmix.loading import pcm
-from birdmix.loading.batches import Pooled, Segments, Windows, in_windows
+from birdmix.loading.batches import Pooled, Segments
 from birdmix.loading.cuts import event_start, filled, loud_start, summed
+from birdmix.loading.judging import Windows, in_windows
 from birdmix.loading.loader import end_workers, loader
 from birdmix.loading.sampler import EpochBatches, PooledBatches, appearances
 from birdmix.loading.store import FileStore, MemoryStore, PcmStore, Store
 from birdmix.loading.targets import Targets
+from birdmix.recordings.arrow import Event, Span
 from birdmix.recordings.settings import DataSettings
-from birdmix.recordings.table import Event, Recordings, Span
+from birdmix.recordings.table import Recordings
 from tests.recordings import RATE, opened, read_csv, read_folder, table, write_wave
 
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from birdmix.labels import Labels
+from birdmix.recordings.arrow import Event, Span
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.columns import datetime_of
 from birdmix.recordings.folds import fold_of_rows, labels_in_few_groups, split
 from birdmix.recordings.pseudo import read_pseudo
 from birdmix.recordings.roles import deal
 from birdmix.recordings.settings import DataSettings, PoolSettings, PseudoSettings
-from birdmix.recordings.table import DataSource, Event, Recordings, Span, concatenated
+from birdmix.recordings.table import DataSource, Recordings, concatenated
 from tests.recordings import read, read_csv, read_folder, table, write_text, write_wave
 
 
@@ -188,6 +189,12 @@ def test_a_csv_keeps_labels_as_strings_and_paths_relative_to_itself(folder: Path
 def test_a_wrong_csv_is_told_by_file_and_row(folder: Path, text: str, expected: str):
     with pytest.raises(ValueError, match=expected):
         read_csv(folder, text)
+
+
+def test_overlapping_parts_are_told(folder: Path):
+    rows = "robin/1-a.wav,a,0,0.6\nrobin/2-b.wav,a,0,1\nrobin/1-a.wav,b,0.5,1\n"
+    with pytest.warns(UserWarning, match="1 parts overlap others .* rows 2 and 4; if their"):
+        assert len(read_csv(folder, f"path,labels,start,end\n{rows}")) == 3
 
 
 def test_a_table_from_a_german_office_is_read(folder: Path):

@@ -10,7 +10,8 @@ from birdmix.app.data import Data
 from birdmix.app.schema import Config
 from birdmix.audio.augment import Augmentation
 from birdmix.frontend.log_mel import LogMel
-from birdmix.loading.batches import Pooled, Segments, Windows, in_windows
+from birdmix.loading.batches import Pooled, Segments
+from birdmix.loading.judging import Windows, in_windows
 from birdmix.loading.loader import loader
 from birdmix.loading.sampler import EpochBatches, PooledBatches, appearances
 from birdmix.mix import Audit, build_stages
@@ -118,7 +119,7 @@ def build_validation(config: Config, data: Data, processes: Processes) -> list[V
         overlap = config.data.min_overlap_seconds
         annotated = in_windows(recordings, data.store, num_samples, rate, overlap)
         windows = Windows(annotated, data.store, num_samples, rate, config.validation.max_windows)
-        batches = windows.batches(max(config.data.batch_size // processes.size, 1))
+        batches = windows.in_batches(max(config.data.batch_size // processes.size, 1))
         share = batches[processes.rank :: processes.size]
         loaded = loader(windows, share, config.data.num_workers)
         sets.append(ValidationSet(name, windows.truth, windows.known, loaded, len(batches)))

@@ -10,7 +10,9 @@ from birdmix.app.schema import Config
 #: ``data.memory_gib`` is not here: memory holds 16 bits, files may hold more.
 HARMLESS = (
     *("resume", "resume_force", "run_dir", "loggers", "checkpoint"),
-    *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction"),
+    *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction", "data.cache_dir"),
+    *("data.exclude", "data.follow_links", "data.pseudo.table", "data.pseudo.root"),
+    "data.pool.background",
     *("trainer.accelerator", "trainer.max_time"),
 )
 

@@ -6,7 +6,6 @@ Headers are not trusted, and no type of exception is assumed: decoders raise wha
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,12 +195,8 @@ def _begin_of_last_page(file: soundfile.SoundFile) -> int:
         raw.seek(max(raw.seek(0, os.SEEK_END) - _TWO_PAGES, 0))
         tail = raw.read()
     # A page: "OggS", two bytes, the frame it ends at (-1: ends nothing), its stream's number.
-    places = [match.start() for match in re.finditer(b"OggS", tail)]
-    ends = [
-        int.from_bytes(tail[place + 6 : place + 14], "little", signed=True)
-        for place in places
-        if tail[place + 14 : place + 18] == stream
-    ]
+    pages = [page for page in tail.split(b"OggS")[1:] if page[10:14] == stream]
+    ends = [int.from_bytes(page[2:10], "little", signed=True) for page in pages]
     ends = [end for end in ends if end >= 0]
     return max(file.frames - (ends[-1] - ends[-2]), 0) if len(ends) > 1 else 0
 

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdmix.audio.decode import AudioError
 from birdmix.batch import Batch
-from birdmix.loading.batches import Pooled, Segments, WindowKey, Windows
+from birdmix.loading.batches import Pooled, Segments
+from birdmix.loading.judging import WindowKey, Windows
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,8 +1,10 @@
 """Readers of a folder per class and of a CSV; and who reads what."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from birdmix.labels import Labels
 from birdmix.recordings.birdclef import read_birdclef
@@ -154,6 +156,23 @@ def _check_parts(cells: Cells, paths: list[str], start: np.ndarray, end: np.ndar
         end,
         what="the same recording or part stands",
     )
+    _warn_of_overlaps(cells, paths, start, end)
+
+
+def _warn_of_overlaps(cells: Cells, paths: list[str], start: np.ndarray, end: np.ndarray) -> None:
+    """Say if parts of a recording overlap: two rows then tell of the same moment."""
+    parts = pd.DataFrame({"path": paths, "start": start, "end": end}).sort_values(["path", "start"])
+    before = parts.shift()
+    overlaps = (parts["path"] == before["path"]) & (parts["start"] < before["end"])
+    if overlaps.any():
+        first = int(np.flatnonzero(overlaps)[0])
+        rows = (cells.lines[parts.index[at]] for at in (first - 1, first))
+        warnings.warn(
+            f"{cells.file}: {int(overlaps.sum())} parts overlap others of their recording, first "
+            f"those of rows {' and '.join(map(str, rows))}; if their labels differ, one of two is "
+            "wrong where both hold: events that may overlap are what data=selections reads",
+            stacklevel=2,
+        )
 
 
 def _groups(

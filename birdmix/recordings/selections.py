@@ -8,11 +8,12 @@ from pathlib import Path
 from birdmix.audio.decode import AudioError, probe
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, is_annotation_file, read_annotations
+from birdmix.recordings.arrow import Event, Span
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.columns import datetime_of, groups_of
 from birdmix.recordings.paths import Missing, Root, present
 from birdmix.recordings.settings import DataSettings
-from birdmix.recordings.table import DataSource, Event, Recordings, Span
+from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean
 
 #: How far beyond a recording's end an event may reach: programs round, and encoders pad.

@@ -8,11 +8,10 @@ Shapes: N rows, C classes.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,48 +19,19 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from birdmix.labels import Labels
-
-_SPAN = [("start", pa.float64()), ("end", pa.float64())]
-
-#: Labels are columns of the label set. Null are ``start`` and ``end`` of a whole recording,
-#: ``events`` of one that is labelled as a whole, ``annotated`` of one annotated throughout.
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),  # relative to the root, with forward slashes
-        ("label", pa.list_(pa.int32())),
-        ("value", pa.list_(pa.float32())),  # target of each label, in [0, 1]
-        ("unknown", pa.list_(pa.int32())),  # labels that may be there: the loss skips them
-        ("events", pa.list_(pa.struct([*_SPAN, ("label", pa.int32())]))),  # -1: nobody named it
-        ("annotated", pa.list_(pa.struct(_SPAN))),  # spans outside of which nobody looked
-        ("group", pa.string()),  # recordist, site or date: never on both sides of a split
-        ("weight", pa.float32()),  # of the row in the loss
-        ("start", pa.float64()),  # seconds
-        ("end", pa.float64()),
-        ("datetime", pa.timestamp("s")),  # local time of its first sample
-        ("split", pa.string()),  # train, validation or test; null: nobody has said
-    ]
+from birdmix.recordings.arrow import (
+    SCHEMA,
+    Event,
+    Span,
+    bytes_of,
+    event_column,
+    label_column,
+    lists,
+    offsets_of,
+    seconds_column,
+    span_column,
+    value_column,
 )
-
-
-class Event(NamedTuple):
-    """A stretch of a recording in which something can be heard.
-
-    Attributes:
-        start: Seconds.
-        end: Seconds; equal to ``start`` for a point in time.
-        code: Label code; None where nobody has named it.
-    """
-
-    start: float
-    end: float
-    code: str | None
-
-
-class Span(NamedTuple):
-    """A stretch of a recording, in seconds."""
-
-    start: float
-    end: float
 
 
 @dataclass(frozen=True)
@@ -121,18 +91,18 @@ class Recordings:
                 tuple(dict.fromkeys(e.code for e in each or () if e.code is not None))
                 for each in events or ()
             ]
-        label = _columns(codes, labels)
+        label = label_column(codes, labels)
         columns: dict[str, Any] = {
             "path": pa.array(path, pa.string()),
             "label": label,
-            "value": _values(values, label),
-            "unknown": _columns(unknown or [()] * num_rows, labels),
-            "events": _events(events, num_rows, labels),
-            "annotated": _spans(annotated, num_rows),
+            "value": value_column(values, label),
+            "unknown": label_column(unknown or [()] * num_rows, labels),
+            "events": event_column(events, num_rows, labels),
+            "annotated": span_column(annotated, num_rows),
             "group": pa.array(path if group is None else group, pa.string()),
             "weight": pa.array(weights.astype(np.float32)),
-            "start": _seconds(start, num_rows),
-            "end": _seconds(end, num_rows),
+            "start": seconds_column(start, num_rows),
+            "end": seconds_column(end, num_rows),
             "datetime": pa.array(datetime or [None] * num_rows, pa.timestamp("s")),
             "split": pa.nulls(num_rows, pa.string()) if split is None else pa.array(split),
         }
@@ -171,8 +141,8 @@ class Recordings:
         values = lists.flatten()
         if pa.types.is_struct(values.type):
             fields = zip(values.type.names, values.flatten(), strict=True)
-            return _offsets(lengths), {name: np.asarray(field) for name, field in fields}
-        return _offsets(lengths), np.asarray(values)
+            return offsets_of(lengths), {name: np.asarray(field) for name, field in fields}
+        return offsets_of(lengths), np.asarray(values)
 
     def take(self, rows: np.ndarray) -> "Recordings":
         """Return some rows: positions, or a mask of booleans."""
@@ -195,15 +165,15 @@ class Recordings:
         unknown_rows, unknown = np.nonzero(~known)
         lengths = np.bincount(rows, minlength=len(self))
         columns = {
-            "label": _lists(lengths, pa.array(label, pa.int32())),
-            "value": _lists(lengths, pa.array(target[rows, label], pa.float32())),
-            "unknown": _lists(
+            "label": lists(lengths, pa.array(label, pa.int32())),
+            "value": lists(lengths, pa.array(target[rows, label], pa.float32())),
+            "unknown": lists(
                 np.bincount(unknown_rows, minlength=len(self)), pa.array(unknown, pa.int32())
             ),
             "events": pa.nulls(len(self), SCHEMA.field("events").type),
             "annotated": pa.nulls(len(self), SCHEMA.field("annotated").type),
-            "start": _seconds(start, len(self)),
-            "end": _seconds(end, len(self)),
+            "start": seconds_column(start, len(self)),
+            "end": seconds_column(end, len(self)),
         }
         kept = {name: self.table[name] for name in SCHEMA.names}
         return replace(self, table=pa.table({**kept, **columns}, schema=SCHEMA))
@@ -223,7 +193,7 @@ class Recordings:
         """
         digest = hashlib.sha256(repr(self.labels.codes).encode())
         for name in SCHEMA.names:
-            for part in _bytes(self.table[name].combine_chunks()):
+            for part in bytes_of(self.table[name].combine_chunks()):
                 digest.update(part)
         return digest.hexdigest()
 
@@ -259,83 +229,3 @@ class DataSource:
 
     recordings: Recordings
     soundscapes: Recordings | None = None
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
-def _lists(lengths: Iterable[int], values: pa.Array, mask: np.ndarray | None = None) -> pa.Array:
-    offsets = pa.array(_offsets(np.fromiter(lengths, np.int64)), pa.int32())
-    absent = None if mask is None else pa.array(mask)
-    return pa.ListArray.from_arrays(offsets, values, mask=absent)
-
-
-def _columns(codes: Sequence[tuple[str, ...]], labels: Labels) -> pa.Array:
-    """Return the label columns of each row's codes."""
-    known = {code: column for column, code in enumerate(labels.codes)}
-    flat = list(chain.from_iterable(codes))
-    columns = [known.get(code, -1) for code in flat]
-    if -1 in columns:
-        labels.column(flat[columns.index(-1)])  # raises, with the nearest code
-    return _lists(map(len, codes), pa.array(columns, pa.int32()))
-
-
-def _values(values: Sequence[Sequence[float]] | None, label: pa.Array) -> pa.Array:
-    if values is None:
-        ones = np.ones(len(label.values), np.float32)
-        return pa.ListArray.from_arrays(label.offsets, pa.array(ones))
-    return _lists(map(len, values), pa.array(chain.from_iterable(values), pa.float32()))
-
-
-def _events(
-    events: Sequence[Sequence[Event] | None] | None, num_rows: int, labels: Labels
-) -> pa.Array:
-    rows = events if events is not None else [None] * num_rows
-    flat = [event for each in rows for event in each or ()]
-    columns = [-1 if event.code is None else labels.column(event.code) for event in flat]
-    values = _structs(flat, {"label": pa.array(columns, pa.int32())})
-    return _lists([len(each or ()) for each in rows], values, _absent(rows))
-
-
-def _spans(spans: Sequence[Sequence[Span] | None] | None, num_rows: int) -> pa.Array:
-    rows = spans if spans is not None else [None] * num_rows
-    flat = [span for each in rows for span in each or ()]
-    return _lists([len(each or ()) for each in rows], _structs(flat, {}), _absent(rows))
-
-
-def _structs(spans: Sequence[Event | Span], more: dict[str, pa.Array]) -> pa.Array:
-    fields = {
-        "start": pa.array([span.start for span in spans], pa.float64()),
-        "end": pa.array([span.end for span in spans], pa.float64()),
-        **more,
-    }
-    return pa.StructArray.from_arrays(list(fields.values()), list(fields))
-
-
-def _absent(rows: Sequence[object]) -> np.ndarray:
-    return np.array([each is None for each in rows], bool)
-
-
-def _seconds(values: ArrayLike | None, num_rows: int) -> pa.Array:
-    if values is None:
-        return pa.nulls(num_rows, pa.float64())
-    return pa.array(np.asarray(values, np.float64), from_pandas=True)
-
-
-def _bytes(column: pa.Array) -> Iterator[bytes]:
-    """Yield what a column says, whatever buffers it lies in."""
-    yield np.asarray(column.is_null()).tobytes()
-    if pa.types.is_list(column.type):
-        yield np.asarray(column.value_lengths().fill_null(0)).tobytes()
-        yield from _bytes(column.flatten())
-    elif pa.types.is_struct(column.type):
-        for field in column.flatten():
-            yield from _bytes(field)
-    elif pa.types.is_string(column.type):
-        column = column.fill_null("")
-        yield np.asarray(pc.binary_length(column)).tobytes()
-        yield "".join(column.to_pylist()).encode()
-    else:
-        numbers = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-        yield np.asarray(numbers.fill_null(0)).tobytes()

@@ -1,0 +1,108 @@
+"""The data set of validation windows, and annotated recordings as such windows.
+
+Shapes: B batch, T samples, C classes, N rows.
+"""
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from birdmix.batch import Batch
+from birdmix.loading.batches import Rows, spans_of
+from birdmix.loading.store import Store
+from birdmix.loading.targets import Targets
+from birdmix.recordings.table import Recordings, concatenated
+from birdmix.windows import MIN_TAIL_SECONDS, cut, window_starts
+
+#: Row of the table, first sample.
+WindowKey = tuple[int, int]
+
+
+class Windows(Rows, Dataset[Batch]):
+    """Fixed windows of recordings, for validation; beyond a recording's end is silence.
+
+    A row that is a whole recording gets evenly spaced windows; a row that is a part of one gets
+    the one window around its centre.
+
+    Args:
+        recordings: Table, without events: see ``in_windows``.
+        store: Where samples come from.
+        num_samples: Length of a window T.
+        sample_rate: Hz.
+        max_windows: Most windows of one recording.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        store: Store,
+        num_samples: int,
+        sample_rate: int,
+        max_windows: int,
+    ) -> None:
+        super().__init__(recordings, store, sample_rate, Targets(recordings))
+        self.num_samples = num_samples
+        self.keys: list[WindowKey] = []
+        self.truth, self.known = self.targets(
+            np.arange(len(recordings)), np.zeros((len(recordings), 2))
+        )
+        spans = spans_of(recordings, store, self.files, sample_rate)
+        min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+        centre = (recordings.column("start") + recordings.column("end")) / 2 * sample_rate
+        for row, (_, last) in enumerate(spans.tolist()):
+            if np.isnan(centre[row]):
+                starts = window_starts(last, num_samples, num_samples, min_tail)
+                starts = starts[
+                    np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)
+                ]
+            else:
+                starts = np.array([round(centre[row]) - num_samples // 2])
+            self.keys.extend((row, start) for start in starts.tolist())
+
+    def __getitems__(self, keys: list[WindowKey]) -> Batch:
+        """Load a batch."""
+        waveforms = np.empty((len(keys), self.num_samples), np.float32)
+        for waveform, (row, start) in zip(waveforms, keys, strict=True):
+            begin = max(start, 0)
+            piece = self.store.read(int(self.files[row]), begin, start + self.num_samples - begin)
+            waveform[:] = cut(piece, start - begin, self.num_samples)
+        starts = np.array([start for _, start in keys])
+        spans = np.stack([starts, starts + self.num_samples], axis=1)
+        return self.batch(waveforms, [row for row, _ in keys], spans)
+
+    def in_batches(self, batch_size: int) -> list[list[WindowKey]]:
+        """Return all keys, batch by batch."""
+        return [self.keys[at : at + batch_size] for at in range(0, len(self.keys), batch_size)]
+
+
+def in_windows(
+    recordings: Recordings,
+    store: Store,
+    num_samples: int,
+    sample_rate: int,
+    min_overlap_seconds: float,
+) -> Recordings:
+    """Return recordings with events as annotated windows side by side, and all others as they are.
+
+    Windows of which nothing is known are left out.
+
+    Args:
+        recordings: Table.
+        store: Where samples come from.
+        num_samples: Length of a window T.
+        sample_rate: Hz.
+        min_overlap_seconds: See ``Targets``.
+    """
+    if not recordings.has_events:
+        return recordings
+    marked = recordings.table["events"].is_valid().to_numpy()
+    others, recordings = recordings.take(~marked), recordings.take(marked)
+    lengths = store.lengths[store.files_of(recordings)]
+    min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+    grids = [window_starts(length, num_samples, num_samples, min_tail) for length in lengths]
+    rows = np.repeat(np.arange(len(recordings)), [len(each) for each in grids])
+    start = np.concatenate(grids) / sample_rate
+    end = start + num_samples / sample_rate
+    heard = np.stack([start, np.minimum(end, lengths[rows] / sample_rate)], axis=1)
+    target, known = Targets(recordings, min_overlap_seconds)(rows, heard)
+    windows = recordings.take(rows).as_parts(start, end, target, known)
+    return concatenated([others, windows.take(np.flatnonzero(known.any(axis=1)))])
