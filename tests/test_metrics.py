@@ -63,3 +63,32 @@ def test_a_score_that_is_no_number_is_refused():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="must be alike"):
         macro_roc_auc(column(1, 0), column(1, 0, 1))
+
+
+def test_what_is_not_known_is_as_if_its_row_was_not_there():
+    rng = np.random.default_rng(0)
+    truth, score = rng.random((50, 3)) < 0.4, rng.random((50, 3))
+    known = rng.random((50, 3)) < 0.7
+    per_class = roc_auc_per_class(truth, score, known)
+    for c in range(3):
+        rows = known[:, c]
+        alone = roc_auc_per_class(truth[rows, c : c + 1], score[rows, c : c + 1])
+        assert per_class[c] == alone[0]
+    assert macro_roc_auc(truth, score, known) == pytest.approx(per_class.mean())
+    spoilt = np.where(known, truth, ~truth)
+    assert padded_cmap(spoilt, score, known=known) == padded_cmap(truth, score, known=known)
+    assert padded_cmap(truth, score, known=np.ones_like(known)) == padded_cmap(truth, score)
+
+
+def test_figures_of_a_validation_set_leave_out_what_is_not_known():
+    from birdmix.training.validate import Judged
+
+    truth = np.array([[1, 0], [0, 1], [1, 0], [0, 1.0]])
+    logits = np.array([[2, -1], [-2, 1], [1, 9], [-1, 3.0]])  # the 9 would be a grave error
+    known = np.ones((4, 2), bool)
+    whole = Judged("v", truth, known, logits).metrics()
+    assert whole["v_macro_roc_auc"] < 1 and whole["v_top1_accuracy"] == 0.75
+    known[2, 1] = False
+    figures = Judged("v", truth, known, logits).metrics()
+    assert figures["v_macro_roc_auc"] == 1 and figures["v_top1_accuracy"] == 1
+    assert figures["v_padded_cmap"] == 1 and figures["v_loss"] < whole["v_loss"] / 3
