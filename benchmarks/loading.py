@@ -2,27 +2,45 @@
 
     OMP_NUM_THREADS=1 python benchmarks/loading.py [--rounds 200] [--only formats resampling]
 
-``formats`` reads random five seconds of a minute at its own rate: ``birdmix.audio.decode.read``
+``formats`` reads random five seconds of a minute at its own rate: ``birdmix.audio.segment.read``
 and ``librosa.load`` against the floor, which opens the file with soundfile, seeks and reads the
 same span. ``resampling`` reads at another rate than the file's, against the floor and
-``soxr.resample`` of what it gives. What ``read`` returns is first compared with the cut of the
-whole recording. All cases run once per round at one position, so that whatever the machine does
-meets all of them; medians. The files are chirps in noise, written to a temporary folder.
+``soxr.resample`` of what it gives. ``loader`` compares the segments a second of the loader with
+the floor's times its workers, ``cache`` the stores with reading OGG, and ``table`` reads, folds and
+indexes a million rows in a process of its own. What ``read`` returns is first compared with the
+cut of the whole recording. All cases run once per round at one position, so that whatever the
+machine does meets all of them; medians. The files are chirps in noise, written to a temporary folder.
 """
 
 import argparse
+import multiprocessing
+import resource
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import librosa
 import numpy as np
 import soundfile
 import soxr
+import torch
 
-from birdmix.audio.decode import decode, read
+from birdmix.audio.decode import decode
+from birdmix.audio.segment import read
+from birdmix.batch import Batch
+from birdmix.labels import Labels
+from birdmix.loading.batches import Segments
+from birdmix.loading.loader import loader
+from birdmix.loading.sampler import EpochBatches, appearances
+from birdmix.loading.store import Store, open_store
+from birdmix.recordings.folds import split
+from birdmix.recordings.readers import read_source
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.table import Recordings
 
 SAMPLE_RATE = 32_000
 SECONDS = 60
@@ -41,6 +59,17 @@ READ_GOAL = 1.15
 
 #: How many times as long ``librosa.load`` should take, by suffix.
 LIBROSA_GOALS = {"ogg": 8.0}
+
+#: The share of the floor's rate times the workers that is asked of the loader.
+LOADER_GOAL = 0.9
+
+#: How many times the OGG rate is asked of ``data.cache=pcm``.
+CACHE_GOAL = 10
+
+BATCH = 32
+
+#: Rows of the large table.
+ROWS = 1_000_000
 
 #: Reads the segment of a file that starts at so many seconds.
 Case = Callable[[Path, float], object]
@@ -144,10 +173,176 @@ def report_resampling(folder: Path, rounds: int) -> None:
     print(f"goal: read at most {READ_GOAL} x the floor, which resamples what soundfile reads")
 
 
+def minutes(folder: Path, number: int) -> list[str]:
+    """Write some minutes of OGG, and return their names."""
+    first = write(folder, "ogg", SAMPLE_RATE)
+    names = [first.name, *(f"{at}.ogg" for at in range(1, number))]
+    for name in names[1:]:
+        shutil.copy(first, folder / name)
+    return names
+
+
+def recordings_of(folder: Path, paths: list[str]) -> Recordings:
+    return Recordings.build(folder, Labels(("a",)), path=paths, codes=[("a",)] * len(paths))
+
+
+def segments_of(recordings: Recordings, cache: str) -> Segments:
+    settings = DataSettings(cache=cache, cache_dir=str(recordings.root / "cache"))
+    store, _ = open_store(recordings.root, recordings.paths, settings, SAMPLE_RATE)
+    return Segments(recordings, store, SEGMENT_SECONDS * SAMPLE_RATE, SAMPLE_RATE, 0, settings)
+
+
+def loaded_per_second(data: Segments, num_workers: int, num_batches: int) -> float:
+    """Return the segments a second that a loader delivers once it is warm."""
+    batches = EpochBatches(np.ones(len(data.files)), BATCH, seed=0, num_epochs=10**6)
+    given = iter(loader(data, batches, num_workers))
+    for _ in range(4 * num_workers):  # what the workers have made ahead
+        next(given)
+    began = time.perf_counter()
+    for _ in range(num_batches):
+        next(given)
+    return num_batches * BATCH / (time.perf_counter() - began)
+
+
+def report_loader(folder: Path, rounds: int) -> None:
+    recordings = recordings_of(folder, minutes(folder, BATCH))
+    data = segments_of(recordings, "none")
+    print(f"{'segments a second':20}{'bare x workers':>16}{'loader':>9}{'ratio':>7}")
+    for num_workers in (1, 2):
+        ratios, rates = [], []
+        for _ in range(5):
+            one = statistics.median(
+                medians({"floor": bare}, folder / recordings.paths[0], rounds // 4).values()
+            )
+            rate = loaded_per_second(data, num_workers, num_batches=12 * num_workers)
+            ratios.append(rate * one / num_workers)
+            rates.append((num_workers / one, rate))
+        floor, rate = np.median(rates, axis=0)
+        ratio = statistics.median(ratios)
+        print(
+            f"{f'{num_workers} workers':20}{floor:16.0f}{rate:9.0f}{ratio:7.3f}"
+            f"{'' if ratio >= LOADER_GOAL else '  missed'}"
+        )
+    print(f"goal: {LOADER_GOAL} of the bare rate times the workers (this machine: 2 cores)")
+
+
+def report_cache(folder: Path, rounds: int) -> None:
+    recordings = recordings_of(folder, minutes(folder, 12))
+    ways = {cache: segments_of(recordings, cache) for cache in ("none", "pcm", "memory")}
+
+    def reading(store: Store) -> Case:
+        return lambda path, start: store.read(
+            3, int(start * SAMPLE_RATE), SEGMENT_SECONDS * SAMPLE_RATE
+        )
+
+    cases = {name: reading(data.store) for name, data in ways.items()}
+    took = medians(cases, folder / recordings.paths[3], rounds)
+    print(f"{'a segment from':20}{'ms':>10}{'x the OGG rate':>16}")
+    for name, seconds in took.items():
+        print(f"{name:20}{seconds * 1e3:10.3f}{took['none'] / seconds:16.1f}")
+    met = took["none"] / took["pcm"] >= CACHE_GOAL
+    print(f"goal: {CACHE_GOAL} x for pcm{'' if met else ': missed'}")
+
+
+def report_table(folder: Path, rounds: int) -> None:
+    """Read, fold and index a table of a million recordings in a process of its own."""
+    write_table(folder, ROWS)
+    context = multiprocessing.get_context("spawn")
+    for group in ("recordings", "20,000 recordists"):
+        table = folder / ("alone.csv" if group == "recordings" else "grouped.csv")
+        with ProcessPoolExecutor(1, mp_context=context) as alone:
+            took, peak, labels = alone.submit(indexed, table).result()
+        total = sum(took.values())
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in took.items())
+        missed = total > 60 or peak > 2**31
+        print(
+            f"{ROWS:,} rows, groups are {group}: {total:.1f} s ({parts}), peak {peak / 2**30:.2f} "
+            f"GiB, {labels} labels{'  missed' if missed else ''}"
+        )
+    with ProcessPoolExecutor(1, mp_context=context) as alone:
+        private = alone.submit(private_of_workers, folder / "grouped.csv").result()
+    print(f"private memory of a worker after 10,000 segments: {private / 2**20:.0f} MiB")
+    print("goals: under 60 s and 2 GiB, and no copies in workers")
+
+
+def write_table(folder: Path, num_rows: int) -> None:
+    """Write two tables of empty files: one without groups, one with."""
+    rng = np.random.default_rng(0)
+    species = np.minimum(rng.geometric(0.02, num_rows) - 1, 499)
+    people = rng.integers(0, 20_000, num_rows)
+    with (folder / "alone.csv").open("w") as alone, (folder / "grouped.csv").open("w") as grouped:
+        alone.write("path,labels\n")
+        grouped.write("path,labels,group\n")
+        for at, (label, person) in enumerate(zip(species.tolist(), people.tolist(), strict=True)):
+            path = f"{at // 1000}/recording_{at}.ogg"
+            if at % 1000 == 0:
+                (folder / str(at // 1000)).mkdir()
+            (folder / path).touch()
+            alone.write(f"{path},species{label}\n")
+            grouped.write(f"{path},species{label},recordist {person}\n")
+
+
+def indexed(table: Path) -> tuple[dict[str, float], int, int]:
+    """Return the seconds of each part of the work, the peak memory in bytes, and the labels."""
+    took, began = {}, time.perf_counter()
+
+    def note(name: str) -> None:
+        nonlocal began
+        took[name], began = time.perf_counter() - began, time.perf_counter()
+
+    settings = DataSettings(source="csv", table=str(table), sampler="sqrt", num_folds=5)
+    recordings = read_source(settings).recordings
+    note("read")
+    train, _ = split(recordings, 5, 0)
+    note("folds")
+    silent_segments(train, settings)
+    EpochBatches(appearances(train, settings), BATCH, seed=0, num_epochs=1).rows(0)
+    note("index")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return took, peak, len(recordings.labels)
+
+
+class Silence(Store):
+    """A store that answers without any files."""
+
+    def read(self, file: int, start: int, num_samples: int) -> np.ndarray:
+        return np.zeros(num_samples, np.float32)
+
+
+def silent_segments(recordings: Recordings, settings: DataSettings) -> Segments:
+    store = Silence(recordings.paths, [SAMPLE_RATE] * len(recordings))
+    return Segments(recordings, store, 100, SAMPLE_RATE, 0, settings)
+
+
+class PrivateMemory(Segments):
+    """Segments that tell in ``weight`` how much memory their process has of its own, in bytes."""
+
+    def __getitems__(self, keys: list) -> Batch:
+        batch = super().__getitems__(keys)
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+        return batch._replace(weight=torch.tensor([float(kilobytes * 1024)]))
+
+
+def private_of_workers(table: Path) -> float:
+    """Return by how many bytes a worker's own memory grows over 10,000 segments."""
+    settings = DataSettings(source="csv", table=str(table))
+    recordings = read_source(settings).recordings
+    data = silent_segments(recordings, settings)
+    data.__class__ = PrivateMemory
+    batches = EpochBatches(np.ones(len(recordings)), 100, seed=0, num_epochs=1)
+    given = iter(loader(data, batches, num_workers=1))
+    amounts = [float(next(given).weight[0]) for _ in range(100)]
+    return amounts[-1] - amounts[0]
+
+
 #: What is measured, by the name that ``--only`` takes: called with a folder and the rounds.
 SECTIONS: dict[str, Callable[[Path, int], None]] = {
     "formats": report_formats,
     "resampling": report_resampling,
+    "loader": report_loader,
+    "cache": report_cache,
+    "table": report_table,
 }
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from birdmix.audio.decode import AudioError, Blocks, decode, find_recordings, probe, read
+from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
+from birdmix.audio.segment import read
+from birdmix.audio.sound_file import AudioError, find_recordings, probe
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from birdmix.audio import duplicates
-from birdmix.audio.decode import SUFFIXES
 from birdmix.audio.duplicates import Prints, Sound, find_duplicates
 from birdmix.audio.examine import ENCODINGS, examine
+from birdmix.audio.sound_file import SUFFIXES
 
 RATE = 24_000
 

@@ -43,6 +43,19 @@ def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
     )
 
 
+def check_augmentations(config: Config) -> None:
+    """Build the augmentations, so that a wrong one is told before any work.
+
+    Raises:
+        ValueError: With the key, if one is wrong.
+    """
+    for key in ("augment", "augment_mixed"):
+        try:
+            Augmentation(getattr(config.data, key), config.frontend.log_mel.sample_rate)
+        except ValueError as error:
+            raise ValueError(f"data.{key}: {error}") from error
+
+
 def build_segments(config: Config, data: Data) -> Segments:
     """Make the data set of training segments."""
     return _segments(config, data, data.train, "segment", config.data)

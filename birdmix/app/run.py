@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.app.build import build_training
+from birdmix.app.build import build_training, check_augmentations
 from birdmix.app.bundles import BEST, BestBundles, export_best, write_epoch
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import (
@@ -27,7 +27,7 @@ from birdmix.app.data import Data, open_data
 from birdmix.app.figures import draw_figures
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
-from birdmix.audio.decode import find_recordings
+from birdmix.audio.sound_file import find_recordings
 from birdmix.bundle.manifest import read_manifest
 from birdmix.competitions import BIRDCLEF_2026
 from birdmix.files import remove_if_empty, remove_partials, write_text
@@ -63,6 +63,7 @@ def run(config: Config, directory: Path) -> dict[str, float]:
         Stopped: If an end was asked for before the last epoch; everything is saved.
     """
     began = time.monotonic()
+    check_augmentations(config)
     stops = Stops(config.trainer.max_time)
     processes = open_processes(config.trainer)
     directory = _shared(directory, processes)

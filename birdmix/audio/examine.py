@@ -16,8 +16,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from birdmix.audio.decode import AudioError, AudioInfo, Blocks, Problem, probe
+from birdmix.audio.decode import Blocks
 from birdmix.audio.duplicates import RATE, Prints, Sound
+from birdmix.audio.problems import Problem
+from birdmix.audio.sound_file import AudioError, AudioInfo, probe
 
 #: Hz. Below it less than 8 kHz is there, and the highest songs (goldcrest, waxwing) are cut off.
 LOWEST_RATE = 16_000

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.decode import AudioError, Blocks, find_recordings
+from birdmix.audio.decode import Blocks
+from birdmix.audio.sound_file import AudioError, find_recordings
 from birdmix.inference.engine import Engine
 from birdmix.windows import MIN_TAIL_SECONDS, WindowPredictions, cut
 

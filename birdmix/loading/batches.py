@@ -8,7 +8,7 @@ Shapes: B batch, T samples, C classes, N rows.
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
@@ -33,11 +33,12 @@ class Rows:
         self.files = store.files_of(recordings)
         self.weights = recordings.column("weight")
 
-    def batch(self, waveforms: np.ndarray, rows: list[int], spans: np.ndarray) -> Batch:
-        """Join waveforms [B, T], their rows and what they span, in samples [B, 2]."""
+    def batch(self, waveforms: list[np.ndarray], rows: list[int], spans: np.ndarray) -> Batch:
+        """Join waveforms [T], their rows and what they span, in samples [B, 2]."""
         target, known = self.targets(np.array(rows), spans / self.sample_rate)
         return Batch(
-            x=torch.from_numpy(waveforms),
+            # In a loader's process it stacks them where the others can see them, copied once.
+            x=default_collate([torch.from_numpy(each) for each in waveforms]),
             target=torch.from_numpy(target),
             weight=torch.from_numpy(self.weights[rows]),
             known=torch.from_numpy(known),
@@ -82,12 +83,12 @@ class Segments(Rows, Dataset[Batch]):
 
     def __getitems__(self, keys: list[SegmentKey]) -> Batch:
         """Load a batch."""
-        waveforms = np.empty((len(keys), self.num_samples), np.float32)
-        spans = np.empty((len(keys), 2), np.int64)
-        for at, (epoch, position, row) in enumerate(keys):
-            rng = generator(self.seed, self.purpose, epoch, position)
-            waveforms[at], spans[at] = self._segment(row, rng)
-        return self.batch(waveforms, [row for _, _, row in keys], spans)
+        drawn = [
+            self._segment(row, generator(self.seed, self.purpose, epoch, position))
+            for epoch, position, row in keys
+        ]
+        spans = np.array([span for _, span in drawn])
+        return self.batch([waveform for waveform, _ in drawn], [row for _, _, row in keys], spans)
 
     def _segment(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
         """Return a segment [T] of a row, and the samples that it spans."""

@@ -60,11 +60,11 @@ class Windows(Rows, Dataset[Batch]):
 
     def __getitems__(self, keys: list[WindowKey]) -> Batch:
         """Load a batch."""
-        waveforms = np.empty((len(keys), self.num_samples), np.float32)
-        for waveform, (row, start) in zip(waveforms, keys, strict=True):
+        waveforms = []
+        for row, start in keys:
             begin = max(start, 0)
             piece = self.store.read(int(self.files[row]), begin, start + self.num_samples - begin)
-            waveform[:] = cut(piece, start - begin, self.num_samples)
+            waveforms.append(cut(piece, start - begin, self.num_samples))
         starts = np.array([start for _, start in keys])
         spans = np.stack([starts, starts + self.num_samples], axis=1)
         return self.batch(waveforms, [row for row, _ in keys], spans)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from birdmix.audio.decode import AudioError
+from birdmix.audio.sound_file import AudioError
 from birdmix.batch import Batch
 from birdmix.loading.batches import Pooled, Segments
 from birdmix.loading.judging import WindowKey, Windows

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.decode import DECODER, Blocks
+from birdmix.audio.decode import Blocks
+from birdmix.audio.sound_file import DECODER
 from birdmix.files import atomic_path
 
 _MAGIC = b"birdmix pcm 1\n"

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from birdmix.audio.decode import AudioError, AudioInfo, Blocks, probe, read
+from birdmix.audio.decode import Blocks
+from birdmix.audio.segment import read
+from birdmix.audio.sound_file import AudioError, AudioInfo, probe
 from birdmix.loading.pcm import Pcm, PcmFile, cached, decode_pcm, read_pcm
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import Recordings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.decode import find_recordings
+from birdmix.audio.sound_file import find_recordings
 from birdmix.files import inside
 from birdmix.recordings.cells import Cells
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from birdmix.audio.decode import AudioError, probe
+from birdmix.audio.sound_file import AudioError, probe
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, is_annotation_file, read_annotations
 from birdmix.recordings.arrow import Event, Span
