@@ -9,7 +9,8 @@ same span. ``resampling`` reads at another rate than the file's, against the flo
 the floor's times its workers, ``cache`` the stores with reading OGG, and ``table`` reads, folds and
 indexes a million rows in a process of its own. What ``read`` returns is first compared with the
 cut of the whole recording. All cases run once per round at one position, so that whatever the
-machine does meets all of them; medians. The files are chirps in noise, written to a temporary folder.
+machine does meets all of them; medians. The files are chirps in noise, written to a temporary
+folder.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    partial = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
@@ -52,6 +54,27 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Yield the files below a folder, as paths relative to it with forward slashes.
+
+    Hidden files and folders are skipped, among them the ``._*`` files that macOS leaves on cards.
+    Links are followed; each folder is entered once.
+    """
+    entered = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        below = Path(os.path.relpath(place, folder)).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for name in names:
+            if name[0] != "." and os.path.isfile(os.path.join(place, name)):
+                yield prefix + name
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -11,6 +11,9 @@ Result = TypeVar("Result")
 #: Called with (files done, files in all).
 Progress = Callable[[int, int], None]
 
+#: Items that are handed to the threads at a time: a million promises would take gigabytes.
+_AT_A_TIME = 1024
+
 
 def each(
     work: Callable[[Item], Result], items: Sequence[Item], on_progress: Progress | None = None
@@ -24,10 +27,12 @@ def each(
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            done = zip(items, pool.map(work, items), strict=True)
-            for number, (item, result) in enumerate(done, start=1):
-                yield item, result
-                if on_progress:
-                    on_progress(number, len(items))
+            for begin in range(0, len(items), _AT_A_TIME):
+                some = items[begin : begin + _AT_A_TIME]
+                done = zip(some, pool.map(work, some), strict=True)
+                for number, (item, result) in enumerate(done, start=begin + 1):
+                    yield item, result
+                    if on_progress:
+                        on_progress(number, len(items))
         finally:
             pool.shutdown(cancel_futures=True)

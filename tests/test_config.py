@@ -69,7 +69,6 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("mix.min_snr_db=3", "mix.min_snr_db=3.0: it is at most 0"),
         ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
         ("data.num_folds=1 data.fold=0", "data.num_folds=1: at least 2"),
-        ("data.table=x.csv", "data.table=x.csv: only data=csv and data=selections read one"),
         ("data.group_pattern='('", "data.group_pattern='(' is no regular expression"),
         ("loggers=[tensorbord]", "did you mean 'tensorboard'"),
         ("seed=-1", "seed=-1: it cannot be negative"),

@@ -123,6 +123,20 @@ def test_a_table_is_looked_through(root: Path):
     assert diagnosis.exclude == ["a/lost.wav", "b/same.flac"]
 
 
+def test_what_is_left_out_is_healthy_and_stays_left_out(root: Path, tmp_path: Path):
+    soundfile.write(root / "a/silent.wav", np.zeros(RATE), RATE)
+    rows = "".join(f"{name},{name[0]}\n" for name in ("a/0.wav", "b/1.wav", "a/2.wav", "b/3.wav"))
+    table = write_text(root / "table.csv", f"path,labels\na/silent.wav,a\n{rows}")
+    target = ("data=csv", f"data.table={table}", "data.num_folds=2")
+    assert run_doctor(tmp_path, *target).exit_code == 1
+    exclude = tmp_path / "exclude.txt"
+    done = run_doctor(tmp_path, *target, f"data.exclude={exclude}")
+    assert done.exit_code == 0, done.output
+    (root / "b/3.wav").write_bytes(b"")
+    assert run_doctor(tmp_path, *target, f"data.exclude={exclude}").exit_code == 1
+    assert exclude.read_text().splitlines() == ["a/silent.wav", "b/3.wav"]
+
+
 def test_labels_of_few_groups_are_told(root: Path):
     settings = DataSettings(source="folder", root=str(root), num_folds=2, group_pattern=r"\d")
     assert found(examine_data(settings)) == {}

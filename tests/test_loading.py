@@ -201,6 +201,16 @@ def test_a_sampler_goes_by_a_recordings_rarest_label(settings: dict, expected: l
     assert rates == pytest.approx(np.array(expected))
 
 
+def test_a_trace_of_a_rare_label_makes_no_recording_rare():
+    labels = Labels(("a", "b"))
+    recordings = Recordings.build(
+        Path(), labels, path=list("wxyz"),
+        codes=[("a",), ("a",), ("a", "b"), ("b",)], values=[(1,), (1,), (0.4, 0.05), (1,)],
+    )  # fmt: skip
+    rates = appearances(recordings, DataSettings(sampler="inverse"))
+    assert rates == pytest.approx(4 * np.array([1, 1, 1, 3]) / 6)
+
+
 def test_a_pool_goes_through_each_of_its_sources_in_turn():
     batches = EpochBatches(np.ones(12), 4, seed=0, num_epochs=2)
     keys = list(PooledBatches(batches, [3, 50], 6))
@@ -210,7 +220,8 @@ def test_a_pool_goes_through_each_of_its_sources_in_turn():
     for lap in range(3):
         assert sorted(small[3 * lap : 3 * lap + 3]) == [0, 1, 2]
     assert len(set(large)) == 9 and min(large) >= 3 and max(large) < 53
-    assert drawn != [row for each in keys[3:] for _, _, row in each.pool]
+    later = [row for each in keys[3:] for _, _, row in each.pool]
+    assert len(set(large + later[1::2])) == 18  # the next epoch goes on with the others
 
 
 def test_a_pool_is_dealt_out_to_processes_and_resumed_with_the_batches():
@@ -293,6 +304,7 @@ def events_table(annotated: list | None = None) -> Recordings:
         ((0, 2.3), [1, 0, 0], [1, 1, 1]),
         ((3.8, 5), [1, 1, 0], [1, 1, 1]),  # all of a short event
         ((7, 10), [0, 0, 0], [0, 0, 0]),  # something that nobody has named
+        ((7, 8.1), [0, 0, 0], [0, 0, 0]),  # though there is little of it
         ((4, 5), [0, 0, 0], [1, 1, 1]),  # a touch is no overlap
     ],
 )
@@ -302,6 +314,14 @@ def test_a_stretch_is_labelled_with_the_events_it_holds_enough_of(
     found = Targets(events_table(), 0.2)(np.array([0]), np.array([span]))
     assert found[0][0].tolist() == target
     assert found[1][0].tolist() == [bool(each) for each in known]
+
+
+def test_without_a_least_overlap_a_touch_is_none():
+    events = [Event(5, 6, "a"), Event(8, 8, "b")]
+    recordings = Recordings.build(Path(), Labels(("a", "b")), path=["x"], events=[events])
+    spans = np.array([[0, 5], [4, 6], [6, 8], [8, 9.0]])
+    target, known = Targets(recordings, 0.0)(np.zeros(4, int), spans)
+    assert target.tolist() == [[0, 0], [1, 0], [0, 0], [0, 1]] and known.all()
 
 
 def test_where_nobody_has_looked_only_what_was_found_is_known():
@@ -365,6 +385,19 @@ def test_annotated_parts_are_cut_where_they_stand(tmp_path: Path):
     assert seconds_at(window) == pytest.approx([4, 6], abs=0.01)
     part = Segments(recordings, store, RATE, RATE, seed=0).__getitems__([(0, 0, 0)]).x[0]
     assert seconds_at(part)[0] >= 4 and seconds_at(part)[1] <= 6
+
+
+def test_a_part_is_judged_by_nothing_around_it(tmp_path: Path):
+    recordings, store = ramp(tmp_path, "path,labels,start,end\na.wav,x,4,5\na.wav,y,5,10\n")
+    windows = Windows(recordings, store, 2 * RATE, RATE, max_windows=9)
+    assert [row for row, _ in windows.keys] == [0, 1, 1, 1]
+    short = windows.__getitems__(windows.keys[:1]).x[0]
+    assert not short[: RATE // 2].any() and not short[-RATE // 2 :].any()
+    assert seconds_at(short[RATE // 2 : -RATE // 2]) == pytest.approx([4, 5], abs=0.01)
+    around = Windows(recordings, store, 2 * RATE, RATE, max_windows=9, with_context=True)
+    assert seconds_at(around.__getitems__(around.keys[:1]).x[0]) == pytest.approx(
+        [3.5, 5.5], abs=0.01
+    )
 
 
 @pytest.mark.parametrize("start", [3, 9])
@@ -455,12 +488,13 @@ def test_a_few_samples_beyond_the_last_window_get_none_of_their_own(tmp_path: Pa
     assert Windows(recordings, store, RATE, RATE, max_windows=9).keys == [(0, 0), (0, RATE)]
 
 
-def test_a_part_beyond_the_end_is_refused(folder: Path):
-    recordings, store = opened(
-        read_csv(folder, "path,labels,start,end\nrobin/1-a.wav,a,7,9\n"),
+def test_a_part_beyond_the_end_of_what_decodes_is_refused(folder: Path):
+    recordings, store = opened(read_folder(folder).take(np.array([0])))
+    part = recordings.as_parts(
+        np.array([7.0]), np.array([9.0]), np.ones((1, 2)), np.ones((1, 2), bool)
     )
     with pytest.raises(ValueError, match=r"robin/1-a.wav: the part from 7 to 9 s lies beyond"):
-        Segments(recordings, store, RATE, RATE, seed=0)
+        Segments(part, store, RATE, RATE, seed=0)
 
 
 # ---------------------------------------------------------------- loaders

@@ -133,9 +133,8 @@ def test_a_link_out_of_the_root_is_followed_only_if_it_is_meant_to(tmp_path: Pat
         read_folder(root)
     with pytest.raises(ValueError, match=r"table.csv, row 2: a link leads out"):
         read_csv(root, "path,labels\nrobin/a.wav,x\n")
-    assert read_folder(root, follow_links=True).paths == [
-        "robin/a.wav", "wren/b.wav", "wren/c.wav",
-    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="1 links to recordings of the same root .*wren/c.wav"):
+        assert read_folder(root, follow_links=True).paths == ["robin/a.wav", "wren/b.wav"]
 
 
 def test_a_circle_of_links_ends(tmp_path: Path):
@@ -168,18 +167,23 @@ def test_a_csv_keeps_labels_as_strings_and_paths_relative_to_itself(folder: Path
         ("path,labels,weight\nrobin/1-a.wav,a,inf\n", r"row 2: weight 'inf' is no number"),
         ("path,labels,weight\nrobin/1-a.wav,a,-1\n", r"row 2: a weight is not negative"),
         ("path,labels,start,end\nrobin/1-a.wav,a,4,\n", r"row 2: start and end in seconds need"),
-        ("path,labels,start,end\nrobin/1-a.wav,a,4,3\n", r"row 2: .* 0 <= start < end"),
+        ("path,labels,start,end\nrobin/1-a.wav,a,0.4,0.3\n", r"row 2: .* 0 <= start < end"),
         ("path,labels\nrobin/1-a.wav,\n", r"no row has a label"),
+        ("path,labels\n,a\n", r"row 2: no path"),
+        ("path,labels\nrobin/1-a.wav,a,b\n", r"row 2: 3 cells for 2 columns; quote the cells"),
+        ("path, path\nrobin/1-a.wav,a\n", r"column 'path' stands twice|no column 'labels'"),
+        ("path,labels,start,end\nrobin/1-a.wav,a,0,9\n", r"row 2: the part from 0 to 9 s reaches"),
+        ("path,labels,start,end\nrobin/1-a.wav,a,1:75,2:00\n", r"row 2: start '1:75' is no time"),
         (
             "path,labels\n\nrobin/1-a.wav,a\nrobin/1-a.wav,b\n",
             r"row 4: the same recording or part stands in row 3",
         ),
         (
-            "path,labels,start,end,group\nrobin/1-a.wav,a,0,1,x\nrobin/1-a.wav,b,1,2,y\n",
+            "path,labels,start,end,group\nrobin/1-a.wav,a,0,.5,x\nrobin/1-a.wav,b,.5,1,y\n",
             r"row 3: robin/1-a.wav has group 'y', and 'x' in row 2",
         ),
         (
-            "path,labels,start,end,split\nrobin/1-a.wav,a,0,1,train\nrobin/1-a.wav,b,1,2,val\n",
+            "path,labels,start,end,split\nrobin/1-a.wav,a,0,.5,train\nrobin/1-a.wav,b,.5,1,val\n",
             r"row 3: robin/1-a.wav has split 'validation', and 'train' in row 2",
         ),
         ("path,labels,split\nrobin/1-a.wav,a,trian\n", r"row 2: split 'trian' is none of train"),
@@ -193,15 +197,16 @@ def test_a_wrong_csv_is_told_by_file_and_row(folder: Path, text: str, expected: 
 
 def test_overlapping_parts_are_told(folder: Path):
     rows = "robin/1-a.wav,a,0,0.6\nrobin/2-b.wav,a,0,1\nrobin/1-a.wav,b,0.5,1\n"
-    with pytest.warns(UserWarning, match="1 parts overlap others .* rows 2 and 4; if their"):
+    with pytest.warns(UserWarning, match="1 parts overlap others .* that of row 4; if their"):
         assert len(read_csv(folder, f"path,labels,start,end\n{rows}")) == 3
 
 
 def test_a_table_from_a_german_office_is_read(folder: Path):
-    text = "path;labels;start;end;weight\nrobin/1-a.wav;a;0,25;00:01,5;0,5\n"
-    recordings = read_csv(folder, text.replace("00:01,5", "0,75"))
+    text = "Path;Labels;Start;End;Weight\nrobin/1-a.wav;a;0,25;0:00:00,75;0,5\nrobin/2-b.wav;a;;;\n"
+    recordings = read_csv(folder, text)
     assert recordings.column("start")[0] == 0.25 and recordings.column("end")[0] == 0.75
-    assert recordings.column("weight")[0] == 0.5
+    assert np.isnan(recordings.column("start")[1])
+    assert recordings.column("weight").tolist() == [0.5, 1]
     (folder / "utf16.csv").write_text("path\tlabels\nrobin/1-a.wav\tRöte\n", encoding="utf-16")
     recordings = read("csv", folder, table=str(folder / "utf16.csv")).recordings
     assert recordings.labels.codes == ("Röte",)
@@ -280,8 +285,9 @@ def test_secondary_labels_count_as_one_chooses(
 
 
 def test_the_excluded_leave_whichever_table_they_stand_in(folder: Path):
-    write_text(folder / "exclude.txt", "wren/1-c.wav\nnot/here.wav\n")
-    recordings = read_folder(folder, exclude=str(folder / "exclude.txt"))
+    write_text(folder / "exclude.txt", "wren/1-c.wav \nnot/here.wav\n\n")
+    with pytest.warns(UserWarning, match="exclude.txt: 1 lines name no recording .*'not/here.wav'"):
+        recordings = read_folder(folder, exclude=str(folder / "exclude.txt"))
     assert "wren/1-c.wav" not in recordings.paths and len(recordings) == 3
 
 
@@ -385,6 +391,7 @@ def test_every_years_folder_is_told_and_read(tmp_path: Path, year: int):
         ("s1.wav,00:00:10,00:00:05,", r"labels.csv, row 4: start and end in seconds need"),
         ("s1.wav,00:00:05,so:on,", r"labels.csv, row 4: end 'so:on' is no time like 00:01:05"),
         ("s1.wav,00:00:05,00:00:10,rufhor", r"row 4: label 'rufhor' is not in the taxonomy"),
+        ("s1.wav,00:00:05,00:00:20,", r"row 4: the part from 5 to 20 s reaches beyond the end"),
         ("s1.wav,00:00:00,00:00:05,", r"row 4: the same window stands with other labels in row 2"),
         ("s2.wav,00:00:05,00:00:10,", r"row 4: no recording at .*s2.wav"),
     ],
@@ -399,6 +406,12 @@ def test_a_wrong_label_of_a_soundscape_is_told_by_row(tmp_path: Path, row: str, 
 def test_a_label_outside_the_taxonomy_is_told_by_row(tmp_path: Path):
     with pytest.raises(ValueError, match=r"train.csv, row 3: label 'rufhor' is not in the tax"):
         read("birdclef", birdclef(tmp_path, TRAIN.replace("\nrufhor2", "\nrufhor")))
+
+
+def test_a_recording_that_stands_twice_is_told_by_row(tmp_path: Path):
+    again = "22961,[],22961/a.wav,Cy,5\n"
+    with pytest.raises(ValueError, match=r"train.csv, row 4: the same recording stands in row 2"):
+        read("birdclef", birdclef(tmp_path, TRAIN + again))
 
 
 def test_a_folder_that_is_no_competition_is_told(tmp_path: Path):
@@ -510,11 +523,30 @@ def test_soundscapes_are_mixed_in_or_judge_but_never_both():
         deal(DataSource(recordings), settings)
 
 
+def test_what_is_held_back_comes_in_by_no_other_door(tmp_path: Path):
+    for name in ("a", "b", "c", "d"):
+        write_wave(tmp_path / "data" / f"{name}.wav", seconds=5)
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    text = "path,labels,split\na.wav,x,train\nb.wav,x,validation\nc.wav,x,test\n"
+    recordings = read_csv(tmp_path / "data", text)
+    everything = Recordings.build(
+        tmp_path / "link", recordings.labels, path=[f"{name}.wav" for name in "abcd"],
+        codes=[("x",)] * 4,
+    ).rebased(recordings.root)  # fmt: skip
+    settings = DataSettings(
+        fold=None, pool=PoolSettings(sources=["background"], background=str(tmp_path / "link"))
+    )
+    with pytest.warns(UserWarning, match="3 rows of .* validate, test or are excluded"):
+        roles = deal(DataSource(recordings), settings, everything, everything, excluded=["d.wav"])
+    assert [Path(path).name for path in roles.train.paths] == ["a.wav", "a.wav"]
+    assert [Path(path).name for path in roles.pool["background"].paths] == ["a.wav"]
+
+
 def test_pseudo_labels_train_or_are_mixed_in_but_not_of_recordings_that_judge():
     recordings = table(list("pqrs"), ["a"] * 4)
     soundscapes = soundscapes_of(recordings, 2)
     source = DataSource(recordings, soundscapes.take(np.array([0, 1])))
-    with pytest.warns(UserWarning, match="2 pseudo-labelled windows are of recordings that valid"):
+    with pytest.warns(UserWarning, match="2 rows of pseudo are of recordings that validate"):
         roles = deal(source, DataSettings(fold=None), pseudo=soundscapes)
     assert len(roles.train) == 6 and not roles.pool
     settings = DataSettings(

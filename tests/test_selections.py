@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birdmix.recordings.annotations import is_annotation_file, read_annotations
+from birdmix.recordings.annotations import holds_annotations, read_annotations
 from birdmix.recordings.table import Recordings
 from tests.recordings import read, write_text, write_wave
 
@@ -68,6 +68,45 @@ def test_a_raven_table_of_several_recordings_counts_in_each_of_them(tmp_path: Pa
     assert [events_of(recordings, row) for row in (0, 1)] == [[(1, 2, "x")], [(3, 4.5, "y")]]
 
 
+def test_a_raven_table_may_tell_of_a_part_of_what_was_open(tmp_path: Path):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=10)
+    header = (
+        "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tNotes\tSpecies\n"
+    )
+    rows = '1\t15\t16\tb.wav\t5\t"unsure\tx\n1\t17\t18\tb.wav\t7\tloud "song"\ty\n'
+    write_text(tmp_path / "a.Table.1.selections.txt", header + rows)  # quotes are signs like others
+    recordings = selections(tmp_path)
+    assert events_of(recordings, recordings.paths.index("b.wav")) == [(5, 6, "x"), (7, 8, "y")]
+    without = header.replace("\tFile Offset (s)", "")
+    text = without + "1\t1\t2\ta.wav\t\tx\n2\t13\t14\tb.wav\t\ty\n"
+    write_text(tmp_path / "a.Table.1.selections.txt", text)
+    with pytest.raises(ValueError, match="tells of several recordings, but not where in each"):
+        selections(tmp_path)
+
+
+def test_the_table_of_an_excluded_recording_is_not_its_namesakes(tmp_path: Path):
+    for site in "AB":
+        write_wave(tmp_path / site / "001.wav", seconds=10)
+    write_text(tmp_path / "A/001.txt", "1\t2\trobin\n")
+    write_text(tmp_path / "B/001.txt", "5\t6\twren\n")
+    exclude = write_text(tmp_path / "exclude.lst", "B/001.wav\n")
+    recordings = selections(tmp_path, exclude=str(exclude))
+    assert recordings.paths == ["A/001.wav"] and events_of(recordings) == [(1, 2, "robin")]
+
+
+def test_a_file_of_annotations_that_cannot_be_read_is_not_passed_over(root: Path):
+    (root / "a.txt").write_bytes("1\t2\tRötel\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="a.txt, row 1: this is not UTF-8"):
+        selections(root)
+    write_text(root / "a.txt", "nothing of the kind\n")
+    with pytest.warns(UserWarning) as told:
+        selections(root)
+    assert "named like a.wav, but no annotations" in str(told[0].message)
+    write_text(root / "a.txt", "")
+    assert events_of(selections(root), 0) == []
+
+
 LONG = "path,start,end,low,high,label\na.wav,1,2,100,200,wren\nsub/b.wav,0,9,,,robin\n"
 
 
@@ -83,7 +122,7 @@ def test_names_become_codes_by_a_map(root: Path):
     names = write_text(root / "map.csv", "name,code\nwren,eurwre1\nrobin,\n")
     recordings = selections(root, table=str(table), label_map=str(names))
     assert recordings.labels.codes == ("eurwre1",) and recordings.labels.names == ("wren",)
-    assert events_of(recordings, 1) == [(0, 9, None)]
+    assert events_of(recordings, 1) == []  # none of the labels
     names.write_text("name,code\nwren,eurwre1\nrobbin,x\n")
     with pytest.raises(ValueError, match="map.csv: no row for 'robin'; did you mean 'robbin'"):
         selections(root, table=str(table), label_map=str(names))
@@ -104,7 +143,11 @@ def test_where_somebody_has_looked_is_said_by_the_events_or_by_a_table(root: Pat
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.txt", "1\t12\twren\n", r"a.txt, row 1: the event from 1 to 12 s reaches beyond the"),
+        (
+            "a.txt",
+            "1\t12\twren\n",
+            r"a.txt, row 1: the part from 1 to 12 s reaches beyond the end of a.wav \(10.00 s\)",
+        ),
         ("a.txt", "2\t1\twren\n", r"a.txt, row 1: start and end need 0 <= start <= end"),
         ("a.txt", "1\t2\twren\nsoon\t3\tx\n", r"a.txt, row 2: a label needs start, end and a"),
         ("c.csv", "start,end,label\n2,1,x\n", r"c.csv, row 2: start and end need 0 <= start"),
@@ -113,7 +156,7 @@ def test_where_somebody_has_looked_is_said_by_the_events_or_by_a_table(root: Pat
         (
             "c.csv",
             "start,end,Species,Annotation\n1,2,x,y\n",
-            r"c.csv: Species and Annotation may hold the labels; set data.label_column to one of",
+            r"c.csv: species and annotation may hold the labels; set data.label_column to one of",
         ),
     ],
 )
@@ -148,10 +191,7 @@ def test_a_folder_without_annotations_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="no recordings here"):
         selections(tmp_path)
     write_wave(tmp_path / "a.wav")
-    with (
-        pytest.raises(ValueError, match="no recording has a file of annotations"),
-        pytest.warns(UserWarning, match="no annotations belong"),
-    ):
+    with pytest.raises(ValueError, match="no recording has a file of annotations"):
         selections(tmp_path)
 
 
@@ -171,7 +211,7 @@ def test_real_raven_tables_are_read_without_their_recordings(real_audio: Path):
     tables = real_audio / "soundscapes" / "raven_tables_no_audio"
     numbers = {}
     for file in sorted(tables.iterdir()):
-        assert is_annotation_file(file)
+        assert holds_annotations(file)
         numbers[file.name.split(".")[0]] = [each.name for each in read_annotations(file)]
     assert numbers["EmptyExample"] == []
     assert numbers["MSD-0003_20180427_2minstart00"].count("WOTH") >= 3

@@ -131,7 +131,19 @@ def build_validation(config: Config, data: Data, processes: Processes) -> list[V
     for name, recordings in data.validation.items():
         overlap = config.data.min_overlap_seconds
         annotated = in_windows(recordings, data.store, num_samples, rate, overlap)
-        windows = Windows(annotated, data.store, num_samples, rate, config.validation.max_windows)
+        windows = Windows(
+            annotated,
+            data.store,
+            num_samples,
+            rate,
+            config.validation.max_windows,
+            with_context=name == "validation_soundscape",
+        )
+        if not windows.keys:
+            raise ValueError(
+                f"nothing is known of any window of the {len(recordings)} recordings held out; set "
+                "data.annotated, or hold out others (data.fold), or none (data.fold=null)"
+            )
         batches = windows.in_batches(max(config.data.batch_size // processes.size, 1))
         share = batches[processes.rank :: processes.size]
         loaded = loader(windows, share, config.data.num_workers)
@@ -177,7 +189,7 @@ def build_training(
         recordings_of=lambda epoch, batch: _paths(data, batches, epoch, batch),
         data={
             "labels": ";".join(data.labels.codes),
-            "recordings": "+".join(digests[: 1 + len(data.pool)]),
+            "recordings": "+".join(digests),
         },
         validation=validation,
         monitor=monitor,

@@ -9,7 +9,9 @@ from rich.table import Table
 from birdmix.app.configure import compose_config
 from birdmix.app.console import console, progress, say, warnings_as_lines
 from birdmix.files import atomic_path, write_text
-from birdmix.recordings.doctor import Diagnosis, Finding, examine_data, examine_folder
+from birdmix.recordings.doctor import Diagnosis, examine_data, examine_folder
+from birdmix.recordings.findings import Finding
+from birdmix.recordings.readers import excluded_of
 
 #: Findings of one kind that are shown; ``doctor.csv`` has them all.
 _SHOWN = 3
@@ -28,13 +30,16 @@ def check_up(target: list[str], out: Path) -> bool:
     Raises:
         ValueError: If it cannot be looked through at all.
     """
+    excluded: list[str] = []
     with warnings_as_lines(), progress("decoding") as on_progress:
         if len(target) == 1 and "=" not in target[0]:
             diagnosis = examine_folder(Path(target[0]), on_progress)
         else:
-            diagnosis = examine_data(compose_config(target).data, on_progress)
+            settings = compose_config(target).data
+            excluded = excluded_of(settings)
+            diagnosis = examine_data(settings, on_progress)
     _show(diagnosis)
-    _write(diagnosis, out)
+    _write(diagnosis, out, excluded)
     return not diagnosis.findings
 
 
@@ -58,7 +63,8 @@ def _show(diagnosis: Diagnosis) -> None:
     console.print(table, markup=False)
 
 
-def _write(diagnosis: Diagnosis, out: Path) -> None:
+def _write(diagnosis: Diagnosis, out: Path, excluded: list[str]) -> None:
+    """Write all findings; and what is better left out, with what is left out already."""
     with (
         atomic_path(out / "doctor.csv") as partial,
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
@@ -68,8 +74,9 @@ def _write(diagnosis: Diagnosis, out: Path) -> None:
         writer.writerows(diagnosis.findings)
     say(f"wrote {out / 'doctor.csv'} ({len(diagnosis.findings)} findings)")
     if diagnosis.exclude:
-        write_text(out / "exclude.txt", "".join(f"{path}\n" for path in diagnosis.exclude))
+        paths = sorted({*excluded, *diagnosis.exclude})
+        write_text(out / "exclude.txt", "".join(f"{path}\n" for path in paths))
         say(
-            f"wrote {out / 'exclude.txt'} ({len(diagnosis.exclude)} recordings better left out): "
+            f"wrote {out / 'exclude.txt'} ({len(paths)} recordings better left out): "
             f"data.exclude={out / 'exclude.txt'}"
         )

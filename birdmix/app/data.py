@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.app.console import progress, say
+from birdmix.app.console import progress, say, warn
 from birdmix.labels import Labels
 from birdmix.loading.store import Store, open_store
 from birdmix.recordings.demo import DemoSettings, ensure_demo
 from birdmix.recordings.folds import labels_in_few_groups
 from birdmix.recordings.pseudo import read_pseudo
-from birdmix.recordings.readers import read_background, read_source
+from birdmix.recordings.readers import excluded_of, read_background, read_source
 from birdmix.recordings.roles import Roles, deal
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings, concatenated
@@ -60,7 +60,8 @@ def open_data(settings: DataSettings, sample_rate: int, processes: Processes | N
         store, bad = open_store(root, paths, settings, sample_rate, on_progress)
     recordings, soundscapes, pseudo, background = (_but(bad, table) for table in tables)
     assert recordings is not None
-    roles = deal(DataSource(recordings, soundscapes), settings, pseudo, background)
+    found = DataSource(recordings, soundscapes)
+    roles = deal(found, settings, pseudo, background, excluded_of(settings))
     _tell(roles, settings)
     return Data(roles.train, roles.validation, roles.pool, store)
 
@@ -88,6 +89,7 @@ def _tell(roles: Roles, settings: DataSettings) -> None:
     parts += [f"{len(each)} {words[name]}" for name, each in roles.validation.items()]
     parts += [f"{len(each)} of {name} to mix in" for name, each in roles.pool.items()]
     say(", ".join(parts))
+    _warn_of_no_negatives(train, settings)
     _tell_labels("no recording to train on for", train, train.label_counts() == 0)
     held_out = roles.validation.get("validation")
     if held_out is not None:
@@ -96,6 +98,19 @@ def _tell(roles: Roles, settings: DataSettings) -> None:
         few = labels_in_few_groups(concatenated([train, held_out]), settings.num_folds)
         if few:
             say(f"in fewer groups than there are folds: {', '.join(few)}")
+
+
+def _warn_of_no_negatives(train: Recordings, settings: DataSettings) -> None:
+    """Say if no segment will tell that a label is absent."""
+    spans = train.ragged("annotated")[1]
+    if settings.annotated == "whole_file" or not train.has_events:
+        return
+    if not (spans["end"] - spans["start"] >= settings.segment_seconds).any():
+        warn(
+            f"nothing that was looked at is as long as a segment ({settings.segment_seconds:g} s), "
+            "so no label is ever known to be absent; set data.annotated to whole_file or to a "
+            "table of what was looked through, or lower data.segment_seconds"
+        )
 
 
 def _tell_labels(what: str, recordings: Recordings, labels: np.ndarray) -> None:

@@ -11,8 +11,7 @@ from birdmix.app.schema import Config
 HARMLESS = (
     *("resume", "resume_force", "run_dir", "loggers", "checkpoint"),
     *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction", "data.cache_dir"),
-    *("data.exclude", "data.follow_links", "data.pseudo.table", "data.pseudo.root"),
-    "data.pool.background",
+    *("data.exclude", "data.follow_links"),
     *("trainer.accelerator", "trainer.max_time"),
 )
 

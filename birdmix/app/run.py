@@ -29,7 +29,7 @@ from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
 from birdmix.bundle.manifest import read_manifest
-from birdmix.competitions import BIRDCLEF_2026
+from birdmix.competitions import BIRDCLEF_2021, BIRDCLEF_2022, competition_of
 from birdmix.files import remove_if_empty, remove_partials, write_text
 from birdmix.inference.engine import open_engine
 from birdmix.kaggle.submission import aligned, submit
@@ -173,11 +173,13 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
 
 def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
     """Listen to the competition's test soundscapes, and judge them if the solution is known."""
-    competition = BIRDCLEF_2026
+    if config.data.source not in ("demo", "birdclef"):
+        return None
     root = Path(str(config.data.root))
+    competition = competition_of(root)
     soundscapes = root / competition.test_soundscapes
     if (
-        config.data.source not in ("demo", "birdclef")
+        competition in (BIRDCLEF_2021, BIRDCLEF_2022)  # rows of another kind
         or config.data.segment_seconds != competition.window_seconds
         or not (soundscapes.is_dir() and find_recordings(soundscapes))
     ):

@@ -13,6 +13,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from birdmix.files import walk
+
 #: What ``find_recordings`` takes for sound, by suffix.
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"}
@@ -53,30 +55,8 @@ class AudioInfo:
 
 
 def find_recordings(folder: Path) -> list[str]:
-    """List the sound files below a folder, sorted, as paths relative to it.
-
-    Hidden files and folders are skipped, among them the ``._*`` files that macOS leaves on cards.
-    Links are followed, each folder is entered once.
-    """
-    found = []
-    entered = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        below = Path(os.path.relpath(place, folder)).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        found += [
-            prefix + name
-            for name in names
-            if name[0] != "."
-            and os.path.splitext(name)[1].lower() in SUFFIXES
-            and os.path.isfile(os.path.join(place, name))
-        ]
-    return sorted(found)
+    """List the sound files below a folder, sorted, as paths relative to it; see ``walk``."""
+    return sorted(p for p in walk(folder) if os.path.splitext(p)[1].lower() in SUFFIXES)
 
 
 class Stream(soundfile.SoundFile):

@@ -20,15 +20,17 @@ WindowKey = tuple[int, int]
 class Windows(Rows, Dataset[Batch]):
     """Fixed windows of recordings, for validation; beyond a recording's end is silence.
 
-    A row that is a whole recording gets evenly spaced windows; a row that is a part of one gets
-    the one window around its centre.
+    A row gets evenly spaced windows of its recording, or of its part of one. One that is shorter
+    than a window gets one around its centre.
 
     Args:
         recordings: Table, without events: see ``in_windows``.
         store: Where samples come from.
         num_samples: Length of a window T.
         sample_rate: Hz.
-        max_windows: Most windows of one recording.
+        max_windows: Most windows of one row.
+        with_context: Whether the window of a short part hears what is around it; otherwise that is
+            silence, as the part's labels do not tell of it.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Windows(Rows, Dataset[Batch]):
         num_samples: int,
         sample_rate: int,
         max_windows: int,
+        *,
+        with_context: bool = False,
     ) -> None:
         super().__init__(recordings, store, sample_rate, Targets(recordings))
         self.num_samples = num_samples
@@ -45,25 +49,28 @@ class Windows(Rows, Dataset[Batch]):
         self.truth, self.known = self.targets(
             np.arange(len(recordings)), np.zeros((len(recordings), 2))
         )
-        spans = spans_of(recordings, store, self.files, sample_rate)
-        min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+        self.spans = spans_of(recordings, store, self.files, sample_rate)
+        is_part = ~np.isnan(recordings.column("start"))
         centre = (recordings.column("start") + recordings.column("end")) / 2 * sample_rate
-        for row, (_, last) in enumerate(spans.tolist()):
-            if np.isnan(centre[row]):
-                starts = window_starts(last, num_samples, num_samples, min_tail)
-                starts = starts[
-                    np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)
-                ]
-            else:
+        min_tail = int(MIN_TAIL_SECONDS * sample_rate)
+        for row, (first, last) in enumerate(self.spans.tolist()):
+            starts = first + window_starts(last - first, num_samples, num_samples, min_tail)
+            starts = starts[
+                np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)
+            ]
+            if is_part[row] and len(starts) == 1:
                 starts = np.array([round(centre[row]) - num_samples // 2])
             self.keys.extend((row, start) for start in starts.tolist())
+        if with_context:
+            self.spans[is_part] = [0, np.iinfo(np.int64).max]
 
     def __getitems__(self, keys: list[WindowKey]) -> Batch:
         """Load a batch."""
         waveforms = []
         for row, start in keys:
-            begin = max(start, 0)
-            piece = self.store.read(int(self.files[row]), begin, start + self.num_samples - begin)
+            first, last = self.spans[row].tolist()
+            begin, end = max(start, first), min(start + self.num_samples, last)
+            piece = self.store.read(int(self.files[row]), begin, end - begin)
             waveforms.append(cut(piece, start - begin, self.num_samples))
         starts = np.array([start for _, start in keys])
         spans = np.stack([starts, starts + self.num_samples], axis=1)

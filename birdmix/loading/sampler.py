@@ -32,14 +32,20 @@ class BatchKeys(NamedTuple):
 def appearances(recordings: Recordings, settings: DataSettings) -> np.ndarray:
     """Return how often each row comes up in an epoch on average, float64 [N].
 
-    A row with several labels comes up as often as its rarest label asks; a row without any counts
-    as one of a label of its own.
+    A row with several labels comes up as often as its rarest label asks, those with less than half
+    of the value of its surest left out; a row without any counts as one of a label of its own.
     """
     offsets, label = recordings.ragged("label")
-    num_labels = np.diff(offsets)
-    counts = recordings.label_counts()
-    rarest = np.where(num_labels > 0, np.inf, (num_labels == 0).sum())
-    np.minimum.at(rarest, np.repeat(np.arange(len(rarest)), num_labels), counts[label])
+    value, row = (
+        recordings.ragged("value")[1],
+        np.repeat(np.arange(len(recordings)), np.diff(offsets)),
+    )
+    surest = np.zeros(len(recordings))
+    np.maximum.at(surest, row, value)
+    held = value >= surest[row] / 2
+    counts = np.bincount(label[held], minlength=len(recordings.labels))
+    rarest = np.where(np.diff(offsets) > 0, np.inf, (np.diff(offsets) == 0).sum())
+    np.minimum.at(rarest, row[held], counts[label[held]])
     each = settings.segments_per_recording
     if settings.sampler == "uniform":
         return np.full(len(rarest), float(each))
@@ -141,7 +147,7 @@ class PooledBatches(Sampler[BatchKeys]):
     """The batches of a run, each with segments of a pool.
 
     Every source of the pool gives as many, whatever its size, and goes through all its rows before
-    one comes up again.
+    one comes up again, over the epochs.
 
     Args:
         batches: The batches.
@@ -153,27 +159,28 @@ class PooledBatches(Sampler[BatchKeys]):
         self.segments = batches
         self.sources = sources
         self.size = size
-        self._orders: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def __iter__(self) -> Iterator[BatchKeys]:
         own = self.segments
         for samples, (epoch, batch) in zip(own, own.batches(), strict=True):
             positions = range(batch * self.size, (batch + 1) * self.size)
             share = positions[own.rank :: own.num_processes]
-            yield BatchKeys(samples, [(epoch, at, self._row(epoch, at)) for at in share])
+            before = epoch * own.batches_per_epoch * self.size
+            yield BatchKeys(samples, [(epoch, at, self._row(before + at)) for at in share])
 
     def __len__(self) -> int:
         return len(self.segments)
 
-    def _row(self, epoch: int, position: int) -> int:
+    def _row(self, position: int) -> int:
+        """Return the row at a position, counted from the beginning of the run."""
         turn, source = divmod(position, len(self.sources))
         lap, at = divmod(turn, self.sources[source])
-        return sum(self.sources[:source]) + int(self._order(epoch, source, lap)[at])
+        return sum(self.sources[:source]) + int(self._order(source, lap)[at])
 
-    def _order(self, epoch: int, source: int, lap: int) -> np.ndarray:
+    def _order(self, source: int, lap: int) -> np.ndarray:
         """Return the order of a source's rows in one of its laps."""
-        name = (epoch, lap)
-        if source not in self._orders or self._orders[source][0] != name:
-            rng = generator(self.segments.seed, "pool order", epoch, source, lap)
-            self._orders[source] = (name, rng.permutation(self.sources[source]))
+        if source not in self._orders or self._orders[source][0] != lap:
+            rng = generator(self.segments.seed, "pool order", source, lap)
+            self._orders[source] = (lap, rng.permutation(self.sources[source]))
         return self._orders[source][1]

@@ -86,10 +86,16 @@ class FileStore(Store):
         self.sample_rate = sample_rate
 
     def read(self, file: int, start: int, num_samples: int) -> np.ndarray:
-        """Return a segment, float32 [T]; from the start where the header promised too much."""
+        """Return a segment, float32 [T].
+
+        Raises:
+            AudioError: If nothing can be decoded there, though something could when it was opened.
+        """
         path = self.root / self.paths[file].as_py()
         piece = read(path, start, num_samples, self.sample_rate)
-        return piece if len(piece) else read(path, 0, num_samples, self.sample_rate)
+        if not len(piece):
+            raise AudioError(path, f"nothing is to be heard after {start / self.sample_rate:g} s")
+        return piece
 
 
 def open_store(

@@ -79,14 +79,14 @@ class Targets:
         label = self._event["label"][self._events[row] : self._events[row + 1]]
         overlap = np.minimum(event.end, end) - np.maximum(event.start, begin)
         needed = np.minimum(self.min_overlap_seconds, event.end - event.start)
-        touching = overlap >= 0
-        inside = touching & (overlap >= needed - _EPSILON)
+        point = (event.start == event.end) & (begin <= event.start) & (event.start < end)
+        touched = point | (overlap > 0)
+        inside = touched & (overlap >= needed - _EPSILON)
         named = label >= 0
         target[label[inside & named]] = 1
-        nobody_can_tell = (inside & ~named).any() or not self._looked_at(row, begin, end)
-        if nobody_can_tell:
-            known[:] = target > 0
-        known[label[touching & ~inside & named & (overlap > 0)]] = False
+        if (touched & ~named).any() or not self._looked_at(row, begin, end):
+            known[:] = False
+        known[label[touched & ~inside & named]] = False
         known[label[inside & named]] = True
 
     def _looked_at(self, row: int, begin: float, end: float) -> bool:

@@ -68,6 +68,8 @@ def padded_cmap(
     """
     rows = np.ones((num_padding, truth.shape[1]))
     known = np.ones(truth.shape, bool) if known is None else known
+    told = known.any(axis=0)  # of other classes nothing can be said
+    truth, score, known, rows = (each[:, told] for each in (truth, score, known, rows))
     per_class = average_precision_per_class(
         *(np.vstack([each, rows.astype(each.dtype)]) for each in (truth, score, known))
     )

@@ -18,6 +18,9 @@ _LABEL_COLUMNS = ("label", "labels", "annotation", "species", "species code", "c
 
 _AUDACITY = re.compile(r"\s*-?\d+([.,]\d+)?\t\s*-?\d+([.,]\d+)?(\t.*)?")
 
+_RAVEN_BEGIN, _RAVEN_END = "Begin Time (s)", "End Time (s)"
+_BEGIN_FILE, _FILE_OFFSET = "Begin File", "File Offset (s)"
+
 
 class Annotation(NamedTuple):
     """A named stretch of a recording.
@@ -37,24 +40,14 @@ class Annotation(NamedTuple):
     path: str = ""
 
 
-class _Columns(NamedTuple):
-    start: str
-    end: str
-    path: str
+def holds_annotations(file: Path) -> bool:
+    """Tell by its first line whether a text file is one of these; an empty one is.
 
-
-_RAVEN = _Columns("Begin Time (s)", "End Time (s)", "Begin File")
-_CSV = _Columns("start", "end", "path")
-_FILE_OFFSET = "File Offset (s)"
-
-
-def is_annotation_file(file: Path) -> bool:
-    """Tell whether a text file looks like one of these, by its first line."""
-    try:
-        first = _first_line(read_text(file))
-    except ValueError:
-        return False
-    return _AUDACITY.fullmatch(first) is not None or _columns(first) is not None
+    Raises:
+        ValueError: If it is not in UTF-8.
+    """
+    first = _first_line(read_text(file))
+    return not first or _AUDACITY.fullmatch(first) is not None or _is_table(first)
 
 
 def read_annotations(file: Path, label_column: str | None = None) -> list[Annotation]:
@@ -69,14 +62,14 @@ def read_annotations(file: Path, label_column: str | None = None) -> list[Annota
     """
     text = read_text(file)
     first = _first_line(text)
-    columns = _columns(first)
-    if columns is not None:
-        only_a_header = text.strip() == first.strip()
-        return [] if only_a_header else _read_table(Cells(file), columns, label_column)
+    if _RAVEN_BEGIN in first:
+        return _read_raven(Cells(file, raven=True, may_be_empty=True), label_column)
+    if _is_table(first):
+        return _read_csv(Cells(file, may_be_empty=True), label_column)
     if _AUDACITY.fullmatch(first) or not first:
         return _read_audacity(file, text.splitlines())
     raise ValueError(
-        f"{file}: no annotations; a Raven selection table has a column '{_RAVEN.start}', an "
+        f"{file}: no annotations; a Raven selection table has a column '{_RAVEN_BEGIN}', an "
         "Audacity track begins with two numbers, a CSV has columns start, end and label"
     )
 
@@ -85,30 +78,49 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip()), "")
 
 
-def _columns(header: str) -> _Columns | None:
-    names = {name.strip().strip('"') for name in re.split("[,;\t]", header)}
-    return next((each for each in (_RAVEN, _CSV) if {each.start, each.end} <= names), None)
+def _is_table(header: str) -> bool:
+    names = {name.strip().strip('"').lower() for name in re.split("[,;\t]", header)}
+    return _RAVEN_BEGIN in header or {"start", "end"} <= names
 
 
-def _read_table(cells: Cells, columns: _Columns, label_column: str | None) -> list[Annotation]:
+def _read_raven(cells: Cells, label_column: str | None) -> list[Annotation]:
+    """Read a selection table, which counts from the first of the files that were open."""
+    if not len(cells):
+        return []
+    if _RAVEN_END not in cells:
+        raise ValueError(f"{cells.file}: no column '{_RAVEN_END}'")
     if "View" in cells and "Selection" in cells:
-        # Raven lists a selection once for each view that was open.
-        cells.keep(~cells.rows["Selection"].duplicated().to_numpy())
-    start, end = cells.seconds(columns.start), cells.seconds(columns.end)
+        # A selection is listed once for each view that was open.
+        names = ("Selection", _RAVEN_BEGIN, _RAVEN_END, _BEGIN_FILE)
+        told = cells.rows[[name for name in names if name in cells]]
+        cells.keep(~told.duplicated().to_numpy())
+    start, end = cells.seconds(_RAVEN_BEGIN), cells.seconds(_RAVEN_END)
+    paths = cells.text(_BEGIN_FILE) if _BEGIN_FILE in cells else [""] * len(cells)
+    if _FILE_OFFSET in cells:
+        offset = cells.numbers(_FILE_OFFSET)
+        start, end = offset, offset + (end - start)
+    elif len(set(paths)) > 1:
+        raise ValueError(
+            f"{cells.file}: it tells of several recordings, but not where in each: save it with "
+            f"the column '{_FILE_OFFSET}'"
+        )
+    return _annotations(cells, start, end, paths, label_column)
+
+
+def _read_csv(cells: Cells, label_column: str | None) -> list[Annotation]:
+    if not len(cells):
+        return []
+    paths = cells.text("path") if "path" in cells else [""] * len(cells)
+    return _annotations(cells, cells.seconds("start"), cells.seconds("end"), paths, label_column)
+
+
+def _annotations(
+    cells: Cells, start: np.ndarray, end: np.ndarray, paths: list[str], label_column: str | None
+) -> list[Annotation]:
     cells.refuse(~((start >= 0) & (end >= start)), "start and end need 0 <= start <= end seconds")
     names = cells.text(_label_column(cells, label_column))
-    paths = cells.text(columns.path) if columns.path in cells else [""] * len(cells)
-    if columns is _RAVEN and len(set(paths)) == 1:
-        paths = [""] * len(cells)  # the recording that the table is named after
-    elif columns is _RAVEN and _FILE_OFFSET in cells:
-        # Raven counts from the first of the files that were open, and tells the others' times here.
-        start, end = _in_own_file(cells.numbers(_FILE_OFFSET), end - start)
     where = map(cells.where, range(len(cells)))
     return list(map(Annotation, start.tolist(), end.tolist(), names, where, paths))
-
-
-def _in_own_file(offset: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return offset, offset + length
 
 
 def _label_column(cells: Cells, wanted: str | None) -> str:
@@ -119,12 +131,13 @@ def _label_column(cells: Cells, wanted: str | None) -> str:
     """
     columns = [name for name in cells.rows.columns.tolist() if name]
     if wanted is not None:
-        if wanted not in columns:
+        same = [name for name in columns if name.lower() == wanted.lower()]
+        if not same:
             raise ValueError(
                 f"{cells.file}: no column '{wanted}' (data.label_column)"
                 f"{did_you_mean(wanted, columns)}"
             )
-        return wanted
+        return same[0]
     found = [name for name in columns if name.lower() in _LABEL_COLUMNS]
     if len(found) != 1:
         which = f"{' and '.join(found)} may hold" if found else "no column is named like"

@@ -3,7 +3,9 @@
 import ast
 
 import numpy as np
+import pandas as pd
 
+from birdmix.audio.sound_file import find_recordings
 from birdmix.competitions import Competition, competition_of
 from birdmix.labels import Labels
 from birdmix.recordings.cells import Cells
@@ -14,7 +16,9 @@ from birdmix.recordings.columns import (
     split_labels,
     with_secondary,
 )
-from birdmix.recordings.paths import Missing, Root, present
+from birdmix.recordings.ends import Ends
+from birdmix.recordings.findings import Findings
+from birdmix.recordings.paths import Root, present
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean
@@ -27,7 +31,7 @@ _LOWEST_WEIGHT = 0.1
 _NO_CALL = "nocall"
 
 
-def read_birdclef(settings: DataSettings, root: Root, missing: Missing | None = None) -> DataSource:
+def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None) -> DataSource:
     """Read a BirdCLEF folder.
 
     A fifth of the rating is the weight; the author is the group; secondary labels outside of the
@@ -39,8 +43,10 @@ def read_birdclef(settings: DataSettings, root: Root, missing: Missing | None = 
         ("primary_label", "secondary_labels", "filename"),
         layout.hint,
     )
+    cells.refuse(np.array(cells.text("primary_label")) == "", "no primary_label")
     labels = _label_set(layout, root, cells)
-    paths = _recording_paths(layout, root, cells, missing)
+    paths = _recording_paths(layout, root, cells, findings)
+    cells.refuse_repeated(paths, what="the same recording stands")
     primary = cells.each("primary_label", lambda code: (_known(code, labels),))
     secondary = cells.each("secondary_labels", lambda text: _secondary(text, labels))
     recordings = Recordings.build(
@@ -52,7 +58,7 @@ def read_birdclef(settings: DataSettings, root: Root, missing: Missing | None = 
         weight=_weights(cells),
         datetime=[datetime_of(path) for path in paths],
     )
-    return DataSource(recordings, _soundscapes(layout, root, labels, missing))
+    return DataSource(recordings, _soundscapes(layout, root, labels, settings.group_by, findings))
 
 
 def _label_set(layout: Competition, root: Root, train: Cells) -> Labels:
@@ -69,12 +75,12 @@ def _label_set(layout: Competition, root: Root, train: Cells) -> Labels:
 
 
 def _recording_paths(
-    layout: Competition, root: Root, cells: Cells, missing: Missing | None
+    layout: Competition, root: Root, cells: Cells, findings: Findings
 ) -> list[str]:
     files = cells.text("filename")
     if layout.folder_per_label:
         files = [f"{code}/{f}" for code, f in zip(cells.text("primary_label"), files, strict=True)]
-    return present(cells, [f"{layout.train_audio}/{file}" for file in files], root, missing)
+    return present(cells, [f"{layout.train_audio}/{file}" for file in files], root, findings)
 
 
 def _weights(cells: Cells) -> np.ndarray | None:
@@ -97,7 +103,7 @@ def _group_columns(cells: Cells) -> dict[str, list[str]]:
 
 
 def _soundscapes(
-    layout: Competition, root: Root, labels: Labels, missing: Missing | None
+    layout: Competition, root: Root, labels: Labels, group_by: str, findings: Findings
 ) -> Recordings | None:
     """Read the labelled windows of training soundscapes."""
     table = root.folder / layout.soundscape_labels
@@ -109,30 +115,49 @@ def _soundscapes(
         names = _files_of_2021(layout, root, cells)
     else:
         cells = Cells(table, ("filename", "start", "end", "primary_label"))
-        cells.keep(~cells.rows.duplicated().to_numpy())  # 2026 lists every window twice
         names = cells.text("filename")
-    paths = present(cells, [f"{layout.train_soundscapes}/{name}" for name in names], root, missing)
-    end = cells.seconds("seconds" if by_row_id else "end")
-    start = end - layout.window_seconds if by_row_id else cells.seconds("start")
+    paths = present(cells, [f"{layout.train_soundscapes}/{name}" for name in names], root, findings)
     birds, separator = ("birds", " ") if by_row_id else ("primary_label", LABEL_SEPARATOR)
+    codes = cells.each(birds, lambda text: _all_known(text, separator, labels))
+    # 2026 lists every window twice.
+    told = pd.DataFrame({"path": paths, "codes": list(map(frozenset, codes))})
+    told["end"] = cells.seconds("seconds" if by_row_id else "end")
+    told["start"] = told["end"] - layout.window_seconds if by_row_id else cells.seconds("start")
+    once = ~told.duplicated().to_numpy()
+    cells.keep(once)
+    told = told[once]
+    start, end = told["start"].to_numpy(), told["end"].to_numpy()
     cells.refuse(~((start >= 0) & (end > start)), "start and end in seconds need 0 <= start < end")
-    cells.refuse_repeated(paths, start, end, what="the same window stands with other labels")
+    cells.refuse_repeated(
+        told["path"].tolist(), start, end, what="the same window stands with other labels"
+    )
+    paths = told["path"].tolist()
+    ends = Ends(root.folder, findings)
+    for row, path in enumerate(paths):
+        ends.check(path, start[row], end[row], cells.where(row))
     return Recordings.build(
         root.folder,
         labels,
         path=paths,
-        codes=cells.each(birds, lambda text: _all_known(text, separator, labels)),
+        codes=[each for each, keep in zip(codes, once, strict=True) if keep],
+        group=_soundscape_groups(cells, paths, group_by),
         start=start,
         end=end,
         datetime=[datetime_of(path) for path in paths],
     )
 
 
+def _soundscape_groups(cells: Cells, paths: list[str], group_by: str) -> list[str]:
+    """Group soundscapes by site (2021 tells it) or date if that is asked for; else each alone."""
+    columns = {"site": cells.text("site")} if "site" in cells else {}
+    return groups_of(paths, columns, group_by if group_by in ("date", *columns) else "recording")
+
+
 def _files_of_2021(layout: Competition, root: Root, cells: Cells) -> list[str]:
     """Find the soundscapes by audio id and site: their names end in a date that no row tells."""
     by_start = {
-        tuple(path.name.split("_")[:2]): path.name
-        for path in (root.folder / layout.train_soundscapes).glob("*_*_*")
+        tuple(path.split("_")[:2]): path
+        for path in find_recordings(root.folder / layout.train_soundscapes)
     }
     ids = zip(cells.text("audio_id"), cells.text("site"), strict=True)
     return [by_start.get((audio, site), f"{audio}_{site}_*.ogg") for audio, site in ids]

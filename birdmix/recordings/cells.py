@@ -1,6 +1,9 @@
 """Tables of text as people save them: any separator, decimal commas, and errors by file and row."""
 
 import codecs
+import csv
+import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +19,8 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
 def read_text(file: Path) -> str:
@@ -38,29 +43,42 @@ def read_text(file: Path) -> str:
 class Cells:
     """A table whose cells are all text, and which knows the row of the file each stands in.
 
-    Rows are counted as an editor does: the header is the first. Labels like ``22961`` and ``1e5``
-    stay what they are.
+    Rows are counted as an editor does, but for line breaks inside of cells. Labels like ``22961``
+    and ``1e5`` stay what they are; names of columns are lower case.
 
     Args:
         file: CSV, separated by comma, semicolon or tab.
         required: Columns it must have.
         hint: What to say besides if the file is missing.
+        raven: Whether it is one of Raven's tables: quotes are signs like others, and names of
+            columns stay what they are.
+        may_be_empty: Whether it may have no rows.
 
     Raises:
         ValueError: If it is missing, is none, or lacks columns or rows.
     """
 
-    def __init__(self, file: Path, required: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self,
+        file: Path,
+        required: Sequence[str] = (),
+        hint: str = "",
+        *,
+        raven: bool = False,
+        may_be_empty: bool = False,
+    ) -> None:
         if not file.is_file():
             raise ValueError(f"{file}: no such file{hint and '; ' + hint}")
         self.file = file
-        self.rows = _parsed(file)
+        self.rows, self._first = _parsed(file, raven)
+        columns = self.rows.columns
         for name in required:
-            if name not in self.rows:
-                raise ValueError(
-                    f"{file}: no column '{name}'{did_you_mean(name, self.rows.columns.tolist())}"
-                )
-        if self.rows.empty:
+            if name not in columns:
+                raise ValueError(f"{file}: no column '{name}'{did_you_mean(name, columns)}")
+        twice = columns[columns.duplicated() & (columns != "")].tolist()
+        if twice:
+            raise ValueError(f"{file}: column '{twice[0]}' stands twice; rename one")
+        if self.rows.empty and not may_be_empty:
             raise ValueError(f"{file}: no rows")
 
     def __len__(self) -> int:
@@ -72,7 +90,7 @@ class Cells:
     @cached_property
     def lines(self) -> list[int]:
         """Row of the file that each row stands in."""
-        return (self.rows.index + 2).tolist()
+        return (self.rows.index + self._first).tolist()
 
     def where(self, row: int) -> str:
         """Return the file and the row in it, for an error."""
@@ -105,22 +123,20 @@ class Cells:
 
     def numbers(self, name: str) -> np.ndarray:
         """Return a column of numbers, float64 [N]; blank is NaN, and ``0,5`` is a half."""
-        cells = self.rows[name].str.strip().str.replace(r"^(-?\d*),(\d+)$", r"\1.\2", regex=True)
-        numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
-        self._refuse_cells(name, np.isnan(numbers) & (cells != "").to_numpy(), "is no number")
-        self._refuse_cells(name, np.isinf(numbers), "is no number")
-        return numbers
+        return self._numbers(name, self.rows[name].str.strip())
 
     def seconds(self, name: str) -> np.ndarray:
-        """Return a column of times in seconds, float64 [N], written so or as ``00:01:05``."""
+        """Return a column of times in seconds, float64 [N]: numbers, or clocks as ``00:01:05,5``.
+
+        Blank is NaN.
+        """
         cells = self.rows[name].str.strip()
         clocks = cells.str.contains(":").to_numpy(bool)
-        if not clocks.any():
-            return self.numbers(name)
-        padded = np.where(cells.str.count(":") == 1, "00:" + cells, cells)
-        times = pd.to_timedelta(pd.Series(padded), errors="coerce").dt.total_seconds().to_numpy()
-        self._refuse_cells(name, np.isnan(times), "is no time like 00:01:05")
-        return times
+        seconds = self._numbers(name, cells.mask(clocks, "")).copy()
+        if clocks.any():
+            read = self.each(name, lambda cell: _clock(cell, name) if ":" in cell else np.nan)
+            seconds[clocks] = np.array(read)[clocks]
+        return seconds
 
     def refuse(self, wrong: np.ndarray, what: str) -> None:
         """Refuse the first of the rows that are wrong, by a mask.
@@ -140,41 +156,84 @@ class Cells:
         values = pd.DataFrame(dict(enumerate(columns)))
         again = np.flatnonzero(values.duplicated())
         if len(again):
-            same = (values == values.iloc[again[0]]) | (
-                values.isna() & values.iloc[again[0]].isna()
-            )
+            row = values.iloc[again[0]]
+            same = (values == row) | (values.isna() & row.isna())
             first = int(np.flatnonzero(same.all(axis=1))[0])
             raise ValueError(f"{self.where(int(again[0]))}: {what} in row {self.lines[first]}")
 
-    def _refuse_cells(self, name: str, wrong: np.ndarray, what: str) -> None:
+    def _numbers(self, name: str, cells: pd.Series) -> np.ndarray:
+        plain = cells.str.replace(r"^(-?\d*),(\d+)$", r"\1.\2", regex=True)
+        numbers = np.asarray(pd.to_numeric(plain, errors="coerce"), np.float64)
+        wrong = ~np.isfinite(numbers) & (cells != "").to_numpy()
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise ValueError(f"{self.where(row)}: {name} '{self.rows[name].iloc[row]}' {what}")
+            raise ValueError(f"{self.where(row)}: {name} '{cells.iloc[row]}' is no number")
+        return numbers
 
 
-def _parsed(file: Path) -> pd.DataFrame:
-    """Read all cells as text; what is missing or blank is an empty text, blank lines are not."""
+def _clock(cell: str, name: str) -> float:
+    match = _CLOCK.fullmatch(cell.strip())
+    if match is None:
+        raise ValueError(f"{name} '{cell}' is no time like 00:01:05")
+    hours, minutes, seconds = match.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes) + float(seconds.replace(",", "."))
+
+
+def _parsed(file: Path, raven: bool) -> tuple[pd.DataFrame, int]:
+    """Read all cells as text: what is missing is an empty one, blank lines are none.
+
+    Returns:
+        The table, and the row of the file that its index 0 stands in.
+    """
     with file.open("rb") as stream:
         mark = stream.read(4)
     encodings = (name for bom, name in _BYTE_ORDER_MARKS.items() if mark.startswith(bom))
+    encoding = next(encodings, "utf-8")
     try:
-        encoding = next(encodings, "utf-8")
-        with file.open(encoding=encoding) as stream:
-            header = stream.readline()
-        separator = max(_SEPARATORS, key=header.count)
-        rows = pd.read_csv(
-            file,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding=encoding,
-            skip_blank_lines=False,
-            index_col=False,
-        ).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file}: not a CSV: {str(error).strip()}") from error
+        header_at, separator = _header(file, encoding)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            rows = pd.read_csv(
+                file,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                encoding=encoding,
+                skip_blank_lines=False,
+                index_col=False,
+                header=None,
+                skiprows=header_at,
+                quoting=csv.QUOTE_NONE if raven else csv.QUOTE_MINIMAL,
+            ).fillna("")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
+        raise ValueError(_unreadable(file, str(error), header_at)) from error
     except UnicodeDecodeError:
         read_text(file)  # raises, with the row
         raise
-    rows.columns = rows.columns.str.strip()
-    return rows[(rows != "").any(axis=1)]
+    names = rows.iloc[0].str.strip().str.strip('"')
+    rows = rows.iloc[1:]
+    rows.columns = pd.Index(names if raven else names.str.lower())
+    return rows[(rows != "").any(axis=1)], header_at + 1
+
+
+def _header(file: Path, encoding: str) -> tuple[int, str]:
+    """Return the number of blank lines before the header, and what separates its cells."""
+    blank = 0
+    with file.open(encoding=encoding) as stream:
+        for line in stream:
+            if line.strip():
+                return blank, max(_SEPARATORS, key=line.count)
+            blank += 1
+    return 0, ","
+
+
+def _unreadable(file: Path, words: str, skipped: int) -> str:
+    """Say why a table cannot be read, by its row if pandas tells."""
+    match = _TOO_LONG.search(words)
+    if match is None:
+        return f"{file}: not a CSV: {words.strip()}"
+    columns, line, saw = map(int, match.groups())
+    return (
+        f"{file}, row {line + skipped}: {saw} cells for {columns} columns; quote the cells that "
+        "hold a separator"
+    )

@@ -1,6 +1,7 @@
 """Columns that several sources share: groups, secondary labels, dates."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -17,7 +18,8 @@ _STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_-]?(\d\d)(\d\d)(\d
 
 
 def split_labels(text: str, separator: str | None = LABEL_SEPARATOR) -> tuple[str, ...]:
-    """Return the labels of a cell or a name, each once and in order."""
+    """Return the labels of a cell or a name, each once and in order, accents as one sign."""
+    text = unicodedata.normalize("NFC", text)
     parts = [text] if separator is None else text.split(separator)
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
@@ -114,7 +116,7 @@ def _found(paths: Sequence[str], pattern: str) -> list[str]:
     groups = []
     for path in paths:
         match = re.search(pattern, path.rsplit("/", 1)[-1])
-        if match is None:
+        if match is None or not match.group(match.re.groups and 1):
             raise ValueError(f"data.group_pattern={pattern!r} is not found in the name of {path}")
-        groups.append(match.group(1) if match.re.groups else match.group(0))
+        groups.append(match.group(match.re.groups and 1))
     return groups

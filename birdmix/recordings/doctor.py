@@ -1,20 +1,21 @@
 """What is wrong with a data set: its sound, its tables, its labels, its split."""
 
 import difflib
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from birdmix.audio.duplicates import find_duplicates
 from birdmix.audio.examine import Examination, examine
+from birdmix.recordings.findings import Finding
 from birdmix.recordings.folds import labels_in_few_groups
-from birdmix.recordings.paths import Missing, Root
-from birdmix.recordings.readers import read_source
+from birdmix.recordings.paths import Root
+from birdmix.recordings.readers import excluded_of, read_source
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.threads import Progress, each
@@ -24,20 +25,6 @@ USELESS = ("empty", "unreadable", "silent", "missing")
 
 #: Labels as similar as this are one label, misspelt, if they are as long as this.
 _SIMILAR, _LONG = 0.92, 8
-
-
-class Finding(NamedTuple):
-    """Something that is wrong.
-
-    Attributes:
-        path: Recording; empty where it is about labels or groups.
-        problem: What kind of thing it is, in a word.
-        detail: What exactly.
-    """
-
-    path: str
-    problem: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -64,10 +51,11 @@ def examine_folder(folder: Path, on_progress: Progress | None = None) -> Diagnos
         ValueError: If there is no such folder, or nothing in it.
     """
     root = Root(folder, follow_links=True)
-    paths = root.recordings()
+    findings: list[Finding] = []
+    paths = root.recordings(findings)
     if not paths:
         raise ValueError(f"{folder}: no recordings here (wav, flac, ogg, opus, mp3, aiff, ...)")
-    return _diagnosis(root.folder, paths, [], None, on_progress)
+    return _diagnosis(root.folder, paths, findings, None, on_progress)
 
 
 def examine_data(settings: DataSettings, on_progress: Progress | None = None) -> Diagnosis:
@@ -76,9 +64,8 @@ def examine_data(settings: DataSettings, on_progress: Progress | None = None) ->
     Raises:
         ValueError: If it cannot be read at all.
     """
-    missing: Missing = {}
-    source = read_source(settings, missing)
-    findings = [Finding(path, "missing", f"named by {where}") for path, where in missing.items()]
+    findings: list[Finding] = []
+    source = read_source(settings, findings)
     findings += _unlisted(source, settings)
     findings += _labels(source.recordings, settings)
     findings += _leaks(source.recordings)
@@ -139,7 +126,8 @@ def _unlisted(source: DataSource, settings: DataSettings) -> Iterator[Finding]:
         return
     listed = {path for table in _tables(source) for path in table.paths}
     folders = {path.rpartition("/")[0] for path in listed}
-    for path in Root(source.recordings.root, settings.follow_links).recordings():
+    root = Root(source.recordings.root, settings.follow_links, excluded_of(settings))
+    for path in root.recordings([]):
         if path not in listed and path.rpartition("/")[0] in folders:
             yield Finding(path, "unlisted", "lies beside recordings of the table")
 
@@ -151,6 +139,8 @@ def _labels(recordings: Recordings, settings: DataSettings) -> Iterator[Finding]
         yield Finding("", "label", f"'{one}' and '{other}': the same, spelt differently?")
     counts = recordings.label_counts()
     wanted = settings.num_folds
+    for column in np.flatnonzero(counts == 0):
+        yield Finding("", "no-recordings", f"'{codes[column]}' has none")
     few = {codes[column] for column in np.flatnonzero((counts > 0) & (counts < wanted))}
     for code in sorted(few):
         number = counts[recordings.labels.column(code)]
@@ -165,21 +155,27 @@ def _labels(recordings: Recordings, settings: DataSettings) -> Iterator[Finding]
 
 
 def _alike(codes: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of labels that differ in case, signs or a letter; digits tell them apart."""
+    """Yield pairs of labels that differ in case, signs or a letter; digits tell them apart.
+
+    A letter is looked for among those that begin or end alike.
+    """
     plain = {code: re.sub(r"[\W_]+", "", code).casefold() for code in codes}
-    names = sorted(plain)
-    for at, one in enumerate(names):
-        matcher = difflib.SequenceMatcher(b=plain[one], autojunk=False)
-        for other in names[at + 1 :]:
-            if plain[one] == plain[other]:
-                yield one, other
-                continue
-            if min(len(plain[one]), len(plain[other])) < _LONG or _digits(one) != _digits(other):
-                continue
-            matcher.set_seq1(plain[other])
-            quick = matcher.real_quick_ratio() >= _SIMILAR and matcher.quick_ratio() >= _SIMILAR
-            if quick and matcher.ratio() >= _SIMILAR:
-                yield one, other
+    near: dict[tuple, list[str]] = defaultdict(list)
+    for code, name in sorted(plain.items()):
+        near[(name,)].append(code)
+        if len(name) >= _LONG:
+            near[name[:3], _digits(code)].append(code)
+            near[_digits(code), name[-3:]].append(code)
+    pairs = {pair for each in near.values() for pair in itertools.combinations(each, 2)}
+    for one, other in sorted(pairs):
+        a, b = plain[one], plain[other]
+        matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+        if a == b or (
+            matcher.real_quick_ratio() >= _SIMILAR
+            and matcher.quick_ratio() >= _SIMILAR
+            and matcher.ratio() >= _SIMILAR
+        ):
+            yield one, other
 
 
 def _digits(name: str) -> str:

@@ -42,8 +42,8 @@ def fold_of_rows(recordings: Recordings, num_folds: int) -> np.ndarray:
     if len(names) < num_folds:
         raise ValueError(
             f"data.num_folds={num_folds}, but the recordings form only {len(names)} groups; lower "
-            "data.num_folds, choose another data.group_by, or train on everything with "
-            "data.fold=null"
+            "data.num_folds, or choose another data.group_by (data.fold=null holds none out, but "
+            "for a pool of soundscapes)"
         )
     counts = _label_counts(recordings, group, len(names))
     rarity = np.argsort(np.argsort(counts.sum(axis=0), kind="stable"))

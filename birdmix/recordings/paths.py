@@ -2,7 +2,8 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,7 @@ import numpy as np
 from birdmix.audio.sound_file import find_recordings
 from birdmix.files import inside
 from birdmix.recordings.cells import Cells
-
-#: Takes path and place of every recording that a table names and that is not there.
-Missing = dict[str, str]
+from birdmix.recordings.findings import Finding, Findings, tell
 
 _NOT_PLAIN = {"", ".", ".."}
 
@@ -23,7 +22,7 @@ class Root:
     Args:
         folder: The root.
         follow_links: Whether links may lead out of it.
-        excluded: Paths that are passed over, wherever they are named.
+        excluded: Paths that are passed over, wherever they are named; ``met`` has those that were.
 
     Raises:
         ValueError: If there is no such folder.
@@ -37,51 +36,66 @@ class Root:
         self.folder = Path(folder)
         self.follow_links = follow_links
         self.excluded = frozenset(excluded)
+        self.met: set[str] = set()
         self._real = os.path.realpath(folder)
         self._listed: dict[str, dict[str, bool]] = {}
 
-    def recordings(self) -> list[str]:
-        """List all recordings below the root.
+    def recordings(self, findings: Findings = None) -> list[str]:
+        """List the recordings below the root that are not excluded.
+
+        A link to a recording that is listed itself is passed over: it is the same one.
+
+        Args:
+            findings: Takes names that are no text.
 
         Raises:
-            ValueError: If one lies behind a link that leads out of it.
+            ValueError: If one lies behind a link that leads out of the root.
         """
-        found = [path for path in find_recordings(self.folder) if path not in self.excluded]
-        for path in found:
-            if not path.isprintable() and any("\udc80" <= sign <= "\udcff" for sign in path):
-                raise ValueError(f"{path!r}: the name is not UTF-8; rename the file")
-            self._is_there(path, path)
-        return found
+        listed: list[str] = []
+        twins: list[str] = []
+        for path in find_recordings(self.folder):
+            if any("\udc80" <= sign <= "\udcff" for sign in path):
+                words = f"{path!r}: the name is not UTF-8; rename the file"
+                tell(findings, Finding(path, "name", "not UTF-8"), words)
+            elif not self._is_excluded(path):
+                self._find(path, path)
+                (twins if self._is_twin(path) else listed).append(path)
+        if twins:
+            warnings.warn(
+                f"{len(twins)} links to recordings of the same root are left out, first {twins[0]}",
+                stacklevel=2,
+            )
+        return listed
 
     def check(
-        self, paths: Sequence[str], where: Callable[[int], str], missing: Missing | None = None
+        self, paths: Sequence[str], where: Callable[[int], str], findings: Findings = None
     ) -> list[str | None]:
-        """Return the paths of a table, normalised; None for those to leave out.
+        """Return the paths of a table as the disk spells them; None for those to leave out.
 
         Args:
             paths: As the table gives them: relative to the root, or absolute.
             where: Says the file and row of each.
-            missing: Takes those whose recording is not there; without it that is an error.
+            findings: Takes those whose recording is not there; without it that is an error.
 
         Raises:
             ValueError: With file and row, if one is not there or leaves the root.
         """
-        absent: Missing = {}
         checked: list[str | None] = []
+        absent: dict[str, str] = {}
         for row, text in enumerate(paths):
+            if not text:
+                raise ValueError(f"{where(row)}: no path")
             path = text
             if not _NOT_PLAIN.isdisjoint(text.split("/")):
                 path = Path(inside(self.folder, text, where(row))).as_posix()
-            found = None
-            if path not in self.excluded:
-                found = self._is_there(path, where, row)
-                if found is None and "\\" in path:  # the table comes from Windows
-                    found = self._is_there(path.replace("\\", "/"), where, row)
-                if found is None:
-                    absent.setdefault(path, where(row))
+            found = self._find(path, where, row)
+            if self._is_excluded(found or path):
+                found = None
+            elif found is None:
+                absent.setdefault(path, where(row))
             checked.append(found)
-        if missing is not None:
-            missing |= absent
+        if findings is not None:
+            findings += [Finding(p, "missing", f"named by {at}") for p, at in absent.items()]
         elif absent:
             path, place = next(iter(absent.items()))
             others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
@@ -91,20 +105,22 @@ class Root:
             )
         return checked
 
-    def _is_there(self, path: str, where: Callable[[int], str] | str, row: int = 0) -> str | None:
-        """Return the path as the disk spells it, None if nothing is there."""
-        folder, _, name = path.rpartition("/")
-        names = self._names(folder)
-        if name not in names:
-            # A Mac spells an accent as a letter of its own, a table mostly does not.
-            spellings = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-            name = next((each for each in spellings if each in names), "")
-            if not name:
-                return None
-            path = f"{folder}/{name}".lstrip("/")
-        if names[name] and not self.follow_links:
-            self._refuse_outside(path, where if isinstance(where, str) else where(row))
-        return path
+    def _is_excluded(self, path: str) -> bool:
+        if path not in self.excluded:
+            return False
+        self.met.add(path)
+        return True
+
+    def _find(self, path: str, where: Callable[[int], str] | str, row: int = 0) -> str | None:
+        """Return a path as the disk spells it, None if nothing is there."""
+        for spelt in _spellings(path):
+            folder, _, name = spelt.rpartition("/")
+            names = self._names(folder)
+            if name in names:
+                if names[name] and not self.follow_links:
+                    self._refuse_outside(spelt, where if isinstance(where, str) else where(row))
+                return spelt
+        return None
 
     def _names(self, folder: str) -> dict[str, bool]:
         """Return the files of a folder, and whether a link stands on the way to each."""
@@ -119,27 +135,49 @@ class Root:
             self._listed[folder] = names
         return self._listed[folder]
 
-    def _refuse_outside(self, path: str, where: str) -> None:
+    def _real_place(self, path: str) -> str | None:
+        """Return where a path leads to, relative to the root; None if that is outside."""
         real = os.path.realpath(os.path.join(self.folder, path))
         if os.path.commonpath([self._real, real]) != self._real:
+            return None
+        return Path(os.path.relpath(real, self._real)).as_posix()
+
+    def _is_twin(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        if not self._names(folder)[name]:
+            return False
+        place = self._real_place(path)
+        return place is not None and place != path and place not in self.excluded
+
+    def _refuse_outside(self, path: str, where: str) -> None:
+        if self._real_place(path) is None:
             raise ValueError(
-                f"{where}: a link leads out of the data root, to {real}; "
+                f"{where}: a link leads out of the data root, to "
+                f"{os.path.realpath(os.path.join(self.folder, path))}; "
                 "set data.follow_links=true if it is meant to"
             )
 
 
-def present(
-    cells: Cells, paths: Sequence[str], root: Root, missing: Missing | None = None
-) -> list[str]:
-    """Return the paths of a table, a row each, normalised.
+def _spellings(path: str) -> Iterator[str]:
+    """Yield how a disk may spell a path: as told; as a Mac does, or does not; not as Windows."""
+    yield path
+    if not path.isascii():
+        yield unicodedata.normalize("NFC", path)
+        yield unicodedata.normalize("NFD", path)
+    if "\\" in path:
+        yield from _spellings(path.replace("\\", "/"))
+
+
+def present(cells: Cells, paths: Sequence[str], root: Root, findings: Findings = None) -> list[str]:
+    """Return the paths of a table, a row each, as the disk spells them.
 
     Args:
         cells: The table; rows whose recording is excluded or missing leave it.
         paths: As it gives them.
         root: The data root.
-        missing: Takes what is missing; without it that is an error.
+        findings: Takes what is missing; without it that is an error.
     """
-    checked = root.check(paths, cells.where, missing)
+    checked = root.check(paths, cells.where, findings)
     if None in checked:
         cells.keep(np.array([path is not None for path in checked]))
     return [path for path in checked if path is not None]

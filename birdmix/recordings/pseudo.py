@@ -37,11 +37,13 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
     if not told:
         raise ValueError(f"{file}: no column is a label of this run")
     root = Root(Path(settings.root or file.parent), follow_links)
-    paths = root.check(table["path"].tolist(), lambda row: f"{file}, row {row + 2}")
-    score = table[told].to_numpy(np.float32)
-    if not ((score >= 0) & (score <= 1)).all():
-        row, column = np.argwhere(~((score >= 0) & (score <= 1)))[0]
-        raise ValueError(f"{file}, row {row + 2}: {told[column]} is no probability")
+    texts = table["path"].fillna("").astype(str).tolist()
+    paths = root.check(texts, lambda row: f"{file}, row {row + 2}")
+    start, end = (_numbers(table, name, file) for name in _PLACE[1:])
+    _refuse(~((start >= 0) & (end > start)), file, "start_seconds and end_seconds are no span")
+    score = np.stack([_numbers(table, code, file) for code in told], axis=1).astype(np.float32)
+    out_of_range = ((score < 0) | (score > 1)).any(axis=1)
+    _refuse(np.asarray(out_of_range), file, "a probability lies in [0, 1]")
     score = np.where(score >= settings.threshold, score, 0)
     if settings.cap is not None:
         score *= np.minimum(settings.cap / np.maximum(score.sum(axis=1, keepdims=True), 1e-9), 1)
@@ -56,7 +58,6 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
         codes=[()] * len(paths),
         weight=np.full(len(paths), settings.weight),
     )
-    start, end = (table[name].to_numpy(float) for name in ("start_seconds", "end_seconds"))
     return recordings.as_parts(start, end, target, known)
 
 
@@ -73,3 +74,14 @@ def _read(file: Path) -> pd.DataFrame:
     if absent:
         raise ValueError(f"{file}: no column '{absent[0]}'; it is no table of predictions")
     return table
+
+
+def _numbers(table: pd.DataFrame, name: str, file: Path) -> np.ndarray:
+    numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+    _refuse(np.isnan(numbers), file, f"{name} is no number")
+    return numbers
+
+
+def _refuse(wrong: np.ndarray, file: Path, what: str) -> None:
+    if wrong.any():
+        raise ValueError(f"{file}, row {int(np.flatnonzero(wrong)[0]) + 2}: {what}")

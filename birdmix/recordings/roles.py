@@ -1,6 +1,8 @@
 """Who does what: recordings to train on, to be judged by, and to mix in."""
 
+import os
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ from birdmix.recordings.table import DataSource, Recordings, concatenated
 
 @dataclass(frozen=True)
 class Roles:
-    """The parts of a run's data; no recording that judges trains or is mixed in.
+    """The parts of a run's data; no recording that is held back trains or is mixed in.
 
     Attributes:
         train: To train on.
@@ -30,6 +32,7 @@ def deal(
     settings: DataSettings,
     pseudo: Recordings | None = None,
     background: Recordings | None = None,
+    excluded: Collection[str] = (),
 ) -> Roles:
     """Deal out what was read; all tables have one root and one label set.
 
@@ -38,57 +41,80 @@ def deal(
         settings: Split, folds and pool.
         pseudo: Windows with soft labels; they train, if the pool does not take them.
         background: Recordings without birds.
+        excluded: Paths that are left out of the source, and so of the others too.
 
     Raises:
         ValueError: If one group stands on both sides, or a source of the pool is not there.
     """
-    train, held_out = _sides(source.recordings, settings)
+    train, held_out, kept_for_tests = _sides(source.recordings, settings)
     validation = {} if held_out is None else {"validation": held_out}
-    pool: dict[str, Recordings | None] = {"background": background}
-    soundscapes = source.soundscapes
-    if soundscapes is not None and "soundscapes" in settings.pool.sources:
-        pool["soundscapes"], soundscapes = split(
-            soundscapes, settings.num_folds, settings.fold or 0
-        )
+    soundscapes, pooled = _soundscapes(source, settings)
     if soundscapes is not None:
         validation["validation_soundscape"] = soundscapes
-    if pseudo is not None:
-        pseudo = _without_judges(pseudo, validation)
-        if "pseudo" in settings.pool.sources:
-            pool["pseudo"] = pseudo
-        else:
-            train = concatenated([train, pseudo])
-    chosen = {}
+    held_back = {path for each in validation.values() for path in each.paths}
+    held_back |= {*kept_for_tests, *excluded}
+    others = {
+        name: _without(name, recordings, held_back)
+        for name, recordings in (("background", background), ("pseudo", pseudo))
+    }
+    if others["pseudo"] is not None and "pseudo" not in settings.pool.sources:
+        train = concatenated([train, others["pseudo"]])
+    pool = {}
     for name in settings.pool.sources:
-        recordings = pool.get(name)
+        recordings = {**others, "soundscapes": pooled}.get(name)
         if recordings is None or not len(recordings):
             raise ValueError(f"data.pool.sources: this data has no {name} to mix in")
-        chosen[name] = recordings
-    return Roles(train, validation, chosen)
+        pool[name] = recordings
+    return Roles(train, validation, pool)
 
 
-def _sides(recordings: Recordings, settings: DataSettings) -> tuple[Recordings, Recordings | None]:
-    """Return those to train on and those held out: as the table says, or else by folds."""
-    given = np.array(recordings.table["split"].to_pylist(), object)
-    if (given != None).any():  # noqa: E711
-        train, held_out = (recordings.take(given == name) for name in ("train", "validation"))
+def _sides(
+    recordings: Recordings, settings: DataSettings
+) -> tuple[Recordings, Recordings | None, list[str]]:
+    """Return those to train on, those held out, and the paths of those kept for tests.
+
+    As the table says, or else by folds.
+    """
+    given = recordings.table["split"].to_pylist()
+    if any(side is not None for side in given):
+        names = np.array(given, object)
+        train, held_out, test = (
+            recordings.take(names == name) for name in ("train", "validation", "test")
+        )
         if not len(train):
             raise ValueError("the column 'split' gives no recording to train on")
         refuse_shared(train, held_out)
-        return train, held_out if len(held_out) else None
+        return train, held_out if len(held_out) else None, test.paths
     if settings.fold is None:
-        return recordings, None
-    return split(recordings, settings.num_folds, settings.fold)
+        return recordings, None, []
+    return *split(recordings, settings.num_folds, settings.fold), []
 
 
-def _without_judges(pseudo: Recordings, validation: dict[str, Recordings]) -> Recordings:
-    """Leave out windows of recordings that the run is judged by."""
-    judges = {path for each in validation.values() for path in each.paths}
-    kept = np.array([path not in judges for path in pseudo.paths], bool)
+def _soundscapes(
+    source: DataSource, settings: DataSettings
+) -> tuple[Recordings | None, Recordings | None]:
+    """Return the soundscapes that judge, and those of the pool."""
+    soundscapes = source.soundscapes
+    if soundscapes is None or "soundscapes" not in settings.pool.sources:
+        return soundscapes, None
+    pooled, judging = split(soundscapes, settings.num_folds, settings.fold or 0)
+    return judging, pooled
+
+
+def _without(
+    name: str, recordings: Recordings | None, held_back: Collection[str]
+) -> Recordings | None:
+    """Leave out what is held back, whatever path leads to it."""
+    if recordings is None:
+        return None
+    root = recordings.root
+    real = {os.path.realpath(root / path) for path in held_back}
+    places = {path: os.path.realpath(root / path) for path in set(recordings.paths)}
+    kept = np.array([places[path] not in real for path in recordings.paths], bool)
     if not kept.all():
         warnings.warn(
-            f"{int((~kept).sum())} pseudo-labelled windows are of recordings that validate, and "
-            "are left out",
+            f"{int((~kept).sum())} rows of {name} are of recordings that validate, test or are "
+            "excluded, and are left out",
             stacklevel=2,
         )
-    return pseudo.take(kept)
+    return recordings.take(kept)

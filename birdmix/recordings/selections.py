@@ -5,19 +5,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.sound_file import find_recordings
+from birdmix.files import walk
 from birdmix.labels import Labels
-from birdmix.recordings.annotations import Annotation, is_annotation_file, read_annotations
+from birdmix.recordings.annotations import Annotation, holds_annotations, read_annotations
 from birdmix.recordings.arrow import Event, Span
 from birdmix.recordings.cells import Cells
-from birdmix.recordings.columns import datetime_of, groups_of
-from birdmix.recordings.paths import Missing, Root, present
+from birdmix.recordings.columns import datetime_of, groups_of, split_labels
+from birdmix.recordings.ends import Ends
+from birdmix.recordings.findings import Findings
+from birdmix.recordings.paths import Root, present
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean
-
-#: How far beyond a recording's end an event may reach: programs round, and encoders pad.
-TOLERANCE_SECONDS = 0.1
 
 _SUFFIXES = (".txt", ".tsv", ".csv")
 
@@ -25,9 +25,7 @@ _SUFFIXES = (".txt", ".tsv", ".csv")
 _ByPath = dict[str, list[Annotation]]
 
 
-def read_selections(
-    settings: DataSettings, root: Root, missing: Missing | None = None
-) -> DataSource:
+def read_selections(settings: DataSettings, root: Root, findings: Findings = None) -> DataSource:
     """Read recordings with their annotations.
 
     Each recording has a file of them beside it, or anywhere below the root under its name; or one
@@ -35,26 +33,33 @@ def read_selections(
     without one says nothing and is left out.
     """
     if settings.table is not None:
-        found = _of_table(Path(settings.table), settings, root, missing)
+        found = _of_table(Path(settings.table), settings, root, findings)
     else:
-        found = _of_files(settings, root)
+        found = _of_files(settings, root, findings)
+    spans = _looked_at(settings.annotated, found, root, findings)
     if not found:
         raise ValueError(
             f"data.root={root.folder}: no recording has a file of annotations, such as "
             "NAME.selections.txt or NAME.txt beside NAME.wav"
         )
-    spans = _looked_at(settings.annotated, found, root, missing)
-    codes = _code_of(settings.label_map, (a.name for each in found.values() for a in each))
+    if settings.table is None:
+        _warn_of_silent(root, found, findings)
+    codes = _codes_of(settings.label_map, (a.name for each in found.values() for a in each))
     if not any(codes.values()):
         raise ValueError(f"data.root={root.folder}: no annotation has a label")
+    ends = Ends(root.folder, findings)
+    for path, annotations in found.items():
+        for a in annotations:
+            ends.check(path, a.start, a.end, a.where)
     paths = sorted(found)
-    for path in paths:
-        _check_ends(root.folder, path, found[path])
     recordings = Recordings.build(
         root.folder,
         _labels(codes),
         path=paths,
-        events=[[Event(a.start, a.end, codes[a.name]) for a in found[path]] for path in paths],
+        events=[
+            [Event(a.start, a.end, code) for a in found[path] for code in codes[a.name]]
+            for path in paths
+        ],
         annotated=[spans.get(path, []) if spans is not None else None for path in paths],
         group=groups_of(paths, {}, settings.group_by, settings.group_pattern),
         datetime=[datetime_of(path) for path in paths],
@@ -62,112 +67,140 @@ def read_selections(
     return DataSource(recordings)
 
 
-def _of_table(table: Path, settings: DataSettings, root: Root, missing: Missing | None) -> _ByPath:
+def _of_table(table: Path, settings: DataSettings, root: Root, findings: Findings) -> _ByPath:
     annotations = read_annotations(table, settings.label_column)
-    paths = root.check([a.path for a in annotations], lambda row: annotations[row].where, missing)
+    if not all(a.path for a in annotations):
+        raise ValueError(f"{table}: it does not say which recordings it is of; add a column 'path'")
+    paths = root.check([a.path for a in annotations], lambda row: annotations[row].where, findings)
     found: _ByPath = defaultdict(list)
     for path, annotation in zip(paths, annotations, strict=True):
         if path is not None:
             found[path].append(annotation)
-    return found
+    return dict(found)
 
 
-def _of_files(settings: DataSettings, root: Root) -> _ByPath:
+def _of_files(settings: DataSettings, root: Root, findings: Findings) -> _ByPath:
     """Find the annotations of each recording, by the names of the files."""
-    recordings = root.recordings()
-    if not recordings:
+    names = _Names(find_recordings(root.folder))
+    if not names.paths:
         raise ValueError(f"data.root={root.folder}: no recordings here (wav, flac, ogg, mp3, ...)")
-    owners: dict[str, list[str]] = defaultdict(list)
-    for path in recordings:
-        owners[Path(path).stem].append(path)
     found: _ByPath = {}
     astray = []
     named = (settings.annotated, settings.label_map, settings.exclude)
     ours = {Path(name).resolve() for name in named if name is not None}
-    for file in sorted(root.folder.rglob("*")):
+    for relative in sorted(walk(root.folder)):
+        file = root.folder / relative
         if file.suffix.lower() not in _SUFFIXES or file.resolve() in ours:
             continue
-        if not is_annotation_file(file):
+        own = names.of_file(relative)
+        if not holds_annotations(file):
+            if own is not None:
+                warnings.warn(f"{file}: named like {own}, but no annotations", stacklevel=2)
             continue
         annotations = read_annotations(file, settings.label_column)
-        own = _owner(file, root.folder, owners)
-        for annotation in annotations:
-            if annotation.path:
-                others = owners.get(Path(annotation.path).stem, [])
-                if len(others) != 1:
-                    raise ValueError(f"{annotation.where}: no recording '{annotation.path}'")
-                found.setdefault(others[0], []).append(annotation)
-            elif own:
-                found.setdefault(own, []).append(annotation)
-        if own:
+        if own is not None:
             found.setdefault(own, [])
         elif not any(a.path for a in annotations):
-            astray.append(file.name)
+            astray.append(relative)
+        several = len({annotation.path for annotation in annotations}) > 1
+        for annotation in annotations:
+            path = names.of_path(annotation, own, alone=not several)
+            if path is not None:
+                found.setdefault(path, []).append(annotation)
     if astray:
         warnings.warn(f"no recording belongs to the annotations {_some(astray)}", stacklevel=2)
-    silent = [path for path in recordings if path not in found]
+    wanted = set(root.recordings(findings))  # without those that are excluded
+    return {path: annotations for path, annotations in found.items() if path in wanted}
+
+
+class _Names:
+    """Recordings by their names.
+
+    Args:
+        paths: All there are below a root, the excluded too: their tables are not for others.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+        self.by_stem: dict[str, list[str]] = defaultdict(list)
+        self.by_name: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            self.by_stem[Path(path).stem].append(path)
+            self.by_name[Path(path).name].append(path)
+
+    def of_file(self, file: str) -> str | None:
+        """Return the recording a table is named after: beside it, or the only one of its name."""
+        stem = Path(file).name
+        while "." in stem:  # NAME.Table.1.selections.txt belongs to NAME
+            stem = stem.rpartition(".")[0]
+            paths = self.by_stem.get(stem) or self.by_name.get(stem) or []
+            beside = [path for path in paths if Path(path).parent == Path(file).parent]
+            if beside or len(paths) == 1:
+                return (beside or paths)[0]
+        return None
+
+    def of_path(self, annotation: Annotation, own: str | None, *, alone: bool) -> str | None:
+        """Return the recording that an annotation is of.
+
+        Args:
+            annotation: The annotation; it names one, or none.
+            own: The recording that its table is named after, if there is one.
+            alone: Whether the table tells of one recording: if there is none of the name it gives,
+                it is its own, which was renamed.
+
+        Raises:
+            ValueError: With file and row, if it names none, or several.
+        """
+        told = annotation.path.replace("\\", "/")
+        if not told or (own is not None and told == Path(own).name):
+            return own
+        if told in self.paths:
+            return told
+        paths = [] if "/" in told else self.by_name.get(told, [])
+        if len(paths) == 1:
+            return paths[0]
+        if alone and own is not None:
+            return own
+        what = f"{len(paths)} recordings are named" if paths else "there is no recording"
+        raise ValueError(f"{annotation.where}: {what} '{annotation.path}'")
+
+
+def _warn_of_silent(root: Root, found: _ByPath, findings: Findings) -> None:
+    silent = [path for path in root.recordings(findings) if path not in found]
     if silent:
         warnings.warn(
             f"no annotations belong to {len(silent)} recordings, left out: {_some(silent)}",
             stacklevel=2,
         )
-    return found
 
 
-def _owner(file: Path, root: Path, owners: dict[str, list[str]]) -> str | None:
-    """Return the recording that a table is named after: beside it, or the only one of its name."""
-    stem = file.name
-    while "." in stem:  # NAME.Table.1.selections.txt belongs to NAME
-        stem = stem.rpartition(".")[0]
-        paths = owners.get(stem, [])
-        beside = [path for path in paths if (root / path).parent == file.parent]
-        if beside or len(paths) == 1:
-            return (beside or paths)[0]
-    return None
-
-
-def _check_ends(root: Path, path: str, annotations: list[Annotation]) -> None:
-    """Refuse events beyond a recording's end: they belong to another, or it is not whole."""
-    try:
-        info = probe(root / path)
-    except AudioError:
-        return  # told when it is opened
-    if info.num_frames is None:
-        return
-    seconds = info.num_frames / info.sample_rate
-    for annotation in annotations:
-        if annotation.end > seconds + TOLERANCE_SECONDS:
-            raise ValueError(
-                f"{annotation.where}: the event from {annotation.start:g} to {annotation.end:g} s "
-                f"reaches beyond the end of {path} ({seconds:.2f} s); correct its times, or look "
-                "whether the recording is whole and its own"
-            )
-
-
-def _code_of(label_map: str | None, names: Iterable[str]) -> dict[str, str | None]:
-    """Return the label code of each name; None where nobody has named what is heard."""
-    used = dict.fromkeys(names)
+def _codes_of(label_map: str | None, names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
+    """Return the label codes of each name; a blank name is something that nobody has named."""
+    used = [name for name in dict.fromkeys(names) if name]
+    codes: dict[str, tuple[str | None, ...]] = {"": (None,)}
     if label_map is None:
-        return {name: name or None for name in used}
+        return codes | {name: split_labels(name) for name in used}
     cells = Cells(Path(label_map), ("name", "code"))
-    codes = dict(zip(cells.text("name"), cells.text("code"), strict=True))
-    codes.setdefault("", "")
+    cells.refuse_repeated(cells.text("name"), what="the name stands")
+    mapped = dict(zip(cells.text("name"), cells.text("code"), strict=True))
     for name in used:
-        if name not in codes:
+        if name not in mapped:
             raise ValueError(
-                f"{label_map}: no row for '{name}'{did_you_mean(name, codes)}; a blank code says "
+                f"{label_map}: no row for '{name}'{did_you_mean(name, mapped)}; a blank code says "
                 "that it is none of the labels"
             )
-    return {name: codes[name] or None for name in used}
+        codes[name] = split_labels(mapped[name])
+    return codes
 
 
-def _labels(codes: dict[str, str | None]) -> Labels:
-    names = {code: name for name, code in reversed(codes.items()) if code}
-    return Labels(tuple(sorted(names)), tuple(names[code] for code in sorted(names)))
+def _labels(codes: dict[str, tuple[str | None, ...]]) -> Labels:
+    names = {code: name for name, each in reversed(codes.items()) for code in each if code}
+    alone = {code: name if len(codes[name]) == 1 else code for code, name in names.items()}
+    return Labels(tuple(sorted(alone)), tuple(alone[code] for code in sorted(alone)))
 
 
 def _looked_at(
-    annotated: str, found: _ByPath, root: Root, missing: Missing | None
+    annotated: str, found: _ByPath, root: Root, findings: Findings
 ) -> dict[str, list[Span]] | None:
     """Return the spans of each recording that somebody has looked at, None for all of all.
 
@@ -179,7 +212,7 @@ def _looked_at(
         return {path: [Span(a.start, a.end) for a in each] for path, each in found.items()}
     cells = Cells(Path(annotated), ("path", "start", "end"))
     spans: dict[str, list[Span]] = defaultdict(list)
-    listed = present(cells, cells.text("path"), root, missing)
+    listed = present(cells, cells.text("path"), root, findings)
     starts, ends = cells.seconds("start"), cells.seconds("end")
     cells.refuse(~((starts >= 0) & (ends > starts)), "start and end need 0 <= start < end seconds")
     for path, start, end in zip(listed, starts.tolist(), ends.tolist(), strict=True):

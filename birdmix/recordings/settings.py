@@ -51,7 +51,8 @@ class PoolSettings:
         sources: Any of background (recordings without birds), soundscapes (the source's labelled
             ones, but for a fold that is validated on) and pseudo (``data.pseudo``).
         background: Folder of the background.
-        size: Segments a batch brings; null is as many as the batch itself.
+        size: Segments a batch brings, cut anywhere and looped if they are too short; null is as
+            many as the batch itself.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -61,8 +62,12 @@ class PoolSettings:
     def __post_init__(self) -> None:
         for name in self.sources:
             check_choice("sources", name, POOLS)
-        if "background" in self.sources and self.background is None:
-            raise ValueError("background=null: name the folder of its recordings")
+        if ("background" in self.sources) is not (self.background is not None):
+            raise ValueError(
+                f"background={self.background}: it names the folder of sources=[background]"
+            )
+        if self.size is not None and not self.sources:
+            raise ValueError(f"size={self.size}: there is no pool; set sources")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size={self.size}: it must be at least 1; sources=[] is no pool")
 
@@ -103,8 +108,9 @@ class DataSettings:
             this many seconds, so that each holds more of what is labelled; null: none does.
         segments_per_recording: Segments drawn from a recording in an epoch, on average.
         sampler: How often a recording comes up: uniform; inverse or sqrt, by the frequency (or its
-            root) of its rarest label; capped, with at most ``cap`` of each label.
-        cap: Recordings of a label that come up in an epoch, for sampler=capped.
+            root) of its rarest label; capped, less often if its rarest label has more than ``cap``
+            recordings, so that ``cap`` of them come up in an epoch.
+        cap: For sampler=capped.
         augment: Transforms of segments before they are mixed, by the name of their class:
             ``[{_target_: audiomentations.Gain, p: 0.5}]``.
         augment_mixed: Transforms of waveforms after they are mixed; on a GPU they are fetched.
@@ -192,8 +198,6 @@ class DataSettings:
             )
 
     def _check_together(self) -> None:
-        if self.table is not None and self.source not in ("csv", "selections"):
-            raise ValueError(f"table={self.table}: only data=csv and data=selections read one")
         if self.group_pattern is not None:
             try:
                 re.compile(self.group_pattern)

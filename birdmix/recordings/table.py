@@ -136,9 +136,9 @@ class Recordings:
 
     def ragged(self, name: str) -> tuple[np.ndarray, Any]:
         """Return a column of lists: where each row's begins and ends, int64 [N + 1]; all values."""
-        lists = self.table[name].combine_chunks()
-        lengths = np.asarray(lists.value_lengths().fill_null(0))
-        values = lists.flatten()
+        column = self.table[name].combine_chunks()
+        lengths = np.asarray(column.value_lengths().fill_null(0))
+        values = column.flatten()
         if pa.types.is_struct(values.type):
             fields = zip(values.type.names, values.flatten(), strict=True)
             return offsets_of(lengths), {name: np.asarray(field) for name, field in fields}

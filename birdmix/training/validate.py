@@ -39,6 +39,12 @@ class ValidationSet:
     batches: Iterable[Batch]
     num_batches: int
 
+    def figures(self) -> list[str]:
+        """Return the names of the figures that this truth allows."""
+        return list(
+            Judged(self.name, self.targets, self.known, np.zeros_like(self.targets)).metrics()
+        )
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -78,13 +84,16 @@ def monitored_figure(sets: Sequence[ValidationSet], wanted: str | None) -> str |
     Raises:
         ValueError: If a figure is wanted that no epoch will have.
     """
-    names = ["train_loss", *(f"{each.name}_{figure}" for each in sets for figure in _FIGURES)]
+    names = ["train_loss", *(figure for each in sets for figure in each.figures())]
     if wanted is not None and wanted not in names:
         raise ValueError(
             f"validation.monitor={wanted} is no figure of this run{did_you_mean(wanted, names)}; "
             f"there are {', '.join(names)}"
         )
-    return wanted or (f"{sets[-1].name}_macro_roc_auc" if sets else None)
+    if wanted is not None or not sets:
+        return wanted
+    last = [f"{sets[-1].name}_{figure}" for figure in ("macro_roc_auc", "loss")]
+    return next(figure for figure in last if figure in names)
 
 
 def judge(
