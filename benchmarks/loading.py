@@ -35,13 +35,14 @@ from birdmix.audio.segment import read
 from birdmix.batch import Batch
 from birdmix.labels import Labels
 from birdmix.loading.batches import Segments
-from birdmix.loading.loader import loader
+from birdmix.loading.loader import end_workers, loader
 from birdmix.loading.sampler import EpochBatches, appearances
 from birdmix.loading.store import Store, open_store
 from birdmix.recordings.folds import split
 from birdmix.recordings.readers import read_source
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import Recordings
+from birdmix.training.processes import keep_freed_memory
 
 SAMPLE_RATE = 32_000
 SECONDS = 60
@@ -193,33 +194,35 @@ def segments_of(recordings: Recordings, cache: str) -> Segments:
     return Segments(recordings, store, SEGMENT_SECONDS * SAMPLE_RATE, SAMPLE_RATE, 0, settings)
 
 
-def loaded_per_second(data: Segments, num_workers: int, num_batches: int) -> float:
-    """Return the segments a second that a loader delivers once it is warm."""
-    batches = EpochBatches(np.ones(len(data.files)), BATCH, seed=0, num_epochs=10**6)
-    given = iter(loader(data, batches, num_workers))
-    for _ in range(4 * num_workers):  # what the workers have made ahead
-        next(given)
-    began = time.perf_counter()
-    for _ in range(num_batches):
-        next(given)
-    return num_batches * BATCH / (time.perf_counter() - began)
+def alternately(data: Segments, bare_path: Path, num_workers: int, rounds: int) -> np.ndarray:
+    """Return segments a second of bare reading and of a loader, in turns, [rounds, 2]."""
+    batches_of = loader(
+        data, EpochBatches(np.ones(len(data.files)), BATCH, seed=0, num_epochs=10**6), num_workers
+    )
+    given = iter(batches_of)
+    rates = []
+    for _ in range(rounds):
+        one = medians({"floor": bare}, bare_path, 30)["floor"]
+        for _ in range(2 * num_workers + 1):  # those that were made while the floor was measured
+            next(given)
+        began = time.perf_counter()
+        for _ in range(6 * num_workers):
+            next(given)
+        rates.append((1 / one, 6 * num_workers * BATCH / (time.perf_counter() - began)))
+    end_workers(batches_of)
+    return np.array(rates)
 
 
 def report_loader(folder: Path, rounds: int) -> None:
+    keep_freed_memory()  # as training does
     recordings = recordings_of(folder, minutes(folder, BATCH))
     data = segments_of(recordings, "none")
     print(f"{'segments a second':20}{'bare x workers':>16}{'loader':>9}{'ratio':>7}")
     for num_workers in (1, 2):
-        ratios, rates = [], []
-        for _ in range(5):
-            one = statistics.median(
-                medians({"floor": bare}, folder / recordings.paths[0], rounds // 4).values()
-            )
-            rate = loaded_per_second(data, num_workers, num_batches=12 * num_workers)
-            ratios.append(rate * one / num_workers)
-            rates.append((num_workers / one, rate))
+        rates = alternately(data, folder / recordings.paths[0], num_workers, max(rounds // 12, 3))
+        rates[:, 0] *= num_workers
         floor, rate = np.median(rates, axis=0)
-        ratio = statistics.median(ratios)
+        ratio = float(np.median(rates[:, 1] / rates[:, 0]))
         print(
             f"{f'{num_workers} workers':20}{floor:16.0f}{rate:9.0f}{ratio:7.3f}"
             f"{'' if ratio >= LOADER_GOAL else '  missed'}"
@@ -332,8 +335,10 @@ def private_of_workers(table: Path) -> float:
     data = silent_segments(recordings, settings)
     data.__class__ = PrivateMemory
     batches = EpochBatches(np.ones(len(recordings)), 100, seed=0, num_epochs=1)
-    given = iter(loader(data, batches, num_workers=1))
+    batches_of = loader(data, batches, num_workers=1)
+    given = iter(batches_of)
     amounts = [float(next(given).weight[0]) for _ in range(100)]
+    end_workers(batches_of)
     return amounts[-1] - amounts[0]
 
 

@@ -500,6 +500,21 @@ def test_a_part_beyond_the_end_of_what_decodes_is_refused(folder: Path):
 # ---------------------------------------------------------------- loaders
 
 
+def test_batches_with_pools_stay_what_they_are_while_others_are_loaded(folder: Path):
+    data, pool = segments(folder, 800), segments(folder, 800, short="gaps")
+    batches = EpochBatches(np.ones(4), 3, seed=3, num_epochs=12, drop_last=False)
+    loaded = []
+    for num_workers in (0, 1, 3):
+        keys = PooledBatches(batches, [4], 2)
+        loaded.append(
+            [(batch.x, batch.pool.x) for batch in loader(Pooled(data, pool), keys, num_workers)]
+        )
+    assert [len(x) for x, _ in loaded[0]] == [3, 1] * 12
+    for others in loaded[1:]:
+        for one, other in zip(loaded[0], others, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_any_number_of_workers_loads_the_same_batches(folder: Path):
     gain = {"_target_": "audiomentations.Gain", "p": 0.5}
     data = segments(folder, 800, augment=[gain], short="gaps", segment="energy")
@@ -511,6 +526,11 @@ def test_any_number_of_workers_loads_the_same_batches(folder: Path):
     assert all(torch.equal(a, b) for a, b in zip(*loaded, strict=True))
 
 
+class InOrder(EpochBatches):
+    def rows(self, epoch: int) -> np.ndarray:
+        return np.arange(len(self.appearances))
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_recording_that_breaks_on_the_way_is_told_in_one_line(tmp_path: Path, num_workers: int):
     for name in "ab":
@@ -520,7 +540,7 @@ def test_a_recording_that_breaks_on_the_way_is_told_in_one_line(tmp_path: Path, 
     recordings, store = opened(recordings, memory_gib=0)
     data = Segments(recordings, store, 4000, 8000, seed=0)
     (tmp_path / "b.wav").write_bytes(b"RIFF")
-    batches = loader(data, [[(0, 0, 0)], [(0, 1, 1)]], num_workers)
+    batches = loader(data, InOrder(np.ones(2), 1, seed=0, num_epochs=1), num_workers)
     loaded = iter(batches)
     assert next(loaded).x.shape == (1, 4000)
     with pytest.raises(

@@ -6,9 +6,12 @@ random choice about a sample is a function of the seed, its epoch and its positi
 Shapes: B batch, T samples, C classes, N rows.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
@@ -32,18 +35,22 @@ class Rows:
         self.targets = targets
         self.files = store.files_of(recordings)
         self.weights = recordings.column("weight")
+        self.stack: Callable[[list[np.ndarray]], Tensor] = _stacked
 
     def batch(self, waveforms: list[np.ndarray], rows: list[int], spans: np.ndarray) -> Batch:
         """Join waveforms [T], their rows and what they span, in samples [B, 2]."""
         target, known = self.targets(np.array(rows), spans / self.sample_rate)
         return Batch(
-            # In a loader's process it stacks them where the others can see them, copied once.
-            x=default_collate([torch.from_numpy(each) for each in waveforms]),
+            x=self.stack(waveforms),
             target=torch.from_numpy(target),
             weight=torch.from_numpy(self.weights[rows]),
             known=torch.from_numpy(known),
             row=torch.tensor(rows),
         )
+
+
+def _stacked(waveforms: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(waveforms))
 
 
 class Segments(Rows, Dataset[Batch]):
@@ -90,6 +97,10 @@ class Segments(Rows, Dataset[Batch]):
         spans = np.array([span for _, span in drawn])
         return self.batch([waveform for waveform, _ in drawn], [row for _, _, row in keys], spans)
 
+    def stack_by(self, stack: Callable[[list[np.ndarray]], Tensor]) -> None:
+        """Let something else stack the waveforms of a batch."""
+        self.stack = stack
+
     def _segment(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
         """Return a segment [T] of a row, and the samples that it spans."""
         first, last = self.spans[row].tolist()
@@ -134,9 +145,15 @@ class Pooled(Dataset[Batch]):
     def __init__(self, segments: Segments, pool: Segments) -> None:
         self.segments = segments
         self.pool = pool
+        self.num_samples = segments.num_samples
+
+    def stack_by(self, stack: Callable[[list[np.ndarray]], Tensor]) -> None:
+        """Let something else stack the waveforms of a batch."""
+        self.segments.stack_by(stack)
+        self.pool.stack_by(stack)
 
     def __getitems__(self, keys: BatchKeys) -> Batch:
-        """Load a batch."""
+        """Load a batch: its own waveforms first, those of its pool after them."""
         batch = self.segments.__getitems__(keys.samples)
         return batch._replace(pool=self.pool.__getitems__(keys.pool))
 

@@ -106,6 +106,11 @@ class EpochBatches(Sampler[list[SegmentKey]]):
                 "epoch; lower it, raise data.segments_per_recording, or set data.drop_last=false"
             )
 
+    @property
+    def num_waveforms(self) -> int:
+        """Most keys in this process's share of a batch."""
+        return -(-self.batch_size // self.num_processes)
+
     def rows(self, epoch: int) -> np.ndarray:
         """Return the row at each position of an epoch, int64 [segments]."""
         rows = np.arange(len(self.appearances))
@@ -171,6 +176,11 @@ class PooledBatches(Sampler[BatchKeys]):
 
     def __len__(self) -> int:
         return len(self.segments)
+
+    @property
+    def num_waveforms(self) -> int:
+        """Most keys in this process's share of a batch and its pool."""
+        return self.segments.num_waveforms - (-self.size // self.segments.num_processes)
 
     def _row(self, position: int) -> int:
         """Return the row at a position, counted from the beginning of the run."""

@@ -133,7 +133,7 @@ def open_processes(settings: TrainerSettings) -> Processes:
         ) from error
     fabric.launch()
     if fabric.device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     group = dist.new_group(backend="gloo") if fabric.world_size > 1 else None
     return Processes(fabric, fabric.global_rank, fabric.world_size, group)
 
@@ -149,7 +149,7 @@ def _launched() -> tuple[int, int]:
     return 1, 1
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep the memory of one step for the next.
 
     Every step allocates the same again; pages handed back and forth cost a sixth of a CPU's time.
