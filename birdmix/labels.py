@@ -34,6 +34,11 @@ class Labels:
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
 
+    @staticmethod
+    def of(codes: Iterable[Iterable[str]]) -> "Labels":
+        """Return the set of all codes of some rows, sorted."""
+        return Labels(tuple(sorted({code for each in codes for code in each})))
+
     def __len__(self) -> int:
         return len(self.codes)
 

@@ -51,6 +51,6 @@ def opened(recordings: Recordings, rate: int = RATE, **settings: Any) -> tuple[R
 def table(groups: list[str], codes: list[tuple[str, ...]] | list[str]) -> Recordings:
     """A table without sound, a row for each group."""
     tuples = [(code,) if isinstance(code, str) else code for code in codes]
-    labels = Labels(tuple(sorted({code for each in tuples for code in each})))
+    labels = Labels.of(tuples)
     paths = [f"{at}.wav" for at in range(len(groups))]
     return Recordings.build(Path(), labels, path=paths, codes=tuples, group=groups)

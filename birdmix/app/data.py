@@ -19,19 +19,13 @@ from birdmix.training.processes import Processes
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Roles):
     """A run's data.
 
     Attributes:
-        train: To train on.
-        validation: To be judged by, by the name that begins their metrics.
-        pool: To mix in, by source.
         store: Where the samples of all of them come from.
     """
 
-    train: Recordings
-    validation: dict[str, Recordings]
-    pool: dict[str, Recordings]
     store: Store
 
     @property

@@ -91,7 +91,8 @@ class ValidationSettings:
     """What a run is judged by meanwhile.
 
     Attributes:
-        max_windows: Most windows heard of one held-out recording.
+        max_windows: Most windows heard of one held-out recording, or part of one, that is labelled
+            as a whole; of one with marked events all are.
         monitor: Figure of ``metrics.csv`` that tells better epochs from worse; losses are better
             lower, others higher. null is the macro ROC-AUC of the last set validated on.
         patience: Epochs without a better figure after which a run ends; null trains them all.
