@@ -606,6 +606,14 @@ def test_what_listening_writes_can_be_read_as_soft_labels(demo: Path, bundle: Pa
 # ---------------------------------------------------------------- real tables
 
 
+def test_a_folder_per_class_of_real_clips_keeps_its_published_folds(real_audio: Path):
+    recordings = read_folder(real_audio / "esc10", group_pattern=r"^(\d)-")
+    assert len(recordings) == 320 and len(recordings.labels) == 10
+    for fold in range(4):
+        _, held_out = split(recordings, 4, fold)
+        assert len(held_out) == 80 and len(set(held_out.groups)) == 1
+
+
 def test_the_ready_tables_are_read(real_audio: Path):
     for name, num_classes in (("family", 8), ("species", 30)):
         file = real_audio / f"birds_{name}.csv"
