@@ -1,6 +1,7 @@
 """The training step: batches meet operators, and the books say what happened."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from birdmix.app.data import open_data
+from birdmix.audio.augment import Augmentation
+from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import LogMelSettings, MaskingSettings
 from birdmix.keys import StepKeys
 from birdmix.loading.batches import Segments
 from birdmix.mix import Audit, CutMix, MixSettings, Mixup, Mixup2, Plan, Stages, build_stages
-from birdmix.mix.settings import CutMixSettings, HiddenSettings, ScheduleSettings
+from birdmix.mix.post import peaks
+from birdmix.mix.settings import (
+    CutMixSettings,
+    HiddenSettings,
+    InjectSettings,
+    ScheduleSettings,
+)
 from birdmix.training.step import Seen, TrainingStep
 from tests.conftest import SMALL, configured, train
 
@@ -86,6 +95,36 @@ def test_gates_of_all_slots_are_independent():
 def test_slots_stand_in_a_fixed_order():
     assert build_stages(ALL).slots == ["mixup", "cutmix", "mixup2", "hidden"]
     assert build_stages(MixSettings()).slots == []
+
+
+def test_the_pool_is_laid_over_sums_of_waveforms_and_brings_its_labels():
+    settings = MixSettings(
+        mixup_prob=1.0,
+        mixup_double=1.0,
+        inject=InjectSettings(prob=1.0, gain=[0.5, 0.5], label_cap=0.6),
+    )
+    assert build_stages(settings).slots == ["mixup", "inject"]
+    batch = batch_of(waveforms())
+    pool = batch_of(10 * waveforms())._replace(target=torch.ones(4, 4))
+    (seen, alone) = (
+        step(each).see(batch._replace(pool=pool), keys())
+        for each in (settings, replace(settings, inject=InjectSettings()))
+    )
+    assert (seen.peak > 2 * alone.peak).all()
+    expected = torch.maximum(alone.batch.target, torch.tensor(0.6 / 4))
+    assert torch.allclose(seen.batch.target, expected)
+    assert audited(settings, batch._replace(pool=pool))["mix_inject_fired"] == 1
+    with pytest.raises(ValueError, match="there is no pool to inject from"):
+        step(settings).see(batch, keys())
+
+
+def test_mixed_waveforms_are_augmented_by_epoch_and_batch():
+    gain = {"_target_": "audiomentations.Gain", "min_gain_db": -30, "max_gain_db": 0, "p": 1.0}
+    augmented = replace(step(MixSettings()), augmentation=Augmentation([gain], 8000))
+    batch = batch_of(waveforms())
+    one, again, other = (augmented.see(batch, keys(at)).peak for at in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert len(set((one / peaks(batch.x)).tolist())) == 4  # each its own
 
 
 def test_a_schedule_turns_all_slots():
