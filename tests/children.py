@@ -16,7 +16,9 @@ from birdmix.app.schema import Config
 
 #: Imports once; a run is then a clean fork away.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["birdmix.app.run", "birdmix.app.build", "timm", "matplotlib.pyplot"])
+FORKS.set_forkserver_preload(
+    ["birdmix.app.run", "birdmix.app.build", "timm", "matplotlib.pyplot", "audiomentations"]
+)
 
 #: What the processes say.
 SAID = "child.txt"

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from birdmix.app.data import open_data
 from birdmix.audio.augment import Augmentation
-from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import LogMelSettings, MaskingSettings
@@ -25,7 +24,7 @@ from birdmix.mix.settings import (
     InjectSettings,
     ScheduleSettings,
 )
-from birdmix.training.step import Seen, TrainingStep
+from birdmix.training.step import Seen, TrainingStep, mix_batch
 from tests.conftest import SMALL, configured, train
 
 FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
@@ -83,9 +82,14 @@ def test_gates_of_all_slots_are_independent():
     half = MixSettings(
         mixup_prob=0.5, cutmix=CutMixSettings(prob=0.5), mixup2_prob=0.5, mix_beta2=1.0
     )
-    training_step, batch = step(half), batch_of(waveforms())
-    seen = [training_step.see(batch, keys(index)) for index in range(2000)]
-    fired = np.array([[not plan.is_identity for plan in each.plans.values()] for each in seen])
+    stages = build_stages(half)
+    batch = batch_of(waveforms()[:, None, None, :16])
+
+    def plans(index: int) -> list[Plan]:
+        slots = (stages.waveform, stages.spectrogram)
+        return [p for slot in slots for p in mix_batch(slot, batch, keys(index))[1].values()]
+
+    fired = np.array([[not plan.is_identity for plan in plans(index)] for index in range(2000)])
     assert fired.shape == (2000, 3)
     assert np.abs(fired.mean(axis=0) - 0.5).max() < 0.04
     correlation = np.corrcoef(fired.T) - np.eye(3)

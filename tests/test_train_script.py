@@ -36,6 +36,7 @@ def test_help_tells_what_can_be_done():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_each_job_a_run_directory(demo: Path, tmp_path: Path):
     done = train(
         "-m", "seed=1,2", "trainer.max_epochs=1", *SMALL, f"data.root={demo}", "loggers=[]",
