@@ -14,11 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from linear import linear_model, log_mel_statistics
 
-from birdmix.app import schema
-from birdmix.app.configure import to_config
+from birdmix.app.configure import compose_config
 from birdmix.app.data import open_data
 from birdmix.app.run import run
 from birdmix.app.schema import Config
@@ -27,7 +25,6 @@ from birdmix.loading.store import Store
 from birdmix.metrics.ranking import macro_roc_auc, top1_accuracy
 from birdmix.recordings.table import Recordings
 
-CONF = Path(__file__).parent.parent / "conf"
 STRENGTHS = (0.01, 0.1, 1.0)
 
 #: Top-1 accuracy and macro ROC-AUC.
@@ -35,9 +32,7 @@ Figures = tuple[float, float]
 
 
 def configured(overrides: list[str]) -> Config:
-    schema.register()
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        return to_config(compose("config", overrides=["run_dir=.", "loggers=[]", *overrides]))
+    return compose_config(["loggers=[]", *overrides])
 
 
 def network(overrides: list[str], directory: Path) -> Figures:

@@ -181,4 +181,4 @@ def spans_of(
 
 def _has_several_labels(recordings: Recordings) -> np.ndarray:
     labels = np.diff(recordings.ragged("label")[0]) + np.diff(recordings.ragged("unknown")[0])
-    return (labels > 1) & ~recordings.table["events"].is_valid().to_numpy()
+    return (labels > 1) & ~recordings.by_events

@@ -101,7 +101,7 @@ def in_windows(
     """
     if not recordings.has_events:
         return recordings
-    marked = recordings.table["events"].is_valid().to_numpy()
+    marked = recordings.by_events
     others, recordings = recordings.take(~marked), recordings.take(marked)
     lengths = store.lengths[store.files_of(recordings)]
     min_tail = int(MIN_TAIL_SECONDS * sample_rate)

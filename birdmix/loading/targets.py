@@ -40,7 +40,7 @@ class Targets:
         self._unknowns, self._unknown = recordings.ragged("unknown")
         self._events, self._event = recordings.ragged("events")
         self._looks, self._look = recordings.ragged("annotated")
-        self.by_events = recordings.table["events"].is_valid().to_numpy()
+        self.by_events = recordings.by_events
         self._throughout = recordings.table["annotated"].is_null().to_numpy()
 
     def __call__(self, rows: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

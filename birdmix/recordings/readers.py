@@ -6,11 +6,7 @@ from pathlib import Path
 from birdmix.labels import Labels
 from birdmix.recordings.birdclef import read_birdclef
 from birdmix.recordings.cells import read_text
-from birdmix.recordings.columns import (
-    datetime_of,
-    groups_of,
-    split_labels,
-)
+from birdmix.recordings.columns import datetime_of, groups_of, split_labels
 from birdmix.recordings.csv_table import read_csv
 from birdmix.recordings.findings import Findings
 from birdmix.recordings.paths import Root

@@ -35,7 +35,8 @@ def read_selections(settings: DataSettings, root: Root, findings: Findings = Non
     if settings.table is not None:
         found = _of_table(Path(settings.table), settings, root, findings)
     else:
-        found = _of_files(settings, root, findings)
+        wanted = root.recordings(findings)
+        found = _of_files(settings, root, set(wanted))
     spans = _looked_at(settings.annotated, found, root, findings)
     if not found:
         raise ValueError(
@@ -43,7 +44,7 @@ def read_selections(settings: DataSettings, root: Root, findings: Findings = Non
             "NAME.selections.txt or NAME.txt beside NAME.wav"
         )
     if settings.table is None:
-        _warn_of_silent(root, found, findings)
+        _warn_of_silent([path for path in wanted if path not in found])
     codes = _codes_of(settings.label_map, (a.name for each in found.values() for a in each))
     if not any(codes.values()):
         raise ValueError(f"data.root={root.folder}: no annotation has a label")
@@ -79,8 +80,8 @@ def _of_table(table: Path, settings: DataSettings, root: Root, findings: Finding
     return dict(found)
 
 
-def _of_files(settings: DataSettings, root: Root, findings: Findings) -> _ByPath:
-    """Find the annotations of each recording, by the names of the files."""
+def _of_files(settings: DataSettings, root: Root, wanted: set[str]) -> _ByPath:
+    """Find the annotations of each recording that is wanted, by the names of the files."""
     names = _Names(find_recordings(root.folder))
     if not names.paths:
         raise ValueError(f"data.root={root.folder}: no recordings here (wav, flac, ogg, mp3, ...)")
@@ -109,7 +110,6 @@ def _of_files(settings: DataSettings, root: Root, findings: Findings) -> _ByPath
                 found.setdefault(path, []).append(annotation)
     if astray:
         warnings.warn(f"no recording belongs to the annotations {_some(astray)}", stacklevel=2)
-    wanted = set(root.recordings(findings))  # without those that are excluded
     return {path: annotations for path, annotations in found.items() if path in wanted}
 
 
@@ -165,8 +165,7 @@ class _Names:
         raise ValueError(f"{annotation.where}: {what} '{annotation.path}'")
 
 
-def _warn_of_silent(root: Root, found: _ByPath, findings: Findings) -> None:
-    silent = [path for path in root.recordings(findings) if path not in found]
+def _warn_of_silent(silent: list[str]) -> None:
     if silent:
         warnings.warn(
             f"no annotations belong to {len(silent)} recordings, left out: {_some(silent)}",

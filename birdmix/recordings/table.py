@@ -122,9 +122,14 @@ class Recordings:
         return self.table["group"].to_pylist()
 
     @property
+    def by_events(self) -> np.ndarray:
+        """Which rows say what is heard where, bool [N]; the others are labelled as a whole."""
+        return self.table["events"].is_valid().to_numpy()
+
+    @property
     def has_events(self) -> bool:
         """Whether some row says what is heard where."""
-        return self.table["events"].null_count < len(self)
+        return bool(self.by_events.any())
 
     def codes(self, row: int) -> tuple[str, ...]:
         """Return the label codes of a row."""
