@@ -70,7 +70,7 @@ class Floor:
         return self.num_steps * len(self.batch.x) / (time.perf_counter() - began)
 
     def bare_step(self) -> None:
-        logits = self.bare.step.classifier(self.batch.x)
+        logits = self.bare.step.classifier(self.batch.x).clip
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self.batch.target)
         self.bare.fabric.backward(loss)
         self.bare.fabric.clip_gradients(

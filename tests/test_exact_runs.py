@@ -302,7 +302,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     config: Config, data: Data, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
-    other = replace(config, model=replace(config.model, pool="average"))
+    other = replace(config, model=replace(config.model, head="average"))
     with pytest.raises(ValueError, match="does not fit this model, optimizer or label set"):
         train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
 

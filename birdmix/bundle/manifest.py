@@ -13,7 +13,7 @@ from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
 
 #: Raised when a bundle of the format before can no longer be read.
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST = "bundle.json"
 WEIGHTS = "model.safetensors"

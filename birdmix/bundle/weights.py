@@ -35,13 +35,30 @@ def load_classifier(folder: Path, manifest: Manifest) -> Classifier:
         ValueError: If the weights are missing, damaged or of another architecture.
     """
     # The weights stand in the bundle: nothing is to be fetched.
-    settings = replace(manifest.model, pretrained=False)
+    settings = replace(manifest.model, pretrained=False, weights=None)
     classifier = Classifier(settings, num_classes=len(manifest.labels))
-    file = Path(folder) / WEIGHTS
+    weights = read_weights(folder)
     try:
-        classifier.load_state_dict(safetensors.torch.load_file(file))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"{file}: the weights do not load ({first_line(error)}); write the bundle again"
-        ) from error
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _unloadable(folder, error) from error
     return classifier.eval()
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the state of a bundle's classifier.
+
+    Raises:
+        ValueError: If the weights are missing or damaged.
+    """
+    try:
+        return safetensors.torch.load_file(Path(folder) / WEIGHTS)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unloadable(folder, error) from error
+
+
+def _unloadable(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{Path(folder) / WEIGHTS}: the weights do not load ({first_line(error)}); "
+        "write the bundle again"
+    )

@@ -29,5 +29,5 @@ class TorchEngine:
     def __call__(self, waveforms: np.ndarray) -> np.ndarray:
         """Return the logits, float32 [W, C], of waveforms, float32 [W, T]."""
         mel = self.log_mel(torch.from_numpy(waveforms).to(self.device))
-        logits = self.classifier(mel.to(memory_format=torch.channels_last))
+        logits = self.classifier(mel.to(memory_format=torch.channels_last)).clip
         return logits.float().cpu().numpy()

@@ -1,91 +1,100 @@
-"""A timm backbone with a pooling head.
+"""A timm backbone with a head.
 
-Shapes: B batch, M mel bins, F frames, D features, C classes.
+Shapes: B batch, M mel bins, F frames, D features, h frequency, w time of the feature map,
+C classes, P parts.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import timm
 import timm.layers
+import timm.models
 import torch
 from torch import Tensor, nn
 
+from birdmix.frontend.deltas import deltas
+from birdmix.model.backbone import build_backbone
+from birdmix.model.heads import build_head
+from birdmix.model.logits import Logits
 from birdmix.model.settings import ModelSettings
-from birdmix.suggest import did_you_mean
 
-
-class GeneralisedMean(nn.Module):
-    """Pool a feature map by a power mean with a learned exponent.
-
-    Source: Radenovic et al. 2018, arXiv:1711.02512.
-    """
-
-    def __init__(self, exponent: float = 3.0, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.exponent = nn.Parameter(torch.tensor(exponent))
-        self.eps = eps
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool [B, D, h, w] to [B, D], in float32."""
-        powered = features.float().clamp(min=self.eps).pow(self.exponent)
-        return powered.mean(dim=(-2, -1)).pow(1 / self.exponent)
+_PREFIX = "backbone."
 
 
 class Classifier(nn.Module):
-    """Log-mel spectrograms [B, 1, M, F] to logits [B, C].
+    """Log-mel spectrograms [B, 1, M, F] to logits [B, C], and of frames if the head hears them.
 
     Args:
         settings: What to build.
         num_classes: Classes C.
 
     Raises:
-        ValueError: If timm knows no such backbone.
+        ValueError: If the backbone or its weights cannot be had.
     """
 
     def __init__(self, settings: ModelSettings, num_classes: int) -> None:
         super().__init__()
-        self.backbone = _backbone(settings)
-        self.pool = GeneralisedMean() if settings.pool == "gem" else None
-        self.dropout = nn.Dropout(settings.dropout)
-        self.head = nn.Linear(self.backbone.num_features, num_classes)
+        self.channels, self.parts = settings.channels, settings.parts
+        self.backbone, self.layout = build_backbone(settings)
+        self.head = build_head(settings, self.layout.width, num_classes)
 
     def forward(
         self, mel: Tensor, mix_features: Callable[[Tensor], Tensor] | None = None
-    ) -> Tensor:
+    ) -> Logits:
         """Return logits, [B, C].
 
         Args:
             mel: Log-mel spectrograms, [B, 1, M, F].
             mix_features: What training does to the feature map [B, D, h, w] before the head.
         """
-        features = self.backbone(mel)
-        if mix_features is not None:
-            features = mix_features(features)
-        pooled = features.mean(dim=(-2, -1)) if self.pool is None else self.pool(features)
-        return self.head(self.dropout(pooled))
+        features = self.backbone(split(_inputs(mel, self.channels), self.parts))
+        if self.layout.last:
+            features = features.permute(0, 3, 1, 2)
+        features = join(features, self.parts)
+        return self.head(features if mix_features is None else mix_features(features))
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """Tell timm's optimizers how deep a parameter lies; the head lies above all others."""
+        matcher = self.backbone.group_matcher(coarse)
+        depths = timm.models.group_parameters(self.backbone, matcher, reverse=True)
+        top = max(depths.values()) + 1
+
+        def depth(name: str) -> int:
+            return depths[name.removeprefix(_PREFIX)] if name.startswith(_PREFIX) else top
+
+        return depth
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm's optimizers which parameters the backbone wants to be spared."""
+        spared: Callable[[], set[str]] = getattr(self.backbone, "no_weight_decay", set)
+        return {_PREFIX + name for name in spared()}
 
 
-def _backbone(settings: ModelSettings) -> Any:
-    if not timm.is_model(settings.backbone):
-        raise ValueError(
-            f"model.backbone={settings.backbone!r} is no timm model"
-            f"{did_you_mean(settings.backbone, timm.list_models())}"
-        )
-    arguments = {str(name): value for name, value in settings.backbone_args.items()}
-    try:
-        return timm.create_model(
-            settings.backbone,
-            pretrained=settings.pretrained,
-            in_chans=1,
-            num_classes=0,
-            global_pool="",
-            **arguments,
-        )
-    except TypeError as error:
-        raise ValueError(
-            f"model.backbone_args={arguments}: {settings.backbone} does not take them ({error})"
-        ) from error
+def _inputs(mel: Tensor, channels: str) -> Tensor:
+    if channels == "deltas":
+        return deltas(mel)
+    return mel.expand(-1, 3, -1, -1) if channels == "repeated" else mel
+
+
+def split(mel: Tensor, parts: int) -> Tensor:
+    """Cut clips [B, c, M, F] into P parts of equal width along time, [B * P, c, M, F / P].
+
+    Where frames do not divide evenly, neighbours share a few of them, so that none is lost and
+    none is made up.
+    """
+    if parts == 1:
+        return mel
+    frames = mel.shape[-1]
+    width = -(-frames // parts)
+    starts = [(frames - width) * part // (parts - 1) for part in range(parts)]
+    cut = torch.stack([mel[..., start : start + width] for start in starts], dim=1)
+    return cut.flatten(0, 1)
+
+
+def join(features: Tensor, parts: int) -> Tensor:
+    """Lay the feature maps of parts [B * P, D, h, w] side by side along time, [B, D, h, P * w]."""
+    if parts == 1:
+        return features
+    return torch.cat(features.unflatten(0, (-1, parts)).unbind(dim=1), dim=-1)
 
 
 def channels_last(classifier: Classifier) -> Classifier:

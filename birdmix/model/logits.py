@@ -18,3 +18,14 @@ class Logits(NamedTuple):
 
     clip: Tensor
     frames: Tensor | None = None
+
+    @property
+    def frame_maximum(self) -> Tensor:
+        """Each class where it is heard best, [B, C].
+
+        Raises:
+            ValueError: If the head only hears clips.
+        """
+        if self.frames is None:
+            raise ValueError("this head hears clips only; model.head=sed hears their frames too")
+        return self.frames.amax(dim=-1)

@@ -3,72 +3,191 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from birdmix.suggest import check_choice
+from birdmix.suggest import check_choice, did_you_mean
+
+#: Arguments of ``timm.create_model`` that are said elsewhere.
+_SAID_BY = {
+    "in_chans": "channels",
+    "drop_path_rate": "drop_path",
+    "global_pool": "head",
+    "num_classes": "the data's labels",
+    "pretrained": "pretrained",
+}
 
 
 @dataclass
 class ModelSettings:
-    """A timm backbone and a pooling head.
+    """A timm backbone, and a head over its feature map.
 
     Attributes:
         backbone: timm model name.
         backbone_args: More arguments for ``timm.create_model``, by their names there.
-        pool: How the feature map is pooled: average, or gem (generalised mean, learned exponent).
+        channels: What the backbone sees: mono, the mel alone; repeated, the mel three times, for
+            weights that learned from pictures; deltas, the mel and its first two differences
+            along time.
+        drop_path: Stochastic depth: share of samples that skip the last block, in [0, 1).
+        parts: Parts of equal width that a clip is cut into along time; the backbone sees them one
+            by one, the head the feature map of all.
+        head: average; gem, the generalised mean with a learned exponent; sed, an attention over
+            frames, which also hears each frame.
         dropout: Dropout before the last layer, in [0, 1).
+        num_dropouts: Masks that dropout draws for each sample; their logits are averaged.
         pretrained: Start from timm's published weights (needs a network once).
+        weights: Start from the backbone in this file: safetensors, or pth that holds tensors only.
     """
 
     backbone: str = "efficientnet_b0"
     backbone_args: dict[str, Any] = field(default_factory=dict)
-    pool: str = "gem"
+    channels: str = "mono"
+    drop_path: float = 0.0
+    parts: int = 1
+    head: str = "gem"
     dropout: float = 0.0
+    num_dropouts: int = 1
     pretrained: bool = False
+    weights: str | None = None
 
     def __post_init__(self) -> None:
-        check_choice("pool", self.pool, ("average", "gem"))
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}: it lies in [0, 1)")
+        check_choice("channels", self.channels, ("mono", "repeated", "deltas"))
+        check_choice("head", self.head, ("average", "gem", "sed"))
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1)")
+        for name in ("parts", "num_dropouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it is at least 1")
+        if self.num_dropouts > 1 and not self.dropout:
+            raise ValueError(f"num_dropouts={self.num_dropouts} needs a dropout above 0")
+        for name in _SAID_BY:
+            if name in self.backbone_args:
+                raise ValueError(f"backbone_args.{name} is said by {_SAID_BY[name]}; leave it out")
+        if self.pretrained and self.weights is not None:
+            raise ValueError(
+                f"pretrained=true and weights={self.weights}: choose one; the file needs "
+                "pretrained=false"
+            )
+
+
+#: The losses, and the numbers that each takes: ``args`` of it.
+LOSSES: dict[str, tuple[str, ...]] = {
+    "bce": (),
+    "focal": ("gamma", "alpha"),
+    "cross_entropy": (),
+    "soft_auc": (),
+    "asymmetric": ("gamma_neg", "gamma_pos", "clip"),
+    "distribution_balanced": (
+        *("map_alpha", "map_beta", "map_mu", "neg_scale", "init_bias"),
+        *("focal_gamma", "focal_balance"),
+    ),
+    "two_way": ("tp", "tn"),
+}
+
+_WITHOUT_SMOOTHING = ("soft_auc", "two_way")
+_WITHOUT_CLASS_WEIGHT = ("distribution_balanced", "two_way")
+_DIVISORS = ("neg_scale", "tp", "tn")
 
 
 @dataclass
 class LossSettings:
-    """Multi-label binary cross-entropy on soft targets.
+    """A loss on soft multi-label targets.
 
     Attributes:
-        name: bce.
-        smoothing: Label smoothing: targets are drawn in from 0 and 1 by half of it.
+        name: bce, focal, cross_entropy, soft_auc, asymmetric, distribution_balanced or two_way.
+        args: Numbers of the loss, by their names there: gamma and alpha of focal, gamma_neg,
+            gamma_pos and clip of asymmetric, ...
+        smoothing: Label smoothing in [0, 1): targets are drawn in from 0 and 1 by half of it; of
+            cross_entropy, this share of them is spread evenly.
+        class_weight: How rare classes count more, by the recordings n that hold them: none,
+            inverse (1 / n), sqrt (1 / sqrt(n)) or effective (Cui et al. 2019); the mean is 1.
+        frame_share: Of a head that hears frames (model.head=sed): share of the frames' maximum in
+            the loss, in [0, 1), beside that of the whole clip. null is a half where there are
+            frames.
     """
 
     name: str = "bce"
+    args: dict[str, float] = field(default_factory=dict)
     smoothing: float = 0.0
+    class_weight: str = "none"
+    frame_share: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("name", self.name, ("bce",))
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing={self.smoothing}: it lies in [0, 1)")
+        check_choice("name", self.name, LOSSES)
+        check_choice("class_weight", self.class_weight, ("none", "inverse", "sqrt", "effective"))
+        for name, value in self.args.items():
+            self._check_number(name, value)
+        for name in ("smoothing", "frame_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name}={value}: it lies in [0, 1)")
+        if self.smoothing and self.name in _WITHOUT_SMOOTHING:
+            raise ValueError(f"smoothing={self.smoothing}: {self.name} ranks and takes none; set 0")
+        if self.class_weight != "none" and self.name in _WITHOUT_CLASS_WEIGHT:
+            raise ValueError(
+                f"class_weight={self.class_weight}: {self.name} has none, it weighs classes by "
+                "itself; set none"
+            )
+
+    def _check_number(self, name: str, value: float) -> None:
+        if name not in LOSSES[self.name]:
+            raise ValueError(
+                f"args.{name}={value}: {self.name} takes no such number"
+                f"{did_you_mean(name, LOSSES[self.name])}"
+            )
+        if value < 0 or (value == 0 and name in _DIVISORS):
+            floor = "above" if name in _DIVISORS else "at least"
+            raise ValueError(f"args.{name}={value}: it is {floor} 0")
+        if "gamma" in name and 0 < value < 1:  # its gradient has a pole where a term is right
+            raise ValueError(f"args.{name}={value}: it is 0 or at least 1")
+        if name in ("alpha", "clip") and value > 1:
+            raise ValueError(f"args.{name}={value}: it lies in [0, 1]")
 
 
 @dataclass
 class OptimSettings:
-    """A timm optimizer, warm-up and cosine decay, and averaged weights.
+    """A timm optimizer, its learning rate as a function of the step, and averaged weights.
 
     Attributes:
         name: timm optimizer name.
+        args: More arguments for ``timm.optim.create_optimizer_v2`` (betas, momentum, ...).
         lr: Peak learning rate.
         weight_decay: Weight decay of matrices and kernels; norms and biases have none.
-        warmup_share: Share of all steps that the learning rate rises linearly, in [0, 1).
+        layer_decay: Factor of the learning rate from each layer to the one below it, in (0, 1];
+            null is the same rate for all.
+        freeze: What of the classifier keeps its weights, by the beginnings of their names:
+            backbone, backbone.layer1, ... Its norms keep their statistics, its dropout rests.
+        schedule: How the rate goes on after its rise: cosine, one_cycle, constant or polynomial.
+        warmup_share: Share of all steps that the learning rate rises, in [0, 1): linearly, or in
+            one_cycle by a half cosine from a 25th of its peak.
+        final_share: Learning rate at the end, as a share of its peak, in [0, 1].
+        power: Exponent of polynomial.
         ema_decay: Decay per step of the weight average that is validated and kept; 0 is off.
     """
 
     name: str = "adamw"
+    args: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
     weight_decay: float = 0.01
+    layer_decay: float | None = None
+    freeze: list[str] = field(default_factory=list)
+    schedule: str = "cosine"
     warmup_share: float = 0.1
+    final_share: float = 0.0
+    power: float = 1.0
     ema_decay: float = 0.995
 
     def __post_init__(self) -> None:
+        check_choice("schedule", self.schedule, ("cosine", "one_cycle", "constant", "polynomial"))
         for name in ("warmup_share", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1)")
-        if not self.lr > 0:
-            raise ValueError(f"lr={self.lr}: it must be above 0")
+        for name in ("lr", "power"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be above 0")
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share={self.final_share}: it lies in [0, 1]")
+        if self.final_share and self.schedule == "constant":
+            raise ValueError(f"final_share={self.final_share}: a constant rate ends at its peak")
+        if self.power != 1 and self.schedule != "polynomial":
+            raise ValueError(f"power={self.power}: {self.schedule} has none, polynomial has")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay={self.layer_decay}: it lies in (0, 1]; null is off")

@@ -1,0 +1,198 @@
+"""Where weights come from: timm's hub, a file, the stage before."""
+
+import urllib.error
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import timm.models._builder
+import torch
+from torch import Tensor
+
+from birdmix.bundle.manifest import Manifest
+from birdmix.bundle.weights import load_classifier, read_weights, write_bundle
+from birdmix.frontend.settings import LogMelSettings
+from birdmix.labels import Labels
+from birdmix.model import weights
+from birdmix.model.classifier import Classifier
+from birdmix.model.settings import ModelSettings
+from birdmix.model.stages import carry_over
+
+SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
+TINY = ModelSettings("resnet10t", dict(SMALL), head="sed")
+
+
+def pictures(**arguments: object) -> torch.nn.Module:
+    """A network that learned from pictures in three colours."""
+    torch.manual_seed(7)
+    return timm.create_model("resnet10t", num_classes=10, **{**SMALL, **arguments}).eval()
+
+
+def saved(state: dict[str, Tensor], folder: Path, form: str) -> str:
+    file = folder / f"weights.{'safetensors' if form == 'safetensors' else 'pth'}"
+    if form == "safetensors":
+        safetensors.torch.save_file(state, file)
+    else:
+        wrapped = {f"module.{name}": each for name, each in state.items()}
+        torch.save({"plain": state, "state_dict": {"state_dict": wrapped, "epoch": 3}}[form], file)
+    return str(file)
+
+
+def answers_as(model: Classifier, network: torch.nn.Module) -> bool:
+    mel = torch.randn(2, 1, 32, 64)
+    ours = model.eval().backbone(mel.expand(-1, model.backbone.conv1[0].in_channels, -1, -1))
+    return torch.allclose(ours, network.forward_features(mel.expand(-1, 3, -1, -1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "plain", "state_dict"])
+@pytest.mark.parametrize("channels", ["mono", "repeated"])
+def test_a_file_of_weights_is_taken_whatever_its_form(tmp_path: Path, form: str, channels: str):
+    network = pictures()
+    file = saved(network.state_dict(), tmp_path, form)
+    assert answers_as(Classifier(replace(TINY, weights=file, channels=channels), 3), network)
+
+
+def test_the_weights_of_a_mono_backbone_fit_three_channels(tmp_path: Path):
+    mono = Classifier(TINY, 3).eval()
+    file = saved(mono.state_dict(), tmp_path, "safetensors")
+    model = Classifier(replace(TINY, weights=file, channels="repeated"), 5).eval()
+    mel = torch.randn(2, 1, 32, 64)
+    torch.testing.assert_close(model.backbone(mel.expand(-1, 3, -1, -1)), mono.backbone(mel))
+
+
+def test_published_weights_are_fetched_only_when_asked_for(monkeypatch: pytest.MonkeyPatch):
+    network = pictures()
+    asked = []
+
+    def hub(hub_id: str, **_: object) -> dict[str, Tensor]:
+        asked.append(hub_id)
+        return network.state_dict()
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", hub)
+    monkeypatch.setattr(weights, "_reach", lambda *_: None)
+    assert not answers_as(Classifier(TINY, 3), network) and not asked
+    assert answers_as(Classifier(replace(TINY, pretrained=True), 3), network)
+    assert asked == ["timm/resnet10t.c3_in1k"]
+
+
+def test_without_a_network_the_file_and_the_way_to_use_it_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def urlopen(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(weights.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(ValueError, match="no route") as refused:
+        Classifier(replace(TINY, pretrained=True), 3)
+    said = str(refused.value)
+    assert "model.pretrained=true: the weights of resnet10t" in said and "\n" not in said
+    assert "download model.safetensors from" in said and "timm/resnet10t.c3_in1k" in said
+    assert "model.weights=FILE model.pretrained=false" in said
+
+
+def test_a_backbone_without_published_weights_says_so():
+    with pytest.raises(ValueError, match="no published weights of resnet50t.*did you mean"):
+        Classifier(ModelSettings("resnet50t", pretrained=True), 3)
+
+
+def fault(settings: ModelSettings) -> str:
+    with pytest.raises(ValueError) as refused:
+        Classifier(settings, 3)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_weights_of_another_shape_are_refused_layer_by_layer(tmp_path: Path):
+    file = saved(pictures(stem_width=16).state_dict(), tmp_path, "plain")
+    said = fault(replace(TINY, weights=file))
+    assert f"model.weights={file} does not fit model.backbone=resnet10t" in said
+    assert "conv1.0.weight [12, 1, 3, 3] instead of [6, 1, 3, 3]" in said
+    assert "of its tensors have another shape" in said and "model.backbone_args" in said
+
+
+def test_weights_of_a_deeper_or_shallower_backbone_are_refused(tmp_path: Path):
+    state = pictures().state_dict()
+    more = {**state, "layer1.1.conv1.weight": torch.zeros(8, 8, 3, 3)}
+    said = fault(replace(TINY, weights=saved(more, tmp_path, "plain")))
+    assert "1 are of no layer here (layer1.1.conv1.weight)" in said
+    del state["layer1.0.conv1.weight"]
+    said = fault(replace(TINY, weights=saved(state, tmp_path, "plain")))
+    assert "1 are missing (layer1.0.conv1.weight)" in said
+
+
+def test_files_that_are_absent_damaged_or_could_run_code_are_refused(tmp_path: Path):
+    assert "there is no such file" in fault(replace(TINY, weights=str(tmp_path / "none.pth")))
+    for name in ("torn.safetensors", "torn.pth"):
+        (tmp_path / name).write_bytes(b"PK\3\4 half of it")
+        assert "damaged" in fault(replace(TINY, weights=str(tmp_path / name)))
+    torch.save({"state_dict": pictures().state_dict(), "by": Fraction(1)}, tmp_path / "a.pth")
+    assert "could run code" in fault(replace(TINY, weights=str(tmp_path / "a.pth")))
+    torch.save({"epoch": 3}, tmp_path / "b.pth")
+    assert "holds more than weights" in fault(replace(TINY, weights=str(tmp_path / "b.pth")))
+
+
+def test_a_bundle_rebuilds_its_classifier_without_the_file_it_began_with(tmp_path: Path):
+    file = saved(pictures().state_dict(), tmp_path, "safetensors")
+    settings = replace(TINY, weights=file, parts=2, channels="deltas", dropout=0.1, num_dropouts=2)
+    model = Classifier(settings, 2).eval()
+    manifest = Manifest(Labels(("a", "b")), LogMelSettings(), settings, 1.0)
+    write_bundle(tmp_path / "bundle", manifest, model.state_dict())
+    Path(file).unlink()
+    mel = torch.randn(1, 1, 32, 64)
+    again = load_classifier(tmp_path / "bundle", manifest)
+    assert torch.equal(again(mel).clip, model(mel).clip)
+    assert read_weights(tmp_path / "bundle").keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("head", ["gem", "sed"])
+def test_rows_of_species_that_both_know_are_carried_over_by_code(head: str):
+    before = Classifier(replace(TINY, head=head), 3)
+    after = Classifier(replace(TINY, head=head), 4)
+    fresh = {name: each.clone() for name, each in after.state_dict().items()}
+    taken = carry_over(after, before.state_dict(), own=["d", "c", "x", "a"], other=["a", "b", "c"])
+    for layer in after.head.per_class:
+        for name, other in before.head.get_submodule(layer).state_dict().items():
+            own = after.head.get_submodule(layer).state_dict()[name]
+            assert torch.equal(own[[1, 3]], other[[2, 0]])
+            assert torch.equal(own[[0, 2]], fresh[f"head.{layer}.{name}"][[0, 2]])
+    count = len(before.backbone.state_dict())
+    assert str(taken) == (
+        f"took {count} tensors of the backbone and the head's rows of 2 of 4 classes; 2 are new"
+    )
+    for name, each in before.backbone.state_dict().items():
+        assert torch.equal(after.backbone.state_dict()[name], each)
+
+
+def test_the_same_species_take_the_whole_head():
+    before, after = Classifier(TINY, 2), Classifier(TINY, 2)
+    taken = carry_over(after, before.state_dict(), own=["a", "b"], other=["a", "b"])
+    assert str(taken).endswith("the backbone and the whole head, of 2 classes")
+    for name, each in before.state_dict().items():
+        assert torch.equal(after.state_dict()[name], each)
+
+
+def test_without_a_species_in_common_what_is_not_of_classes_is_taken():
+    before, after = Classifier(TINY, 2), Classifier(TINY, 2)
+    taken = carry_over(after, before.state_dict(), own=["a", "b"], other=["c", "d"])
+    assert "0 of 2 classes; 2 are new" in str(taken)
+    assert torch.equal(after.head.hidden.weight, before.head.hidden.weight)
+    assert not torch.equal(after.head.classes.weight, before.head.classes.weight)
+
+
+def test_a_head_of_another_kind_starts_anew():
+    before, after = Classifier(replace(TINY, head="gem"), 2), Classifier(TINY, 2)
+    fresh = after.head.classes.weight.clone()
+    taken = carry_over(after, before.state_dict(), own=["a", "b"], other=["a", "b"])
+    assert not taken.head and "starts anew" in str(taken)
+    assert torch.equal(after.head.classes.weight, fresh)
+
+
+def test_a_stage_before_with_another_backbone_is_refused():
+    before = Classifier(replace(TINY, backbone_args={**SMALL, "stem_width": 16}), 2)
+    with pytest.raises(ValueError, match="the stage before does not fit.*conv1.0.weight"):
+        carry_over(Classifier(TINY, 2), before.state_dict(), own=["a"], other=["a"])
