@@ -1,12 +1,22 @@
 """What each competition calls its files, rows and metric, told once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from birdmix.suggest import check_choice
+
+#: A row of the soundscapes of 2021 in which nobody calls.
+NO_CALL = "nocall"
+
+#: What a solution may say besides: which rows count before the end, after it, or never.
+USAGE = "Usage"
+IGNORED = "Ignored"
 
 
 @dataclass(frozen=True)
 class Competition:
-    """One year's layout.
+    """One year's layout, and how it scores.
 
     Attributes:
         name: Name of the competition.
@@ -21,6 +31,10 @@ class Competition:
         sample_submission: Gives a submission's columns and their order.
         solution: The truth in a submission's form; hidden at Kaggle, present in the demo.
         window_seconds: Length of the window that a row stands for.
+        metric: What a submission is scored by.
+        value: What it says: a probability of each species; a decision, true or false, on the one
+            species in the row's id; or the codes of the species heard.
+        column: The column that says so; empty where there is one for each species.
     """
 
     name: str
@@ -35,6 +49,9 @@ class Competition:
     sample_submission: str = "sample_submission.csv"
     solution: str = "solution.csv"
     window_seconds: float = 5.0
+    metric: str = "macro ROC-AUC"
+    value: str = "probability"
+    column: str = ""
 
     @property
     def hint(self) -> str:
@@ -53,12 +70,21 @@ BIRDCLEF_2021 = Competition(
     train_audio="train_short_audio",
     folder_per_label=True,
     soundscape_labels="train_soundscape_labels.csv",
+    metric="F1 of rows",
+    value="codes",
+    column="birds",
 )
-BIRDCLEF_2022 = Competition(name="birdclef-2022", sign="scored_birds.json")
+BIRDCLEF_2022 = Competition(
+    name="birdclef-2022",
+    sign="scored_birds.json",
+    metric="weighted accuracy",
+    value="decision",
+    column="target",
+)
 BIRDCLEF_2024 = Competition(
     name="birdclef-2024", sign="unlabeled_soundscapes", train_soundscapes="unlabeled_soundscapes"
 )
-BIRDCLEF_2023 = Competition(name="birdclef-2023", sign="train_metadata.csv")
+BIRDCLEF_2023 = Competition(name="birdclef-2023", sign="train_metadata.csv", metric="padded cmAP")
 BIRDCLEF_2025 = Competition(
     name="birdclef-2025",
     sign="recording_location.txt",
@@ -72,6 +98,20 @@ BIRDCLEF_2026 = Competition(
     soundscape_labels="train_soundscapes_labels.csv",
     taxonomy="taxonomy.csv",
 )
+
+
+def window_and_bird(row_id: str) -> tuple[str, str]:
+    """Split a row id of 2022, ``soundscape_{id}_{bird}_{end}``, into its window and its bird.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        soundscape, bird, end = row_id.rsplit("_", 2)
+    except ValueError:
+        raise ValueError(f"row_id '{row_id}' names no bird; it is FILE_BIRD_END") from None
+    return f"{soundscape}_{end}", bird
+
 
 #: In the order in which a folder is asked for their signs.
 COMPETITIONS = (
@@ -95,3 +135,26 @@ def competition_of(folder: Path) -> Competition:
             return competition
     signs = ", ".join(each.sign for each in COMPETITIONS)
     raise ValueError(f"{folder}: not a BirdCLEF folder; one of 2021 to 2026 holds one of {signs}")
+
+
+def competition_named(name: str) -> Competition:
+    """Return a competition by its name.
+
+    Raises:
+        ValueError: If there is none; the nearest name is offered.
+    """
+    check_choice("competition", name, (each.name for each in COMPETITIONS))
+    return next(each for each in COMPETITIONS if each.name == name)
+
+
+def competition_of_columns(columns: Iterable[str]) -> Competition:
+    """Tell from the columns of a submission or solution which competition it is of.
+
+    Raises:
+        ValueError: If several have such columns.
+    """
+    for competition in COMPETITIONS:
+        if competition.column and competition.column in columns:
+            return competition
+    several = ", ".join(f"{c.name} ({c.metric})" for c in COMPETITIONS if not c.column)
+    raise ValueError(f"a column per species does not tell the competition, it may be {several}")

@@ -2,8 +2,19 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from birdmix.metrics.birdclef import row_f1, weighted_accuracy
+from birdmix.metrics.calibration import expected_calibration_error
+from birdmix.metrics.decisions import (
+    best_f1_thresholds,
+    f1_per_class,
+    macro_f1,
+    precision_thresholds,
+)
 from birdmix.metrics.ranking import (
+    average_precision_per_class,
+    macro_average_precision,
     macro_roc_auc,
     padded_cmap,
     roc_auc_per_class,
@@ -50,6 +61,12 @@ def test_a_score_of_one_ties_with_the_padding():
     assert padded_cmap(column(0, 0), column(1.0, 0.1)) == pytest.approx(5 / 6)
 
 
+def test_padded_cmap_of_one_row_and_of_nothing_known():
+    assert padded_cmap(column(1), column(0.3)) == 1
+    with pytest.raises(ValueError, match="padded cmAP: no class has a known row"):
+        padded_cmap(column(1), column(0.3), known=np.array([[False]]))
+
+
 def test_top1_counts_rows_whose_best_class_is_true():
     truth = np.array([[1, 0], [1, 0]])
     assert top1_accuracy(truth, np.array([[2.0, 1.0], [0.0, 1.0]])) == 0.5
@@ -63,6 +80,149 @@ def test_a_score_that_is_no_number_is_refused():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="must be alike"):
         macro_roc_auc(column(1, 0), column(1, 0, 1))
+
+
+def test_average_precision_of_a_hand_computed_case():
+    # In order: hit, two tied rows of which one hits, miss; precision 1 and, for the tie, 2/3.
+    truth, score = column(1, 0, 1, 0), column(0.9, 0.5, 0.5, 0.1)
+    assert average_precision_per_class(truth, score)[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_ranking_agrees_with_scikit_learn_ties_and_all():
+    rng = np.random.default_rng(0)
+    truth, score = rng.random((200, 20)) < 0.1, rng.random((200, 20)).round(1)
+    roc_auc, precision = roc_auc_per_class(truth, score), average_precision_per_class(truth, score)
+    for c in range(20):
+        assert roc_auc[c] == pytest.approx(roc_auc_score(truth[:, c], score[:, c]), abs=1e-12)
+        reference = average_precision_score(truth[:, c], score[:, c])
+        assert precision[c] == pytest.approx(reference, abs=1e-12)
+
+
+def test_a_single_row_has_a_precision_but_no_curve():
+    truth, score = np.array([[1, 0]]), np.array([[0.2, 0.9]])
+    assert np.isnan(roc_auc_per_class(truth, score)).all()
+    assert macro_average_precision(truth, score) == 1  # of the one class with a positive
+    assert best_f1_thresholds(truth, score)[0] == 0.2
+    with pytest.raises(ValueError, match="average precision: no class has positive rows"):
+        macro_average_precision(np.zeros((1, 2)), score)
+
+
+# ---- decisions
+
+
+def test_f1_counts_scores_at_a_threshold_as_calls():
+    truth, score = column(1, 1, 1, 0), column(1.0, 0.5, 0.4, 0.5)  # 3 calls, 2 hits, 3 positives
+    assert f1_per_class(truth, score)[0] == pytest.approx(2 * 2 / (3 + 3))
+    assert f1_per_class(truth, score, 1.0)[0] == pytest.approx(2 * 1 / (1 + 3))
+    known = column(1, 1, 1, 0).astype(bool)
+    assert f1_per_class(truth, score, known=known)[0] == pytest.approx(2 * 2 / (2 + 3))
+
+
+def test_f1_agrees_with_scikit_learn_at_a_threshold_per_class():
+    rng = np.random.default_rng(1)
+    truth, score, thresholds = rng.random((50, 4)) < 0.3, rng.random((50, 4)), rng.random(4)
+    reference = f1_score(truth, score >= thresholds, average="macro", zero_division=0)
+    assert macro_f1(truth, score, thresholds) == pytest.approx(reference)
+
+
+def test_a_class_without_positives_has_no_f1_and_one_without_threshold_is_never_called():
+    truth, score = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.9], [0.1, 0.1]])
+    per_class = f1_per_class(truth, score, np.array([np.nan, 0.5]))
+    assert per_class[0] == 0 and np.isnan(per_class[1])
+    assert macro_f1(truth, score) == 1
+    with pytest.raises(ValueError, match="macro F1: no class has positive rows"):
+        macro_f1(np.zeros((2, 2)), score)
+
+
+def test_the_best_f1_threshold_stands_midway_between_scores():
+    # Calls from the top hit, hit, miss, hit, miss: F1 2/4, 4/5, 4/6, 6/7, 6/8.
+    truth, score = column(1, 1, 0, 1, 0), column(0.9, 0.8, 0.7, 0.6, 0.2)
+    assert best_f1_thresholds(truth, score)[0] == pytest.approx(0.4)
+    assert best_f1_thresholds(truth[:3], score[:3])[0] == pytest.approx(0.75)
+    assert best_f1_thresholds(column(1, 1), column(0.9, 0.3))[0] == 0.3  # every row is called
+    assert np.isnan(best_f1_thresholds(column(0, 0), column(0.9, 0.3))[0])
+
+
+def test_no_threshold_has_a_better_f1_than_the_best_one():
+    rng = np.random.default_rng(2)
+    truth, score = rng.random((60, 3)) < 0.3, rng.random((60, 3)).round(1)
+    best = f1_per_class(truth, score, best_f1_thresholds(truth, score))
+    tried = [f1_per_class(truth, score, threshold) for threshold in np.linspace(0, 1, 101)]
+    assert best == pytest.approx(np.max(tried, axis=0))
+
+
+def test_tied_scores_are_called_together_and_neighbouring_floats_apart():
+    assert best_f1_thresholds(column(1, 0, 0), column(0.5, 0.5, 0.1))[0] == pytest.approx(0.3)
+    above = np.nextafter(0.5, 1)
+    assert best_f1_thresholds(column(1, 0), column(above, 0.5))[0] == above
+
+
+def test_the_precision_threshold_is_the_lowest_that_reaches_the_target():
+    # Precision from the top: 1, 1/2, 2/3, 3/4, 3/5.
+    truth, score = column(1, 0, 1, 1, 0), column(0.9, 0.8, 0.7, 0.6, 0.2)
+    assert precision_thresholds(truth, score, 0.75)[0] == pytest.approx(0.4)
+    assert precision_thresholds(truth, score, 0.8)[0] == pytest.approx(0.85)
+    assert precision_thresholds(truth, score, 0.5)[0] == 0.2
+    assert np.isnan(precision_thresholds(column(0, 1), column(1.0, 0.5), 0.9)[0])  # never reached
+
+
+# ---- calibration
+
+
+def test_calibration_error_of_a_hand_computed_case():
+    # Two bins: 0.2 and 0.4 with no positive, 0.7 and 1 with one; gaps 0.3 and 0.35, half each.
+    truth, score = np.array([[0, 1], [0, 0]]), np.array([[0.2, 1.0], [0.4, 0.7]])
+    assert expected_calibration_error(truth, score, num_bins=2) == pytest.approx(0.325)
+    known = np.array([[True, True], [True, False]])
+    value = expected_calibration_error(truth, score, known, num_bins=2)
+    assert value == pytest.approx(2 / 3 * 0.3)
+
+
+def test_probabilities_that_mean_what_they_say_have_no_calibration_error():
+    score = np.repeat([0.1, 0.5, 0.9], 10)[:, None]
+    truth = np.concatenate([np.arange(10) < hits for hits in (1, 5, 9)])[:, None]
+    assert expected_calibration_error(truth, score) == pytest.approx(0)
+    assert expected_calibration_error(~truth, score) == pytest.approx((0.8 + 0 + 0.8) / 3)
+
+
+def test_what_is_no_probability_has_no_calibration():
+    with pytest.raises(ValueError, match="-3 and 2 are no probabilities"):
+        expected_calibration_error(column(0, 1), column(-3, 2))
+    with pytest.raises(ValueError, match="nothing is known"):
+        expected_calibration_error(column(0, 1), column(0, 1), np.zeros((2, 1), bool))
+
+
+# ---- the years of decisions
+
+
+def test_row_f1_takes_an_empty_row_for_nocall():
+    truth, decided = np.array([[1, 1], [0, 0], [0, 0]]), np.array([[1, 0], [0, 0], [0, 1]])
+    assert row_f1(truth, decided) == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+    def with_nocall(sets: np.ndarray) -> np.ndarray:
+        return np.c_[sets, ~sets.any(axis=1)]
+
+    assert row_f1(with_nocall(truth), with_nocall(decided)) == row_f1(truth, decided)
+    with pytest.raises(ValueError, match="there are no rows"):
+        row_f1(truth[:0], decided[:0])
+
+
+def test_weighted_accuracy_takes_the_rate_that_a_species_has():
+    truth = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]])
+    decided = np.array([[1, 1, 1], [0, 0, 0], [1, 0, 0]])
+    # (1 + 1/2) / 2; a third of positives only; two thirds of negatives only
+    assert weighted_accuracy(truth, decided) == pytest.approx((3 / 4 + 1 / 3 + 2 / 3) / 3)
+
+
+def test_weighted_accuracy_leaves_out_what_is_not_scored():
+    truth, decided = np.array([[1, 1], [0, 0]]), np.array([[1, 0], [0, 0]])
+    known = np.array([[True, False], [True, False]])
+    assert weighted_accuracy(truth, decided, known) == 1
+    with pytest.raises(ValueError, match="weighted accuracy: no class has a scored row"):
+        weighted_accuracy(truth, decided, np.zeros_like(known))
+
+
+# ---- what is not known
 
 
 def test_what_is_not_known_is_as_if_its_row_was_not_there():

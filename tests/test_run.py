@@ -15,7 +15,7 @@ from birdmix.app.console import time_line
 from birdmix.app.run import run
 from birdmix.app.schema import Config
 from birdmix.bundle.manifest import read_manifest
-from birdmix.kaggle.submission import aligned
+from birdmix.kaggle.rows import aligned
 from birdmix.recordings.settings import DataSettings
 from tests.conftest import SMALL, configured
 

@@ -1,4 +1,4 @@
-"""The command line for everything but training: ``birdmix predict``, ``submit``, ``doctor``."""
+"""The command line for everything but training: ``predict``, ``submit``, ``score``, ``doctor``."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +69,27 @@ def submit(
 
 
 @app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(help="Submission to score.")],
+    solution: Annotated[Path, typer.Argument(help="The truth, in a submission's form.")],
+    competition: Annotated[
+        str | None,
+        typer.Option(help="birdclef-2021 to birdclef-2026; not needed for 2021 and 2022."),
+    ] = None,
+) -> None:
+    """Score a submission by its year's metric; the figure stands on the last line, alone."""
+    from birdmix.competitions import competition_named
+    from birdmix.kaggle.score import score_submission
+
+    with one_line_errors():
+        year = competition_named(competition) if competition else None
+        scored = score_submission(submission, solution, year)
+    for line in scored.told:
+        typer.echo(line)
+    typer.echo(f"{scored.value:.8f}")
+
+
+@app.command()
 def doctor(
     target: Annotated[
         list[str],
@@ -87,6 +108,23 @@ def doctor(
     with one_line_errors():
         healthy = check_up(target, out)
     raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def summary(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run directories, or folders that hold some.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="CSV to write, a row per run.")] = None,
+) -> None:
+    """Put runs side by side: what differs, their figures, and means over folds and seeds."""
+    from birdmix.app.summary import summarise
+
+    with one_line_errors():
+        runs = summarise(folders)
+        if out is not None:
+            runs.write(out)
+    runs.tell()
 
 
 @contextmanager

@@ -29,10 +29,11 @@ from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
 from birdmix.bundle.manifest import read_manifest
-from birdmix.competitions import BIRDCLEF_2021, BIRDCLEF_2022, competition_of
+from birdmix.competitions import competition_of
 from birdmix.files import remove_if_empty, remove_partials, write_text
 from birdmix.inference.engine import open_engine
-from birdmix.kaggle.submission import aligned, submit
+from birdmix.kaggle.rows import aligned
+from birdmix.kaggle.submission import submit
 from birdmix.labels import Labels
 from birdmix.training.checkpoint import LAST, has_checkpoint, load_checkpoint
 from birdmix.training.log import METRICS, num_epochs_logged
@@ -179,7 +180,7 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
     competition = competition_of(root)
     soundscapes = root / competition.test_soundscapes
     if (
-        competition in (BIRDCLEF_2021, BIRDCLEF_2022)  # rows of another kind
+        competition.value != "probability"
         or config.data.segment_seconds != competition.window_seconds
         or not (soundscapes.is_dir() and find_recordings(soundscapes))
     ):

@@ -1,7 +1,4 @@
-"""Write a submission, and score one against the solution where there is one.
-
-Shapes: R rows, C columns.
-"""
+"""Write a submission: window predictions in a competition's rows and columns."""
 
 import warnings
 from collections.abc import Callable
@@ -62,42 +59,6 @@ def submit(
     _warn(columns, engine.manifest.labels.codes, prior, books)
     _write(out, pd.concat(tables, ignore_index=True))
     return books
-
-
-def read_rows(file: Path) -> pd.DataFrame:
-    """Read a submission or solution: row_id as strings in the index, columns as floats [R, C].
-
-    Raises:
-        ValueError: If it is no such table.
-    """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    table = pd.read_csv(file, dtype={"row_id": str})
-    if "row_id" not in table:
-        raise ValueError(f"{file}: no column 'row_id'; a submission starts with it")
-    twice = table["row_id"][table["row_id"].duplicated()]
-    if len(twice):
-        raise ValueError(f"{file}: row_id '{twice.iloc[0]}' stands twice")
-    return table.set_index("row_id")
-
-
-def aligned(submission: Path, solution: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return truth and score with the solution's rows and columns, in its order.
-
-    Raises:
-        ValueError: If the submission lacks a row or a column.
-    """
-    truth, score = read_rows(solution), read_rows(submission)
-    for kind, wanted, given in (
-        ("row", truth.index, score.index),
-        ("column", truth.columns, score.columns),
-    ):
-        missing = wanted.difference(given)
-        if len(missing):
-            raise ValueError(
-                f"{submission}: {len(missing)} {kind}s are missing, {missing[0]} first"
-            )
-    return truth, score.loc[truth.index, truth.columns]
 
 
 def _columns(sample: Path) -> list[str]:

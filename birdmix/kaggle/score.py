@@ -1,0 +1,198 @@
+"""Score a submission as its year's competition did.
+
+Shapes: N rows or windows, C species or codes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from birdmix.competitions import (
+    BIRDCLEF_2021,
+    BIRDCLEF_2022,
+    BIRDCLEF_2023,
+    BIRDCLEF_2025,
+    IGNORED,
+    NO_CALL,
+    USAGE,
+    Competition,
+    competition_of_columns,
+    window_and_bird,
+)
+from birdmix.kaggle.rows import like, numbers, read_rows
+from birdmix.metrics.birdclef import row_f1, weighted_accuracy
+from birdmix.metrics.ranking import macro_roc_auc, padded_cmap
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A submission's score.
+
+    Attributes:
+        value: The figure.
+        told: What it is a figure of, line by line.
+    """
+
+    value: float
+    told: list[str]
+
+
+class _Table(NamedTuple):
+    """Cells, and the file they were read from."""
+
+    cells: pd.DataFrame
+    file: Path
+
+
+class _Arrays(NamedTuple):
+    """What a metric takes, all [N, C]; known says what is scored."""
+
+    truth: np.ndarray
+    score: np.ndarray
+    known: np.ndarray
+
+
+def score_submission(
+    submission: Path, solution: Path, competition: Competition | None = None
+) -> Scored:
+    """Score a submission by its year's metric.
+
+    Rows and columns that the solution lacks are left out, and told. As at Kaggle the solution may
+    have a column ``Usage``: rows it calls ignored are left out; all others are scored together, and
+    each kind alone.
+
+    Args:
+        submission: The file to score.
+        solution: The truth in a submission's form.
+        competition: Whose; None asks the solution's columns.
+
+    Raises:
+        ValueError: If a file is no such table, if the submission lacks a row or a column, if a cell
+            is not what it should be, or if nothing can be scored.
+    """
+    whole, given = read_rows(solution), read_rows(submission)
+    competition = competition or _competition(whole, solution)
+    columns = _columns(whole, solution, competition)
+    usage = whole[USAGE].astype(str) if USAGE in whole else pd.Series("", whole.index)
+    usage = usage[usage != IGNORED]
+    truth = _Table(whole.loc[usage.index, columns], solution)
+    score = _Table(like(truth.cells, given, submission), submission)
+    value, words = _score(truth, score, competition)
+    left_out = {
+        "rows that the solution ignores": len(whole) - len(usage),
+        "rows that it lacks": (~given.index.isin(whole.index)).sum(),
+        "columns that it lacks": (~given.columns.isin(columns)).sum(),
+    }
+    told = [f"{competition.name}: {competition.metric}, {words}"]
+    if any(left_out.values()):
+        listed = (f"{number:,} {what}" for what, number in left_out.items() if number)
+        told.append(f"left out: {', '.join(listed)}")
+    return Scored(value, told + _parts(truth, score, usage, competition))
+
+
+def _parts(truth: _Table, score: _Table, usage: pd.Series, competition: Competition) -> list[str]:
+    """Say what each kind of row alone scores, if there are several."""
+    told = []
+    for kind in usage.unique() if usage.nunique() > 1 else ():
+        rows = usage == kind
+        some = [each._replace(cells=each.cells[rows]) for each in (truth, score)]
+        try:
+            value, words = _score(some[0], some[1], competition)
+            told.append(f"{kind}: {value:.6f}, {words}")
+        except ValueError as error:
+            told.append(f"{kind}: {error}")
+    return told
+
+
+def _competition(solution: pd.DataFrame, file: Path) -> Competition:
+    try:
+        return competition_of_columns(solution.columns)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; say which by --competition") from error
+
+
+def _columns(solution: pd.DataFrame, file: Path, competition: Competition) -> list[str]:
+    """Return the columns of a solution that are scored."""
+    if not competition.column:
+        return [name for name in map(str, solution) if name != USAGE]
+    if competition.column not in solution:
+        raise ValueError(
+            f"{file}: no column '{competition.column}', which {competition.name} is scored by; "
+            "name the file's own year with --competition"
+        )
+    return [competition.column]
+
+
+def _score(truth: _Table, score: _Table, competition: Competition) -> tuple[float, str]:
+    """Return the figure, and what was scored in words."""
+    arrays = _ARRAYS[competition.value](truth, score)
+    known, num_columns = arrays.known, arrays.known.shape[1]
+    needs_both = competition.metric == BIRDCLEF_2025.metric
+    both = (arrays.truth & known).any(axis=0) & (~arrays.truth & known).any(axis=0)
+    num_scored = int((both if needs_both else known.any(axis=0)).sum())
+    try:
+        value = _METRICS[competition.metric](arrays)
+    except ValueError as error:
+        raise ValueError(f"{truth.file}: {error}") from error
+    kind = "codes" if competition.value == "codes" else "species"
+    return value, f"{num_scored} of {num_columns} {kind} scored, {len(truth.cells):,} rows"
+
+
+def _from_probabilities(truth: _Table, score: _Table) -> _Arrays:
+    wanted = numbers(truth.cells, truth.file, whole=True).astype(bool)
+    return _Arrays(wanted, numbers(score.cells, score.file), np.ones(wanted.shape, bool))
+
+
+def _from_decisions(truth: _Table, score: _Table) -> _Arrays:
+    """Put decisions, a row for each window and bird, where windows and birds cross."""
+    try:
+        pairs = [window_and_bird(row_id) for row_id in truth.cells.index]
+    except ValueError as error:
+        raise ValueError(f"{truth.file}: {error}") from error
+    (rows, windows), (columns, birds) = map(pd.factorize, np.array(pairs, object).reshape(-1, 2).T)
+    crossed = np.zeros((3, len(windows), len(birds)), bool)
+    crossed[:, rows, columns] = (
+        numbers(truth.cells, truth.file, whole=True)[:, 0],
+        numbers(score.cells, score.file, whole=True)[:, 0],
+        np.ones(len(rows)),
+    )
+    return _Arrays(*crossed)
+
+
+def _from_codes(truth: _Table, score: _Table) -> _Arrays:
+    """Spread sets of codes over a column for each code, ``nocall`` among them."""
+    sets = [_sets(each) for each in (truth, score)]
+    codes = sorted({code for row in (*sets[0], *sets[1]) for code in row})
+    column = {code: c for c, code in enumerate(codes)}
+    spread = np.zeros((2, len(truth.cells), len(codes)), bool)
+    for table, rows in zip(spread, sets, strict=True):
+        for row, present in enumerate(rows):
+            table[row, [column[code] for code in present]] = True
+    return _Arrays(truth=spread[0], score=spread[1], known=np.ones(spread[0].shape, bool))
+
+
+def _sets(table: _Table) -> list[set[str]]:
+    sets = [set(cell.split()) for cell in table.cells.iloc[:, 0]]
+    if not all(sets):
+        raise ValueError(
+            f"{table.file}: row_id '{table.cells.index[sets.index(set())]}' has no codes; a row "
+            f"without a bird says {NO_CALL}"
+        )
+    return sets
+
+
+_ARRAYS: dict[str, Callable[[_Table, _Table], _Arrays]] = {
+    BIRDCLEF_2021.value: _from_codes,
+    BIRDCLEF_2022.value: _from_decisions,
+    BIRDCLEF_2025.value: _from_probabilities,
+}
+_METRICS: dict[str, Callable[[_Arrays], float]] = {
+    BIRDCLEF_2021.metric: lambda each: row_f1(each.truth, each.score),
+    BIRDCLEF_2022.metric: lambda each: weighted_accuracy(*each),
+    BIRDCLEF_2023.metric: lambda each: padded_cmap(each.truth, each.score),
+    BIRDCLEF_2025.metric: lambda each: macro_roc_auc(each.truth, each.score),
+}
