@@ -1,14 +1,17 @@
 """Train a bird-call classifier. ``python train.py`` trains on a demo; ``--help`` shows the rest."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from birdmix.app import schema
 from birdmix.app.configure import configure, one_line_hydra_errors
 from birdmix.app.errors import one_line_errors
+from birdmix.app.sweep import one_of_many
 from birdmix.files import remove_if_empty
 
 schema.register()
@@ -18,8 +21,11 @@ schema.register()
 def train(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
-    with one_line_errors(on_error=lambda: remove_if_empty(directory)):
-        config = configure(composed, list(hydra_config.overrides.task))
+    overrides = list(hydra_config.overrides.task)
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    sweep = one_of_many(directory, overrides) if in_sweep else nullcontext()
+    with one_line_errors(on_error=lambda: remove_if_empty(directory)), sweep:
+        config = configure(composed, overrides)
         from birdmix.app.run import run  # after the check: timm and lightning take seconds
 
         run(config, directory)

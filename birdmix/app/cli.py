@@ -127,6 +127,23 @@ def summary(
     runs.tell()
 
 
+@app.command()
+def summary(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run directories, or folders that hold some.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="CSV to write, a row per run.")] = None,
+) -> None:
+    """Put runs side by side: what differs, their figures, and means over folds and seeds."""
+    from birdmix.app.summary import summarise
+
+    with one_line_errors():
+        runs = summarise(folders)
+        if out is not None:
+            runs.write(out)
+    runs.tell()
+
+
 @contextmanager
 def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
     from birdmix.app.console import listening_progress, warnings_as_lines

@@ -36,7 +36,7 @@ def one_line_errors(on_error: Callable[[], None] | None = None) -> Iterator[None
             on_error()
         if isinstance(error, KeyboardInterrupt):
             end("interrupted", 128 + signal.SIGINT)
-        if isinstance(error, ValueError) and not _ours(error):
+        if not is_for_users(error):
             raise
         end(f"error: {error}")
 
@@ -49,8 +49,13 @@ def end(message: str, status: int = USER_ERROR) -> NoReturn:
     raise SystemExit(status)
 
 
-def _ours(error: BaseException) -> bool:
-    """Tell whether a line of birdmix raised it, not one of a library."""
+def is_for_users(error: BaseException) -> bool:
+    """Tell whether a user can mend it: the system refused, or a line of birdmix said what is wrong.
+
+    A ``ValueError`` that a line of a library raised is a bug of ours.
+    """
+    if not isinstance(error, ValueError):
+        return isinstance(error, OSError)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -45,13 +45,27 @@ def resumed(own: Config, asked: Config, overrides: Sequence[str]) -> Config:
 
 def harmful_changes(one: Config, two: Config) -> list[str]:
     """List the settings that differ and may change a result: ``key old -> new``."""
-    before, after = dict(_flat(one)), dict(_flat(two))
+    before, after = dict(flat(one)), dict(flat(two))
     return [
         f"{key} {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
-        if before.get(key) != after.get(key)
-        and not any(f"{key}.".startswith(f"{harmless}.") for harmless in HARMLESS)
+        if before.get(key) != after.get(key) and not is_harmless(key)
     ]
+
+
+def is_harmless(key: str) -> bool:
+    """Tell whether a setting cannot change a result."""
+    return any(f"{key}.".startswith(f"{harmless}.") for harmless in HARMLESS)
+
+
+def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting with its full key."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flat(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
 
 
 def _replaced(settings: Any, source: Any, path: list[str]) -> Any:
@@ -63,12 +77,3 @@ def _replaced(settings: Any, source: Any, path: list[str]) -> Any:
     return dataclasses.replace(
         settings, **{name: _replaced(getattr(settings, name), value, rest) if rest else value}
     )
-
-
-def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flat(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", value

@@ -1,0 +1,216 @@
+"""A table of runs: what differs between them, their figures, and averages over folds and seeds."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from birdmix.app.configure import CONFIG, read_config
+from birdmix.app.console import say
+from birdmix.app.out_of_fold import OUT_OF_FOLD
+from birdmix.app.resume import flat, is_harmless
+from birdmix.app.schema import Config
+from birdmix.files import atomic_path, write_text
+from birdmix.suggest import first_line
+
+#: The table beside the runs.
+SUMMARY = "summary.csv"
+
+#: A run's final figures.
+METRICS = "metrics.json"
+
+#: Why a run of a sweep came to nothing, beside what it was asked to be.
+FAILED = "failed.json"
+
+#: What figures are averaged over.
+_REPEATED = ("data.fold", "seed")
+
+#: Harmless to go on with, but not to average over: they choose the recordings, or the epoch.
+_TELLING = ("data.root", "data.table", "data.exclude", "checkpoint")
+
+# Ends of the names of the figures that are printed, of runs and of averages; files hold them all.
+_PRINTED = ("macro_roc_auc", "top1_accuracy")
+_PRINTED_MEANS = ("roc_auc", "cmap", "map", "f1", "accuracy", "loss")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        directory: Of the run.
+        state: done, failed or unfinished.
+        error: Why it failed.
+        settings: Value of each setting that makes the run what it is, as text.
+        figures: As ``metrics.json`` holds them.
+    """
+
+    directory: Path
+    state: str
+    error: str
+    settings: dict[str, str]
+    figures: dict[str, float]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has its final figures."""
+        return self.state == "done"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Runs side by side.
+
+    Attributes:
+        rows: The runs.
+        differing: Keys of the settings that are not the same in all of them.
+    """
+
+    rows: Sequence[Row]
+    differing: Sequence[str]
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per run: its directory, state, error, differing settings, and figures."""
+        return pd.DataFrame(
+            {"run": str(row.directory), "state": row.state, "error": row.error}
+            | {key: row.settings.get(key, "") for key in self.differing}
+            | row.figures
+            for row in self.rows
+        )
+
+    def averages(self) -> pd.DataFrame:
+        """Return mean and deviation of each figure over runs that differ by fold or seed.
+
+        A figure is made within each run and then averaged; predictions are never pooled.
+
+        Returns:
+            A row for each of the other settings' values, with the number of its ``runs``; for each
+            figure its mean, and as ``FIGURE_deviation`` the standard deviation (n - 1 below), NaN
+            where there is one run only.
+        """
+        table = self.table()[[row.is_done for row in self.rows]]
+        others = [key for key in self.differing if key not in _REPEATED]
+        figures = [name for name in table if name in self._figures()]
+        means = []
+        for values, group in table.groupby(others, sort=False) if others else [((), table)]:
+            line = dict(zip(others, values, strict=True)) | {"runs": len(group)}
+            for name in figures:
+                line |= {name: group[name].mean(), f"{name}_deviation": group[name].std(ddof=1)}
+            means.append(line)
+        return pd.DataFrame(means)
+
+    def write(self, file: Path) -> None:
+        """Write the table of runs, whole or not at all."""
+        with atomic_path(file) as partial:
+            self.table().to_csv(partial, index=False)
+
+    def tell(self) -> None:
+        """Print the table and the averages."""
+        names = self._figures()
+        printed = [name for name in names if name.endswith(_PRINTED)]
+        say(_text(self.table()[["run", "state", *self.differing, *printed]]))
+        for row in self.rows:
+            if row.error:
+                say(f"{row.directory}: {row.error}")
+        if sum(row.is_done for row in self.rows) > 1 and set(self.differing) & set(_REPEATED):
+            say("\nmean ± deviation over folds and seeds, each run judged on its own:")
+            say(self._averages_as_text([name for name in names if name.endswith(_PRINTED_MEANS)]))
+        num_files = sum((row.directory / OUT_OF_FOLD).is_file() for row in self.rows)
+        if num_files:
+            say(f"held-out predictions: {OUT_OF_FOLD} in {num_files} of these directories")
+
+    def _averages_as_text(self, figures: Sequence[str]) -> str:
+        """Return a line for each figure, and a column for each of the other settings' values."""
+        others = [key for key in self.differing if key not in _REPEATED]
+        columns = {}
+        for _, line in self.averages().iterrows():
+            head = "\n".join([*(f"{key}={line[key]}" for key in others), f"{int(line['runs'])} runs"])
+            columns[head] = {
+                name: f"{line[name]:.4f} ± {line[f'{name}_deviation']:.4f}" for name in figures
+            }
+        heads = [head.split("\n") for head in columns]
+        table = pd.DataFrame(columns)
+        table.columns = pd.MultiIndex.from_tuples(map(tuple, heads))
+        return table.to_string()
+
+    def _figures(self) -> list[str]:
+        names = dict.fromkeys(name for row in self.rows for name in row.figures)
+        return [name for name in names if name not in ("epoch", "step", "seconds")]
+
+
+def summarise(folders: Sequence[Path]) -> Summary:
+    """Read every run at or below some folders.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    rows = [_read(each) for folder in folders for each in _run_directories(Path(folder))]
+    if not rows:
+        places = ", ".join(map(str, folders))
+        raise ValueError(f"{places}: no run here; name run directories, or folders that hold some")
+    known = [row.settings for row in rows if (row.directory / CONFIG).is_file()]
+    every = [row.settings for row in rows]
+    keys = dict.fromkeys(key for settings in known or every for key in settings)
+    # Of a run that failed at once there are but overrides, which write values in ways of their own.
+    return Summary(
+        rows, [k for k in keys if _differ(k, every if k in _REPEATED or not known else known)]
+    )
+
+
+def _differ(key: str, settings: Sequence[dict[str, str]]) -> bool:
+    return len({each[key] for each in settings if key in each}) > 1
+
+
+def note_failure(directory: Path, error: Exception, overrides: Sequence[str]) -> None:
+    """Leave in a run's directory why it failed, and what it was asked to be."""
+    pairs = (each.lstrip("+").partition("=") for each in overrides)
+    asked = {key: value for key, _, value in pairs}
+    text = json.dumps({"error": first_line(error), "overrides": asked}, indent=2)
+    write_text(directory / FAILED, text + "\n")
+
+
+def _run_directories(folder: Path) -> Iterator[Path]:
+    """Yield the runs at or below a folder, in the order of their numbers."""
+    if (folder / CONFIG).is_file() or (folder / FAILED).is_file():
+        yield folder
+    elif folder.is_dir():
+        inner = [each for each in folder.iterdir() if each.is_dir() and each.name[0] != "."]
+        for each in sorted(inner, key=_by_number):
+            yield from _run_directories(each)
+
+
+def _by_number(folder: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", folder.name)
+    return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+
+
+def _read(directory: Path) -> Row:
+    state, error, settings, figures = "unfinished", "", {}, {}
+    if (directory / FAILED).is_file():
+        failure = json.loads((directory / FAILED).read_text(encoding="utf-8"))
+        state, error, settings = "failed", failure["error"], failure["overrides"]
+    if (directory / METRICS).is_file():
+        state, error = "done", ""
+        figures = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    if (directory / CONFIG).is_file():
+        try:
+            settings = _telling(read_config(directory))
+        except ValueError as unreadable:  # of another birdmix, perhaps
+            state, error = "failed", first_line(unreadable)
+    return Row(directory, state, error, settings, figures)
+
+
+def _telling(config: Config) -> dict[str, str]:
+    """Return the settings that make a run what it is."""
+    return {
+        key: str(value)
+        for key, value in flat(config)
+        if not is_harmless(key) or any(f"{key}.".startswith(f"{each}.") for each in _TELLING)
+    }
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, na_rep="", float_format="{:.4f}".format)

@@ -1,0 +1,70 @@
+"""Runs of one command line, ``python train.py -m``: one that fails ends itself, not the others."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from birdmix.app.errors import end, is_for_users
+from birdmix.training.stops import Stopped
+
+
+@contextmanager
+def one_of_many(directory: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Keep why a run failed in its directory, and go on to the next one.
+
+    What a user can mend is told in one line here; a bug goes on to Hydra, which shows its traceback
+    after the last run. An end that was asked for ends all of them.
+
+    Args:
+        directory: Of the run.
+        overrides: What makes it differ.
+    """
+    from birdmix.app.summary import note_failure
+
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        note_failure(directory, error, overrides)
+        if not is_for_users(error):
+            raise
+        print(f"error: run {directory.name}: {error}; on to the next run", file=sys.stderr)
+
+
+class SweepSummary(Callback):
+    """Writes ``summary.csv`` beside the runs after each of them, and prints it after the last."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write the table of the runs so far."""
+        if config.hydra.mode == RunMode.MULTIRUN and _is_first():
+            from birdmix.app.summary import SUMMARY, summarise
+
+            folder = Path(config.hydra.sweep.dir)
+            summarise([folder]).write(folder / SUMMARY)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table; end with the status of an error if a run failed."""
+        from birdmix.app.summary import SUMMARY, summarise
+
+        if not _is_first():
+            return
+        folder = Path(config.hydra.sweep.dir)
+        summary = summarise([folder])
+        summary.tell()
+        print(f"wrote {folder / SUMMARY}; again at any time: birdmix summary {folder}")
+        failed = [row.directory.name for row in summary.rows if not row.is_done]
+        if failed:
+            end(f"{len(failed)} of {len(summary.rows)} runs failed: {', '.join(failed)}")
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
