@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,7 +43,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     group, option = file.rsplit("/", 1)
     config = configured(f"{group}={option}", "run_dir=x")
     model = Classifier(config.model, num_classes=3)
-    build_step(config, model)
+    build_step(config, model, RECORDINGS, torch.device("cpu"))
     build_optimizer(model, config.optim)
     data = Data(RECORDINGS, {}, {}, MemoryStore({}))
     build_batches(config, data, Position(), open_processes(config.trainer))

@@ -1,38 +1,400 @@
-"""Losses."""
+"""Losses: hand-computed cases of each, and the laws that hold for all of them."""
 
+import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
+from timm.loss import DistributionBalancedLoss, TwoWayLoss
+from torch import Tensor
 
-from birdmix.model.losses import soft_bce
+from birdmix.model.logits import Logits
+from birdmix.model.losses import Loss, build_loss
+from birdmix.model.losses.build import class_weights
+from birdmix.model.losses.contrasts import TwoWay
+from birdmix.model.losses.terms import Asymmetric, Focal
+from birdmix.model.settings import LOSSES, LossSettings
+
+COUNTS = np.array([1, 2, 8, 0])
 
 
-def test_bce_of_hand_computed_case():
-    logits = torch.tensor([[0.0, math.log(3.0)]])
-    target = torch.tensor([[1.0, 0.5]])
-    first = math.log(2)
+def loss_of(settings: LossSettings, has_frames: bool = False, counts: np.ndarray = COUNTS) -> Loss:
+    return build_loss(settings, counts, 20, has_frames)
+
+
+def value(
+    settings: LossSettings,
+    logits: list[list[float]],
+    target: list[list[float]],
+    weight: list[float] | None = None,
+    known: list[list[bool]] | None = None,
+    counts: np.ndarray | None = None,
+) -> float:
+    """The loss of a small batch."""
+    x, y = torch.tensor(logits), torch.tensor(target)
+    w = torch.ones(len(x)) if weight is None else torch.tensor(weight)
+    k = torch.ones_like(y, dtype=torch.bool) if known is None else torch.tensor(known)
+    counts = np.ones(x.shape[1]) if counts is None else counts
+    return loss_of(settings, counts=counts)(Logits(x), y, w, k).item()
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+LN2, LN3 = math.log(2), math.log(3)
+
+
+# Hand-computed cases: a logit of log 3 is a probability of 3/4
+
+
+def test_bce_of_a_hand_computed_case():
+    first = LN2
     second = 0.5 * math.log(4 / 3) + 0.5 * math.log(4)
-    loss = soft_bce(logits, target, torch.ones(1), torch.ones(1, 2, dtype=torch.bool))
-    assert loss.item() == pytest.approx((first + second) / 2)
+    got = value(LossSettings(), [[0.0, LN3]], [[1.0, 0.5]])
+    assert got == pytest.approx((first + second) / 2)
 
 
 def test_unknown_labels_do_not_count():
-    logits = torch.tensor([[0.0, 50.0]])
-    known = torch.tensor([[True, False]])
-    loss = soft_bce(logits, torch.tensor([[1.0, 0.0]]), torch.ones(1), known)
-    assert loss.item() == pytest.approx(math.log(2))
+    got = value(LossSettings(), [[0.0, 50.0]], [[1.0, 0.0]], known=[[True, False]])
+    assert got == pytest.approx(LN2)
 
 
 def test_a_sample_counts_by_its_weight():
-    logits, target = torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0], [1.0]])
-    known = torch.ones(2, 1, dtype=torch.bool)
-    heavy = soft_bce(logits, target, torch.tensor([3.0, 1.0]), known)
-    assert heavy.item() == pytest.approx((3 * math.log(2) + math.log1p(math.exp(-10))) / 4)
+    got = value(LossSettings(), [[0.0], [10.0]], [[1.0], [1.0]], weight=[3.0, 1.0])
+    assert got == pytest.approx((3 * LN2 + softplus(-10)) / 4)
 
 
-def test_smoothing_draws_targets_towards_a_half():
-    known = torch.ones(1, 1, dtype=torch.bool)
-    smooth = soft_bce(torch.tensor([[2.0]]), torch.ones(1, 1), torch.ones(1), known, smoothing=0.2)
-    soft = soft_bce(torch.tensor([[2.0]]), torch.tensor([[0.9]]), torch.ones(1), known)
-    assert smooth.item() == pytest.approx(soft.item())
+@pytest.mark.parametrize("name", ["bce", "focal", "asymmetric"])
+def test_smoothing_draws_targets_towards_a_half(name: str):
+    smooth = value(LossSettings(name, smoothing=0.2), [[2.0]], [[1.0]])
+    assert smooth == pytest.approx(value(LossSettings(name), [[2.0]], [[0.9]]), rel=1e-4)
+
+
+def test_classes_count_by_their_weights():
+    settings = LossSettings(class_weight="inverse")  # 8/5, 2/5 of a mean of 1
+    got = value(settings, [[0.0, LN3]], [[1.0, 1.0]], counts=np.array([1, 4]))
+    assert got == pytest.approx((1.6 * LN2 + 0.4 * math.log(4 / 3)) / 2)
+
+
+def test_class_weights_by_counts():
+    counts = np.array([1, 4, 0])
+    inverse, sqrt, effective = (
+        class_weights(kind, counts) for kind in ("inverse", "sqrt", "effective")
+    )
+    assert torch.allclose(inverse, torch.tensor([1.0, 0.25, 1.0]) / 0.75)
+    assert torch.allclose(sqrt, torch.tensor([1.0, 0.5, 1.0]) * 1.2)
+    four = 1 / (1 + 0.999 + 0.999**2 + 0.999**3)  # (1 - b) / (1 - b^4)
+    assert torch.allclose(effective, torch.tensor([1.0, four, 1.0]) / ((2 + four) / 3))
+    assert class_weights("none", counts) is None
+
+
+def test_focal_of_a_hand_computed_case():
+    # Right by 3/4: (1/4)^2; wrong by 3/4: (3/4)^2. Positives count 1/4.
+    got = value(LossSettings("focal"), [[LN3, LN3]], [[1.0, 0.0]])
+    right = 0.25 * (1 / 16) * math.log(4 / 3)
+    wrong = 0.75 * (9 / 16) * math.log(4)
+    assert got == pytest.approx((right + wrong) / 2)
+
+
+def test_focal_is_least_where_the_probability_is_the_target():
+    def at(logit: float) -> float:
+        return value(LossSettings("focal"), [[logit]], [[0.75]])
+
+    assert at(LN3) == pytest.approx(0, abs=1e-12)
+    assert at(LN3 + 0.1) > at(LN3) < at(LN3 - 0.1)
+
+
+def test_focal_without_focus_is_half_of_bce():
+    case = [[0.3, -2.0]], [[1.0, 0.2]]
+    got = value(LossSettings("focal", {"gamma": 0, "alpha": 0.5}), *case)
+    assert got == pytest.approx(value(LossSettings(), *case) / 2)
+
+
+def test_cross_entropy_of_a_hand_computed_case():
+    # Softmax of 1/4, 3/4; targets are scaled to 1/3, 2/3.
+    got = value(LossSettings("cross_entropy"), [[0.0, LN3]], [[0.4, 0.8]])
+    assert got == pytest.approx(math.log(4) / 3 + math.log(4 / 3) * 2 / 3)
+
+
+def test_unknown_classes_leave_the_softmax():
+    known = [[True, True, False]]
+    got = value(LossSettings("cross_entropy"), [[0.0, 0.0, 50.0]], [[1.0, 0.0, 1.0]], known=known)
+    assert got == pytest.approx(LN2)
+
+
+def test_cross_entropy_takes_nothing_from_a_sample_without_labels():
+    settings = LossSettings("cross_entropy", smoothing=0.1)
+    assert value(settings, [[0.0, 5.0]], [[0.0, 0.0]]) == 0
+
+
+def test_smoothing_of_cross_entropy_is_spread_over_the_known_classes():
+    settings = LossSettings("cross_entropy", smoothing=0.2)
+    known = [[True, True, False]]
+    got = value(settings, [[0.0, LN3, 0.0]], [[1.0, 0.0, 0.0]], known=known)
+    assert got == pytest.approx(0.9 * math.log(4) + 0.1 * math.log(4 / 3))
+
+
+def test_soft_auc_of_a_hand_computed_case():
+    # Pairs 1 > 0.5, 1 > 0 and 0.5 > 0 count by 0.5, 1 and 0.5.
+    got = value(LossSettings("soft_auc"), [[2.0], [3.0], [0.0]], [[1.0], [0.5], [0.0]])
+    assert got == pytest.approx((0.5 * softplus(1) + softplus(-2) + 0.5 * softplus(-3)) / 2)
+
+
+def test_soft_auc_is_a_mean_over_the_classes_that_have_pairs():
+    logits = [[1.0, 7.0, 0.0], [0.0, -7.0, 0.0]]
+    got = value(LossSettings("soft_auc"), logits, [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    assert got == pytest.approx((softplus(-1) + LN2) / 2)
+
+
+def test_pairs_count_by_the_product_of_their_weights():
+    case = [[0.0], [1.0], [2.0]], [[1.0], [0.0], [0.0]]
+    got = value(LossSettings("soft_auc"), *case, weight=[1.0, 1.0, 3.0])
+    assert got == pytest.approx((softplus(1) + 3 * softplus(2)) / 4)
+
+
+def test_asymmetric_of_a_hand_computed_case():
+    # A positive at 3/4 weighs (1/4)^1; a negative at 3/4 is shifted to 0.7 and weighs 0.7^4.
+    got = value(LossSettings("asymmetric"), [[LN3, LN3]], [[1.0, 0.0]])
+    positive, negative = 0.25 * math.log(4 / 3), -(0.7**4) * math.log(0.3)
+    assert got == pytest.approx((positive + negative) / 2)
+
+
+def test_asymmetric_bears_blended_ones_that_exceed_one_by_a_rounding():
+    above = float(np.nextafter(np.float32(1), np.float32(2)))
+    assert math.isfinite(value(LossSettings("asymmetric"), [[20.0]], [[above]]))
+
+
+def test_distribution_balanced_of_a_hand_computed_case():
+    # Without its bias and focus. One of 2 labels with counts 1 and 4 is there: the rare one is
+    # weighed by the ratio 1, the other by (1/4) / 1; both through the map.
+    numbers = {"init_bias": 0.0, "focal_gamma": 0.0}
+    got = value(
+        LossSettings("distribution_balanced", numbers),
+        [[0.0, 0.0]],
+        [[1.0, 0.0]],
+        counts=np.array([1, 4]),
+    )
+    rare, other = (0.1 + 1 / (1 + math.exp(-10 * (ratio - 0.2))) for ratio in (1, 0.25))
+    assert got == pytest.approx((rare * LN2 + other * LN2 / 2) / 2)
+
+
+def test_two_way_of_a_hand_computed_case():
+    # Across classes: positive 2 against negative 0, in one sample; across samples the first class
+    # has no negative, the second no positive.
+    got = value(LossSettings("two_way", {"tp": 1.0, "tn": 1.0}), [[2.0, 0.0]], [[1.0, 0.0]])
+    assert got == pytest.approx(softplus(-2), rel=1e-5)
+
+
+def test_two_way_is_that_of_timm_where_that_is_defined():
+    logits = 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    target = (torch.rand(6, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    target[0], target[:, 0] = 0, 0  # a sample and a class without positives
+    ones = torch.ones(6)
+    got = TwoWay(tp=3.0, tn=0.5)(logits, target, 7 * ones, torch.ones(6, 4, dtype=torch.bool))
+    assert torch.allclose(got, TwoWayLoss(tp=3.0, tn=0.5)(logits, target))
+
+
+def test_two_way_tells_blends_that_timm_cuts_at_a_half():
+    def slope(share: float) -> float:
+        logits = torch.tensor([[0.0, 0.0, 0.0]], requires_grad=True)
+        loss = TwoWay()(
+            logits, torch.tensor([[share, 0.4, 0.0]]), torch.ones(1), torch.ones(1, 3).bool()
+        )
+        return torch.autograd.grad(loss, logits)[0][0, 0].item()
+
+    assert slope(0.5) < slope(0.3) < slope(0.1)  # the more of it is there, the more it is raised
+
+
+def test_the_maximum_over_frames_joins_the_clip_by_its_share():
+    frames = torch.tensor([[[0.0, LN3, -9.0]]])
+    logits = Logits(torch.zeros(1, 1), frames)
+    rest = torch.ones(1, 1), torch.ones(1), torch.ones(1, 1, dtype=torch.bool)
+    for settings, share in ((LossSettings(), 0.5), (LossSettings(frame_share=0.25), 0.25)):
+        got = loss_of(settings, has_frames=True, counts=np.ones(1))(logits, *rest)
+        assert got.item() == pytest.approx((1 - share) * LN2 + share * math.log(4 / 3))
+    alone = loss_of(LossSettings(frame_share=0.0), has_frames=True, counts=np.ones(1))
+    assert alone(logits, *rest).item() == pytest.approx(LN2)
+
+
+# Laws
+
+ALL = pytest.mark.parametrize(
+    "settings",
+    [
+        *(LossSettings(name) for name in LOSSES),
+        LossSettings("bce", smoothing=0.1, class_weight="sqrt"),
+        LossSettings("focal", {"gamma": 0.0}, smoothing=0.1, class_weight="effective"),
+        LossSettings("cross_entropy", smoothing=0.1, class_weight="inverse"),
+        LossSettings("soft_auc", class_weight="inverse"),
+        LossSettings("asymmetric", {"clip": 0.0}, smoothing=0.1, class_weight="sqrt"),
+        LossSettings("distribution_balanced", smoothing=0.1),
+    ],
+    ids=lambda settings: f"{settings.name}-{settings.class_weight}-{settings.smoothing}",
+)
+
+
+class Case:
+    """Seven samples of four classes: blends, a sample without labels, one without knowledge."""
+
+    def __init__(self) -> None:
+        rng = torch.Generator().manual_seed(0)
+        self.logits = torch.randn(7, 4, generator=rng)
+        self.target = (torch.rand(7, 4, generator=rng) * 2 - 0.7).clamp(0, 1)
+        self.weight = torch.rand(7, generator=rng) + 0.1
+        self.known = torch.rand(7, 4, generator=rng) < 0.7
+        self.known[:3] = True
+        self.target[2] = 0
+        self.known[3] = False
+
+    def loss(self, settings: LossSettings) -> Tensor:
+        return loss_of(settings)(Logits(self.logits), self.target, self.weight, self.known)
+
+    def gradient(self, settings: LossSettings) -> Tensor:
+        self.logits = self.logits.detach().requires_grad_()
+        return torch.autograd.grad(self.loss(settings), self.logits)[0]
+
+
+@ALL
+def test_the_gradient_of_the_unknown_is_zero_and_of_the_known_is_not(settings: LossSettings):
+    case = Case()
+    gradient = case.gradient(settings)
+    assert (gradient[~case.known] == 0).all()
+    assert (gradient[0] != 0).all()
+
+
+@ALL
+def test_what_is_unknown_does_not_matter(settings: LossSettings):
+    case, other = Case(), Case()
+    other.logits[~case.known] = 30.0
+    other.target[~case.known] = 1.0
+    assert torch.equal(case.gradient(settings), other.gradient(settings))
+    assert torch.equal(case.loss(settings), other.loss(settings))
+
+
+@ALL
+def test_a_sample_without_weight_changes_nothing(settings: LossSettings):
+    case = Case()
+    case.weight[1] = 0
+    gradient = case.gradient(settings)
+    assert (gradient[1] == 0).all()
+    kept = Case()
+    for name in vars(case):
+        setattr(kept, name, getattr(case, name)[torch.arange(7) != 1])
+    assert torch.allclose(case.loss(settings), kept.loss(settings))
+    assert torch.allclose(gradient[torch.arange(7) != 1], kept.gradient(settings), atol=1e-7)
+
+
+@ALL
+def test_only_ratios_of_weights_count(settings: LossSettings):
+    case, doubled = Case(), Case()
+    doubled.weight = 2 * doubled.weight
+    assert torch.allclose(case.loss(settings), doubled.loss(settings))
+
+
+@ALL
+def test_the_order_of_samples_does_not_count(settings: LossSettings):
+    case, turned = Case(), Case()
+    for name in vars(turned):
+        setattr(turned, name, getattr(turned, name).flip(0))
+    assert torch.allclose(case.loss(settings), turned.loss(settings))
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_logits_are_taken_to_32_bits(settings: LossSettings, dtype: torch.dtype):
+    short, long = Case(), Case()
+    short.logits = short.logits.to(dtype)
+    long.logits = short.logits.float()
+    assert short.loss(settings).dtype == torch.float32
+    assert torch.equal(short.loss(settings), long.loss(settings))
+
+
+@ALL
+def test_large_logits_have_finite_losses_and_gradients(settings: LossSettings):
+    for scale in (0.0, 1e4):
+        case = Case()
+        case.logits = scale * case.logits.sign()
+        assert case.loss(settings).isfinite() and case.gradient(settings).isfinite().all()
+
+
+@ALL
+def test_a_batch_that_tells_nothing_costs_nothing(settings: LossSettings):
+    unknown, weightless = Case(), Case()
+    unknown.known[:] = False
+    weightless.weight[:] = 0
+    for case in (unknown, weightless):
+        assert (case.gradient(settings) == 0).all()
+        assert case.loss(settings) == 0
+
+
+@ALL
+def test_a_batch_without_labels_is_finite(settings: LossSettings):
+    case = Case()
+    case.target[:] = 0
+    assert case.loss(settings).isfinite() and case.gradient(settings).isfinite().all()
+
+
+@ALL
+def test_nothing_asks_the_device_for_a_value(settings: LossSettings):
+    case = Case()
+    rest = (each.to("meta") for each in (case.target, case.weight, case.known))
+    loss = loss_of(settings).to("meta")(Logits(case.logits.to("meta")), *rest)
+    assert loss.shape == () and loss.dtype == torch.float32
+
+
+@ALL
+def test_steps_down_the_gradient_lower_the_loss(settings: LossSettings):
+    case = Case()
+    before = case.loss(settings)
+    case.logits = case.logits - 1e-2 * case.gradient(settings)
+    assert case.loss(settings) < before
+
+
+# Settings
+
+
+def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
+    made_of = {
+        "focal": Focal,
+        "asymmetric": Asymmetric,
+        "distribution_balanced": DistributionBalancedLoss,
+        "two_way": TwoWay,
+    }
+    ours = {"smoothing", "class_counts", "num_samples", "reduction"}
+    for name, numbers in LOSSES.items():
+        taken = inspect.signature(made_of[name]).parameters if name in made_of else {}
+        assert set(numbers) == set(taken) - ours, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "focl"}, "name='focl' is unknown; did you mean 'focal'?"),
+        ({"class_weight": "invers"}, "did you mean 'inverse'?"),
+        ({"smoothing": 1.0}, "smoothing=1.0: it lies in [0, 1)"),
+        ({"frame_share": -0.5}, "frame_share=-0.5: it lies in [0, 1)"),
+        ({"name": "focal", "args": {"gama": 2.0}}, "did you mean 'gamma'?"),
+        ({"name": "focal", "args": {"gamma": 0.5}}, "args.gamma=0.5: it is 0 or at least 1"),
+        ({"name": "focal", "args": {"alpha": 2.0}}, "args.alpha=2.0: it lies in [0, 1]"),
+        ({"args": {"gamma": 2.0}}, "args.gamma=2.0: bce takes no such number"),
+        ({"name": "two_way", "args": {"tp": 0.0}}, "args.tp=0.0: it is above 0"),
+        ({"name": "two_way", "smoothing": 0.1}, "two_way ranks and takes none"),
+        ({"name": "distribution_balanced", "class_weight": "sqrt"}, "weighs classes by itself"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
+    with pytest.raises(ValueError) as caught:
+        LossSettings(**settings)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_share_of_frames_is_refused_where_no_frames_are_heard():
+    with pytest.raises(ValueError, match=r"loss.frame_share=0.5: this head hears no frames.*sed"):
+        loss_of(LossSettings(frame_share=0.5))
+
+
+def test_one_recording_has_no_distribution():
+    with pytest.raises(ValueError, match="there is 1 to train on"):
+        build_loss(LossSettings("distribution_balanced"), np.ones(2), 1, has_frames=False)

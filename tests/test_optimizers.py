@@ -1,37 +1,195 @@
-"""Optimizers, learning rate and weight average."""
+"""Optimizers, what they leave alone, learning rates and weight averages."""
 
 import pytest
 import torch
+from torch import nn
 
 from birdmix.model.classifier import Classifier
-from birdmix.model.optimizers import build_optimizer, lr_factor, weight_average
+from birdmix.model.optimizers import (
+    build_optimizer,
+    freeze,
+    lr_factor,
+    rest_frozen,
+    weight_average,
+)
 from birdmix.model.settings import ModelSettings, OptimSettings
 
-SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
+SCHEDULES = ("cosine", "one_cycle", "constant", "polynomial")
 
 
-def test_the_learning_rate_warms_up_and_decays_to_zero():
-    rates = [lr_factor(step, 100, 0.1) for step in range(101)]
-    assert rates[:11] == sorted(rates[:11]) and max(rates) == rates[10] == 1
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0)
+def classifier() -> Classifier:
+    small = {"channels": (8, 8, 8, 8), "stem_width": 8}
+    return Classifier(ModelSettings("resnet10t", small, dropout=0.5), num_classes=2)
+
+
+# The optimizer
 
 
 def test_an_unknown_optimizer_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean 'adamw'"):
-        build_optimizer(torch.nn.Linear(1, 1), OptimSettings(name="adamww"))
+        build_optimizer(nn.Linear(1, 1), OptimSettings(name="adamww"))
+
+
+def test_an_optimizer_takes_more_arguments():
+    adam = build_optimizer(nn.Linear(1, 1), OptimSettings(args={"betas": [0.8, 0.9]}))
+    assert list(adam.param_groups[0]["betas"]) == [0.8, 0.9]
+    sgd = build_optimizer(nn.Linear(1, 1), OptimSettings("sgd", {"momentum": 0.5}))
+    assert sgd.param_groups[0]["momentum"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("adamw", {"wings": 2}),
+        ("adamw", {"lr": 2}),
+        ("adamw", {"betas": [2.0, 0.9]}),
+        ("sgd", {"betas": [0.9, 0.9]}),  # timm drops this one
+    ],
+)
+def test_an_argument_that_an_optimizer_does_not_take_is_refused(name: str, args: dict):
+    with pytest.raises(ValueError, match=rf"{name}.*{next(iter(args))}|{next(iter(args))}.*{name}"):
+        build_optimizer(nn.Linear(1, 1), OptimSettings(name, args))
 
 
 def test_norms_and_biases_have_no_weight_decay():
-    model = Classifier(ModelSettings("resnet10t", dict(SMALL)), num_classes=2)
-    optimizer = build_optimizer(model, OptimSettings(weight_decay=0.1))
+    optimizer = build_optimizer(classifier(), OptimSettings(weight_decay=0.1))
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             assert (parameter.ndim > 1) == (group["weight_decay"] > 0)
 
 
+def test_layer_decay_slows_what_lies_deeper():
+    model = classifier()
+    optimizer = build_optimizer(model, OptimSettings(layer_decay=0.5))
+    scale = {
+        id(parameter): group["lr_scale"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    scales = {name: scale[id(each)] for name, each in model.named_parameters()}
+    assert scales["head.classes.weight"] == 1
+    below = [scales[f"backbone.layer{n}.0.conv1.weight"] for n in (4, 3, 2, 1)]
+    assert below == sorted(below, reverse=True) and len(set(below)) == 4
+    assert scales["backbone.conv1.0.weight"] < below[-1] < below[0] < 1
+
+
+# What is frozen
+
+
+def test_frozen_parts_are_not_in_the_optimizer():
+    model = classifier()
+    freeze(model, ["backbone.conv1", "backbone.layer1"])
+    optimizer = build_optimizer(model, OptimSettings())
+    trained = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    for name, parameter in model.named_parameters():
+        frozen = name.startswith(("backbone.conv1.", "backbone.layer1."))
+        assert (id(parameter) not in trained) == (not parameter.requires_grad) == frozen, name
+
+
+def test_a_frozen_backbone_keeps_weights_and_statistics():
+    model = classifier()
+    freeze(model, ["backbone"])
+    optimizer = build_optimizer(model, OptimSettings(lr=0.1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    rest_frozen(model)
+    model(torch.randn(4, 1, 32, 32)).clip.sum().backward()
+    optimizer.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("backbone."), name
+
+
+def test_only_what_is_frozen_rests():
+    model = classifier()
+    freeze(model, ["backbone.layer1"])
+    model.train()
+    rest_frozen(model)
+    resting = {name for name, module in model.named_modules() if not module.training}
+    assert resting and all(name.startswith("backbone.layer1") for name in resting)
+
+
+def test_a_part_is_named_in_full():
+    with pytest.raises(
+        ValueError, match=r"'layer1'.*there is: backbone, head, backbone.conv1"
+    ):
+        freeze(classifier(), ["layer1"])
+    with pytest.raises(ValueError, match="did you mean 'backbone'"):
+        freeze(classifier(), ["backbon"])
+
+
+def test_freezing_all_is_refused():
+    with pytest.raises(ValueError, match="leaves nothing to train"):
+        freeze(classifier(), ["backbone", "head"])
+
+
+# The learning rate
+
+
+def rates(num_steps: int = 100, **settings: object) -> list[float]:
+    return [lr_factor(step, num_steps, OptimSettings(**settings)) for step in range(num_steps + 1)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_learning_rate_rises_to_its_peak_and_never_again(schedule: str):
+    got = rates(schedule=schedule, warmup_share=0.1)
+    assert got[:11] == sorted(got[:11]) and len(set(got[:11])) == 11
+    assert max(got) == got[10] == 1
+    assert got[10:] == sorted(got[10:], reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "polynomial"])
+@pytest.mark.parametrize("final_share", [0.0, 1e-3])
+def test_the_learning_rate_ends_where_it_is_told_to(schedule: str, final_share: float):
+    got = rates(schedule=schedule, final_share=final_share)
+    assert got[100] == pytest.approx(final_share)
+
+
+def test_halfway_rates():
+    half = {
+        schedule: rates(schedule=schedule, warmup_share=0.0)[50]
+        for schedule in ("cosine", "one_cycle", "constant", "polynomial")
+    }
+    assert half == pytest.approx(
+        {"cosine": 0.5, "one_cycle": 0.5, "constant": 1.0, "polynomial": 0.5}
+    )
+    assert rates(schedule="polynomial", warmup_share=0.0, power=2.0)[50] == pytest.approx(0.25)
+    assert rates(warmup_share=0.0, final_share=0.2)[50] == pytest.approx(0.6)
+
+
+def test_one_cycle_starts_at_a_25th_and_rises_by_a_half_cosine():
+    got = rates(schedule="one_cycle", warmup_share=0.3)
+    assert got[0] == pytest.approx(1 / 25)
+    assert got[15] == pytest.approx((1 + 1 / 25) / 2)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_single_step_has_a_rate(schedule: str):
+    for warmup_share in (0.0, 0.5):
+        assert 0 < rates(1, schedule=schedule, warmup_share=warmup_share)[0] <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"schedule": "cosin"}, "schedule='cosin' is unknown; did you mean 'cosine'?"),
+        ({"schedule": "constant", "final_share": 0.1}, "a constant rate ends at its peak"),
+        ({"final_share": 2.0}, "final_share=2.0: it lies in [0, 1]"),
+        ({"power": 2.0}, "power=2.0: cosine has none, polynomial has"),
+        ({"power": 0.0}, "power=0.0: it must be above 0"),
+        ({"layer_decay": 0.0}, "layer_decay=0.0: it lies in (0, 1]"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
+    with pytest.raises(ValueError) as caught:
+        OptimSettings(**settings)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+# The average
+
+
 def test_the_average_follows_the_weights_and_forgets_its_start():
-    model = torch.nn.Linear(1, 1, bias=False)
+    model = nn.Linear(1, 1, bias=False)
     average = weight_average(model, decay=0.9)
     with torch.no_grad():
         model.weight.fill_(5.0)

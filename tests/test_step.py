@@ -24,6 +24,9 @@ from birdmix.mix.settings import (
     InjectSettings,
     ScheduleSettings,
 )
+from birdmix.model.logits import Logits
+from birdmix.model.losses import build_loss
+from birdmix.model.settings import LossSettings
 from birdmix.training.step import Seen, TrainingStep, mix_batch
 from tests.conftest import SMALL, configured, train
 
@@ -33,9 +36,9 @@ FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
 class Classifier(nn.Module):
     """Four numbers of a mel are its features, and the logits of four classes."""
 
-    def forward(self, mel: Tensor, mix_features=None) -> Tensor:
+    def forward(self, mel: Tensor, mix_features=None) -> Logits:
         features = mel.mean(dim=-1).transpose(1, 2)[..., None]  # [B, 4, 1, 1]
-        return (features if mix_features is None else mix_features(features))[..., 0, 0]
+        return Logits((features if mix_features is None else mix_features(features))[..., 0, 0])
 
 
 def step(settings: MixSettings) -> TrainingStep:
@@ -44,7 +47,7 @@ def step(settings: MixSettings) -> TrainingStep:
         log_mel=LogMel(FRONT_END),
         masking=MaskingSettings(),
         classifier=Classifier(),
-        smoothing=0.0,
+        loss=build_loss(LossSettings(), np.ones(4), 1, has_frames=False),
     )
 
 
@@ -89,11 +92,11 @@ def test_gates_of_all_slots_are_independent():
         slots = (stages.waveform, stages.spectrogram)
         return [p for slot in slots for p in mix_batch(slot, batch, keys(index))[1].values()]
 
-    fired = np.array([[not plan.is_identity for plan in plans(index)] for index in range(2000)])
-    assert fired.shape == (2000, 3)
-    assert np.abs(fired.mean(axis=0) - 0.5).max() < 0.04
+    fired = np.array([[not plan.is_identity for plan in plans(index)] for index in range(700)])
+    assert fired.shape == (700, 3)
+    assert np.abs(fired.mean(axis=0) - 0.5).max() < 0.06
     correlation = np.corrcoef(fired.T) - np.eye(3)
-    assert np.abs(correlation).max() < 0.06
+    assert np.abs(correlation).max() < 0.1
 
 
 def test_slots_stand_in_a_fixed_order():

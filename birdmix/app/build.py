@@ -16,7 +16,8 @@ from birdmix.loading.loader import loader
 from birdmix.loading.sampler import EpochBatches, PooledBatches, appearances
 from birdmix.mix import Audit, build_stages
 from birdmix.model.classifier import Classifier, channels_last, compiled, synchronised
-from birdmix.model.optimizers import build_optimizer, weight_average
+from birdmix.model.losses import build_loss
+from birdmix.model.optimizers import build_optimizer, freeze, weight_average
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import Recordings, concatenated
 from birdmix.training.checkpoint import Saves
@@ -31,14 +32,22 @@ from birdmix.training.timing import Clock
 from birdmix.training.validate import ValidationSet, monitored_figure
 
 
-def build_step(config: Config, classifier: torch.nn.Module) -> TrainingStep:
-    """Make the way from a batch to its loss."""
+def build_step(
+    config: Config, classifier: torch.nn.Module, train: Recordings, device: torch.device
+) -> TrainingStep:
+    """Make the way from a batch to its loss, on a device.
+
+    Raises:
+        ValueError: If the loss needs what the head or the recordings do not have.
+    """
+    has_frames = config.model.head == "sed"
+    loss = build_loss(config.loss, train.label_counts(), len(train), has_frames)
     return TrainingStep(
         stages=build_stages(config.mix),
-        log_mel=LogMel(config.frontend.log_mel),
+        log_mel=LogMel(config.frontend.log_mel).to(device),
         masking=config.frontend.masking,
         classifier=classifier,
-        smoothing=config.loss.smoothing,
+        loss=loss.to(device),
         augmentation=Augmentation(config.data.augment_mixed, config.frontend.log_mel.sample_rate),
     )
 
@@ -174,10 +183,10 @@ def build_training(
     clock = Clock(fabric.device)
     torch.manual_seed(config.seed)
     model = build_model(config, len(data.labels), fabric.device)
+    freeze(model, config.optim.freeze)
     optimizer = build_optimizer(model, config.optim)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    step = build_step(config, wrapped)
-    step = replace(step, log_mel=step.log_mel.to(fabric.device), mark=clock.mark)
+    step = replace(build_step(config, wrapped, data.train, fabric.device), mark=clock.mark)
     training = Training(
         processes=processes,
         model=model,

@@ -18,7 +18,7 @@ from torch import Tensor
 from birdmix.batch import Batch
 from birdmix.loading.loader import end_workers
 from birdmix.mix import Audit
-from birdmix.model.optimizers import lr_factor
+from birdmix.model.optimizers import lr_factor, rest_frozen
 from birdmix.training.memory import within_memory
 from birdmix.training.position import Position
 from birdmix.training.readback import Readback
@@ -43,6 +43,7 @@ def fit(run: Training) -> None:
         with run.stops, run.processes.together():
             while not run.is_done:
                 run.step.classifier.train()
+                rest_frozen(run.model)
                 while run.position.batch < run.batches_per_epoch:
                     _optimizer_step(run, batches)
                     _safe_point(run)
@@ -78,9 +79,9 @@ def _optimizer_step(run: Training, batches: Iterator[Batch]) -> None:
         run.clock.mark("model")
         for hook in run.hooks:
             hook.on_batch(position, len(batch.x) * run.processes.size)
-    rate = run.optim.lr * lr_factor(position.step, run.num_steps, run.optim.warmup_share)
+    rate = run.optim.lr * lr_factor(position.step, run.num_steps, run.optim)
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)  # by layer_decay
     if run.trainer.clip is not None:
         run.fabric.clip_gradients(
             run.step.classifier,
@@ -169,7 +170,7 @@ def _end_epoch(run: Training) -> None:
     metrics = {
         "epoch": done.epoch + 1,
         "step": done.step,
-        "lr": run.optimizer.param_groups[0]["lr"],
+        "lr": max(group["lr"] for group in run.optimizer.param_groups),
         "train_loss": done.loss_sum / run.batches_per_epoch,
     }
     for hook in run.hooks:

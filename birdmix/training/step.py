@@ -22,7 +22,7 @@ from birdmix.frontend.settings import MaskingSettings
 from birdmix.keys import StepKeys
 from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level, mixed_level
 from birdmix.mix.post import peaks
-from birdmix.model.losses import soft_bce
+from birdmix.model.losses import Loss
 
 # Stretches of a waveform whose level its mel carries: fine enough to judge what was cut out of it.
 _LEVEL_STRETCHES = 50
@@ -57,7 +57,7 @@ class TrainingStep:
         log_mel: The front end.
         masking: Its masks.
         classifier: The network.
-        smoothing: Label smoothing.
+        loss: What its logits cost.
         augmentation: Of mixed waveforms, on the host.
         mark: Called with the name of the part of the way that has just been gone.
     """
@@ -66,7 +66,7 @@ class TrainingStep:
     log_mel: LogMel
     masking: MaskingSettings
     classifier: nn.Module
-    smoothing: float
+    loss: Loss
     augmentation: Augmentation | None = None
     mark: Callable[[str], None] = _unmarked
 
@@ -88,7 +88,7 @@ class TrainingStep:
 
         logits = self.classifier(batch.x, mix_features if self.stages.hidden else None)
         audit.enter(plans, given, batch.target, seen.batch.x.shape, seen.peak, seen.finite)
-        loss = soft_bce(logits, batch.target, batch.weight, batch.known, self.smoothing)
+        loss = self.loss(logits, batch.target, batch.weight, batch.known)
         return loss, batch.weight.sum()
 
     def see(self, batch: Batch, keys: StepKeys) -> Seen:
