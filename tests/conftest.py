@@ -12,7 +12,8 @@ from birdmix.app.build import build_training
 from birdmix.app.configure import to_config
 from birdmix.app.data import Data
 from birdmix.app.schema import Config
-from birdmix.recordings.demo import DemoSettings, ensure_demo
+from birdmix.recordings.demo import ensure_demo
+from birdmix.recordings.settings import DemoSettings
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.loop import fit
 from birdmix.training.processes import open_processes

@@ -23,8 +23,9 @@ from birdmix.audio.songs import (
 from birdmix.audio.synthesis import Scene, Singer, Song, plan_soundscapes, render, window_labels
 from birdmix.audio.weather import carry, draw_echo
 from birdmix.recordings import demo
-from birdmix.recordings.demo import DemoSettings, ensure_demo, plan_demo
+from birdmix.recordings.demo import ensure_demo, habitat_of, plan_demo
 from birdmix.recordings.demo_tables import CODES, tables
+from birdmix.recordings.settings import DemoSettings
 
 TINY = DemoSettings(recordings_per_species=2, validation_soundscapes=1, test_soundscapes=1)
 COLUMNS = [
@@ -212,7 +213,7 @@ def test_soundscape_labels_say_who_was_placed_where(root):
 
 
 def test_a_bird_sounds_in_the_windows_that_carry_it_and_nowhere_else():
-    scene = plan_soundscapes(DemoSettings().habitat, "test", 1)[0]
+    scene = plan_soundscapes(habitat_of(DemoSettings()), "test", 1)[0]
     singer = max(scene.singers, key=lambda singer: singer.snr_db)
     alone = replace(scene, singers=(singer,))
     background = render(replace(scene, singers=()), 0)

@@ -55,7 +55,7 @@ def torch_free_modules() -> list[str]:
         ".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in PACKAGE.rglob("*.py")
     ]
     rooms = [name for name in names if name.split(".")[0] in TORCH_FREE_ROOMS]
-    settings = [f"{room}.settings" for room in ("frontend", "model", "training")]
+    settings = [f"{room}.settings" for room in ("frontend", "mix", "model", "training")]
     return sorted({*rooms, *settings} - TORCH_FILES)
 
 

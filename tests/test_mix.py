@@ -28,11 +28,10 @@ from birdmix.mix import (
     Plan,
     Samples,
     Schedule,
-    apply,
     level,
     mixed_level,
 )
-from birdmix.mix.apply import _apply_slots
+from birdmix.mix.apply import _apply_slots, apply
 from birdmix.mix.draw import draw_boxes, draw_partners
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from birdmix.app.console import progress, say, warn
 from birdmix.labels import Labels
 from birdmix.loading.store import Store, open_store
-from birdmix.recordings.demo import DemoSettings, ensure_demo
+from birdmix.recordings.demo import ensure_demo
 from birdmix.recordings.folds import labels_in_few_groups
 from birdmix.recordings.pseudo import read_pseudo
 from birdmix.recordings.readers import excluded_of, read_background, read_source
 from birdmix.recordings.roles import Roles, deal
-from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.settings import DataSettings, DemoSettings
 from birdmix.recordings.table import DataSource, Recordings, concatenated
 from birdmix.training.processes import Processes
 

@@ -23,52 +23,7 @@ Operators differ only in how they draw and in their default rule.
 Shapes: B batch, P pool, S sources of one sample (the sample itself is the first), C classes.
 """
 
-from birdmix.mix.apply import apply
-from birdmix.mix.audit import Audit
-from birdmix.mix.combine import Chain, OneOf
-from birdmix.mix.label_rules import (
-    AMPLITUDE,
-    CONVEX,
-    MAX,
-    NOISY_OR,
-    RULES,
-    UNION,
-    LabelRule,
-)
-from birdmix.mix.levels import level, mixed_level
-from birdmix.mix.operator import Operator
-from birdmix.mix.operators import CutMix, Inject, Mixup, Mixup2
-from birdmix.mix.plan import Boxes, Plan
-from birdmix.mix.samples import Mixed, Samples
-from birdmix.mix.schedule import Schedule
-from birdmix.mix.settings import MixSettings
-from birdmix.mix.stages import Stages, build_stages
+import lazy_loader
 
-__all__ = [
-    "AMPLITUDE",
-    "CONVEX",
-    "MAX",
-    "NOISY_OR",
-    "RULES",
-    "UNION",
-    "Audit",
-    "Boxes",
-    "Chain",
-    "CutMix",
-    "Inject",
-    "LabelRule",
-    "MixSettings",
-    "Mixed",
-    "Mixup",
-    "Mixup2",
-    "OneOf",
-    "Operator",
-    "Plan",
-    "Samples",
-    "Schedule",
-    "Stages",
-    "apply",
-    "build_stages",
-    "level",
-    "mixed_level",
-]
+# On first use, by the names in __init__.pyi: settings are checked before torch is needed.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

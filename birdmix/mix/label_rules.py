@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from birdmix.mix.names import RULE_NAMES
+
 SHARES = ("part", "full", "amplitude")
 JOINS = ("sum", "max", "noisy_or")
 
@@ -128,13 +130,7 @@ NOISY_OR = LabelRule("full", "noisy_or")
 AMPLITUDE = LabelRule("amplitude", "sum")
 
 #: The rules by their names in a configuration.
-RULES = {
-    "convex": CONVEX,
-    "union": UNION,
-    "max": MAX,
-    "noisy_or": NOISY_OR,
-    "amplitude": AMPLITUDE,
-}
+RULES = dict(zip(RULE_NAMES, (CONVEX, UNION, MAX, NOISY_OR, AMPLITUDE), strict=True))
 
 
 def joined_weight(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:

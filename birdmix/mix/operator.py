@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from birdmix.mix.apply import apply, check_plan
 from birdmix.mix.draw import check_batch_size
 from birdmix.mix.label_rules import LabelRule, joined_known, joined_weight
+from birdmix.mix.names import POST_NAMES, SCOPES
 from birdmix.mix.plan import Plan
-from birdmix.mix.post import POSTS
 from birdmix.mix.resolve import resolve
 from birdmix.mix.samples import Mixed, Samples
 from birdmix.mix.schedule import Scheduled, value_at, values
 from birdmix.suggest import check_choice
-
-SCOPES = ("batch", "sample")
 
 
 class Options(TypedDict, total=False):
@@ -62,7 +60,7 @@ class Operator(nn.Module, ABC):
     ) -> None:
         super().__init__()
         check_choice("scope", scope, SCOPES)
-        check_choice("post", post, tuple(POSTS))
+        check_choice("post", post, POST_NAMES)
         self.prob = prob
         self.label_rule = label_rule
         self.scope = scope

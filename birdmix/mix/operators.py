@@ -23,12 +23,11 @@ from birdmix.mix.draw import (
     with_themselves,
 )
 from birdmix.mix.label_rules import CONVEX, MAX, UNION, LabelRule
-from birdmix.mix.operator import SCOPES, Operator, Options
+from birdmix.mix.names import AXES, SCOPES
+from birdmix.mix.operator import Operator, Options
 from birdmix.mix.plan import Plan
 from birdmix.mix.schedule import Scheduled, value_at, values
 from birdmix.suggest import check_choice
-
-AXES = ("time", "frequency", "box")
 
 
 class Mixup(Operator):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from birdmix.mix.names import POST_NAMES
+
 _EPS = 1e-5
 
 
@@ -44,9 +46,6 @@ def peaks(x: Tensor) -> Tensor:
 
 
 #: By name: samples [n, ...] -> what to take off and what to multiply with then, [n] each.
-POSTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]] | None] = {
-    "none": None,
-    "peak_guard": _peak_guard,
-    "peak_normalise": _peak_normalise,
-    "standardise": _standardise,
-}
+POSTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]] | None] = dict(
+    zip(POST_NAMES, (None, _peak_guard, _peak_normalise, _standardise), strict=True)
+)

@@ -3,10 +3,7 @@
 from dataclasses import dataclass, field
 
 from birdmix.mix.checks import check_concentration, check_probability, check_range
-from birdmix.mix.label_rules import RULES
-from birdmix.mix.operator import SCOPES
-from birdmix.mix.operators import AXES
-from birdmix.mix.post import POSTS
+from birdmix.mix.names import AXES, POST_NAMES, RULE_NAMES, SCOPES
 from birdmix.mix.schedule import SHAPES
 from birdmix.suggest import check_choice
 
@@ -31,7 +28,7 @@ class CutMixSettings:
         check_probability("prob", self.prob)
         check_concentration("beta", self.beta)
         check_choice("axis", self.axis, AXES)
-        check_choice("rule", self.rule, tuple(RULES))
+        check_choice("rule", self.rule, RULE_NAMES)
 
 
 @dataclass
@@ -63,7 +60,7 @@ class InjectSettings:
         check_range("gain", (self.gain[0], self.gain[1]), 0)
         if self.label_cap is not None and self.label_cap < 0:
             raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
-        check_choice("rule", self.rule, tuple(RULES))
+        check_choice("rule", self.rule, RULE_NAMES)
 
 
 @dataclass
@@ -164,8 +161,8 @@ class MixSettings:
                 f"num_sources={probs}: probabilities of two, three, ... sources, which add up to 1"
             )
         for name in ("mixup_rule", "mixup2_rule"):
-            check_choice(name, getattr(self, name), tuple(RULES))
-        check_choice("post", self.post, tuple(POSTS))
+            check_choice(name, getattr(self, name), RULE_NAMES)
+        check_choice("post", self.post, POST_NAMES)
         check_choice("scope", self.scope, SCOPES)
         if self.min_snr_db is not None and not self.min_snr_db <= 0:
             raise ValueError(f"min_snr_db={self.min_snr_db}: it is at most 0; null asks nobody")

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,62 +22,12 @@ from birdmix.audio.songs import SAMPLE_RATE, SPECIES
 from birdmix.audio.synthesis import Habitat, Scene, plan_recording, plan_soundscapes, render
 from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
 from birdmix.recordings.demo_tables import Plan, tables
+from birdmix.recordings.settings import DemoSettings
 
 #: Raised whenever the same settings give other sounds, names or tables; older demos are remade.
 FORMAT = 1
 
 _MANIFEST = "demo.json"
-
-
-@dataclass
-class DemoSettings:
-    """What the demo holds and how hard it is.
-
-    Attributes:
-        seed: Seed of every random choice.
-        recordings_per_species: Focal recordings of each of the 12 species.
-        validation_soundscapes: Labelled soundscapes of 60 s to validate on.
-        test_soundscapes: Soundscapes of 60 s to test on.
-        snr_min_db: Lowest ratio of song to background in soundscapes, in dB.
-        snr_max_db: Highest ratio of song to background in soundscapes, in dB.
-        individual_spread: Factor on how much birds of a species differ in pitch and pace; 0: alike.
-        num_threads: Threads to make it with; they do not change what is made.
-
-    Raises:
-        ValueError: If a value is out of range.
-    """
-
-    seed: int = 0
-    recordings_per_species: int = 24
-    validation_soundscapes: int = 8
-    test_soundscapes: int = 16
-    snr_min_db: float = -5.0
-    snr_max_db: float = 20.0
-    individual_spread: float = 1.0
-    num_threads: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("recordings_per_species", "validation_soundscapes", "test_soundscapes"):
-            if not 1 <= getattr(self, name) <= 9999:
-                raise ValueError(f"{name} must be between 1 and 9999, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.num_threads < 1:
-            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
-        if not 0 <= self.individual_spread <= 3:
-            raise ValueError(
-                f"individual_spread must be between 0 and 3, got {self.individual_spread}"
-            )
-        if not -40 <= self.snr_min_db <= self.snr_max_db <= 40:
-            raise ValueError(
-                "snr_min_db must not exceed snr_max_db, both between -40 and 40, "
-                f"got {self.snr_min_db} and {self.snr_max_db}"
-            )
-
-    @property
-    def habitat(self) -> Habitat:
-        """What all scenes share."""
-        return Habitat(self.seed, self.individual_spread, (self.snr_min_db, self.snr_max_db))
 
 
 def ensure_demo(
@@ -114,16 +64,24 @@ def ensure_demo(
     return True
 
 
+def habitat_of(settings: DemoSettings) -> Habitat:
+    """Return what all scenes of a demo share."""
+    return Habitat(
+        settings.seed, settings.individual_spread, (settings.snr_min_db, settings.snr_max_db)
+    )
+
+
 def plan_demo(settings: DemoSettings) -> Plan:
     """Plan every scene of a demo; two or three recordings in a row are of one individual."""
+    habitat = habitat_of(settings)
     recordings = {}
     for take in range(settings.recordings_per_species):
         for index, species in enumerate(SPECIES):
             number = take * len(SPECIES) + index
-            scene = plan_recording(settings.habitat, index, (2 * take + 1) // 5, number)
+            scene = plan_recording(habitat, index, (2 * take + 1) // 5, number)
             recordings[f"{LAYOUT.train_audio}/{species.code}/DM{number:06d}.ogg"] = scene
-    validation = plan_soundscapes(settings.habitat, "validation", settings.validation_soundscapes)
-    test = plan_soundscapes(settings.habitat, "test", settings.test_soundscapes)
+    validation = plan_soundscapes(habitat, "validation", settings.validation_soundscapes)
+    test = plan_soundscapes(habitat, "test", settings.test_soundscapes)
     return Plan(
         recordings,
         {_soundscape_path(LAYOUT.train_soundscapes, 1, scene): scene for scene in validation},

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birdmix.recordings.columns import GROUPS, SECONDARY
-from birdmix.recordings.demo import DemoSettings
 from birdmix.suggest import check_choice
 
 SOURCES = ("demo", "folder", "csv", "birdclef", "selections")
@@ -14,6 +13,52 @@ SHORT = ("loop", "pad", "gaps")
 SAMPLERS = ("uniform", "inverse", "sqrt", "capped")
 CACHES = ("memory", "pcm", "none")
 POOLS = ("background", "soundscapes", "pseudo")
+
+
+@dataclass
+class DemoSettings:
+    """What the demo holds and how hard it is.
+
+    Attributes:
+        seed: Seed of every random choice.
+        recordings_per_species: Focal recordings of each of the 12 species.
+        validation_soundscapes: Labelled soundscapes of 60 s to validate on.
+        test_soundscapes: Soundscapes of 60 s to test on.
+        snr_min_db: Lowest ratio of song to background in soundscapes, in dB.
+        snr_max_db: Highest ratio of song to background in soundscapes, in dB.
+        individual_spread: Factor on how much birds of a species differ in pitch and pace; 0: alike.
+        num_threads: Threads to make it with; they do not change what is made.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    seed: int = 0
+    recordings_per_species: int = 24
+    validation_soundscapes: int = 8
+    test_soundscapes: int = 16
+    snr_min_db: float = -5.0
+    snr_max_db: float = 20.0
+    individual_spread: float = 1.0
+    num_threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("recordings_per_species", "validation_soundscapes", "test_soundscapes"):
+            if not 1 <= getattr(self, name) <= 9999:
+                raise ValueError(f"{name} must be between 1 and 9999, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
+        if not 0 <= self.individual_spread <= 3:
+            raise ValueError(
+                f"individual_spread must be between 0 and 3, got {self.individual_spread}"
+            )
+        if not -40 <= self.snr_min_db <= self.snr_max_db <= 40:
+            raise ValueError(
+                "snr_min_db must not exceed snr_max_db, both between -40 and 40, "
+                f"got {self.snr_min_db} and {self.snr_max_db}"
+            )
 
 
 @dataclass
