@@ -43,9 +43,9 @@ def test_a_class_attends_to_the_frames_its_attention_names():
     features[0, 0, 0, :3] = 1  # attended to
     features[0, 1, 0, :3] = 2
     logits = head(features)
-    weights, frames = torch.tensor([3.0, 3, 3**0.5 * 3 ** (1 / 3)]), logits.frames[0, 0]
+    frames = logits.frames[0, 0]
     assert frames[:2].tolist() == [2, 2] and frames[4:].tolist() == [0, 0]
-    # frames 2 and 3 lie on the edge: highest 1, mean of three 2/3 and 1/3
+    # The frames at the edge: their highest is 1, their mean of three 2/3 and 1/3.
     edge = torch.tensor([3 ** (0.5 * (1 + 2 / 3)), 3 ** (0.5 * (1 + 1 / 3))])
     weights = torch.cat([torch.tensor([3.0, 3.0]), edge, torch.ones(2)])
     expected = (weights * frames).sum() / weights.sum()

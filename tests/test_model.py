@@ -24,6 +24,8 @@ class Frames(nn.Module):
 def test_an_unknown_backbone_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"resnet10x.*did you mean 'resnet\d+\w'"):
         Classifier(ModelSettings("resnet10x"), num_classes=2)
+    with pytest.raises(ValueError, match=r"no such weights; did you mean 'resnet10t.c3_in1k'"):
+        Classifier(ModelSettings("resnet10t.c3_in2k"), num_classes=2)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +164,9 @@ def test_a_backbone_says_which_weights_are_to_be_spared():
         *["inception_v4", "nextvit_small", "vgg11_bn", "dla34", "res2net50_14w_8s", "fastvit_t8"],
     ],
 )
-@pytest.mark.parametrize("channels", ["mono", "repeated"])
-def test_any_backbone_that_gives_a_map_learns(name: str, channels: str):
-    model = Classifier(ModelSettings(name, head="sed", channels=channels), num_classes=3)
+def test_any_backbone_that_gives_a_map_learns(name: str):
+    model = Classifier(ModelSettings(name, head="sed"), num_classes=3)
     logits = model(torch.randn(2, 1, 128, 160))
-    assert logits.clip.shape == (2, 3) and logits.frames.shape[2] >= 4
+    assert logits.clip.shape == logits.frames.shape[:2] == (2, 3)
     logits.clip.sum().backward()
     assert all(each.grad is not None for each in model.parameters())

@@ -1,5 +1,6 @@
 """Where weights come from: timm's hub, a file, the stage before."""
 
+import re
 import urllib.error
 from dataclasses import replace
 from fractions import Fraction
@@ -47,12 +48,30 @@ def answers_as(model: Classifier, network: torch.nn.Module) -> bool:
     return torch.allclose(ours, network.forward_features(mel.expand(-1, 3, -1, -1)), atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["safetensors", "plain", "state_dict"])
-@pytest.mark.parametrize("channels", ["mono", "repeated"])
+@pytest.mark.parametrize(
+    ("form", "channels"),
+    [("safetensors", "mono"), ("plain", "mono"), ("state_dict", "repeated")],
+)
 def test_a_file_of_weights_is_taken_whatever_its_form(tmp_path: Path, form: str, channels: str):
     network = pictures()
     file = saved(network.state_dict(), tmp_path, form)
     assert answers_as(Classifier(replace(TINY, weights=file, channels=channels), 3), network)
+
+
+def test_the_names_that_an_architecture_was_published_with_are_translated(tmp_path: Path):
+    own = timm.create_model("test_convnext", num_classes=10).state_dict()
+    theirs = {"stem": "downsample_layers.0", "head.norm": "norm", "head.fc": "head"}
+    state = {}
+    for name, each in own.items():
+        for ours, other in theirs.items():
+            name = re.sub(f"^{re.escape(ours)}", other, name)
+        name = re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", name)
+        name = name.replace(".blocks", "").replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        state[name] = each
+    file = saved(state, tmp_path, "plain")
+    model = Classifier(ModelSettings("test_convnext", channels="repeated", weights=file), 3)
+    for name, each in model.backbone.state_dict().items():
+        assert torch.equal(each, own[name])
 
 
 def test_the_weights_of_a_mono_backbone_fit_three_channels(tmp_path: Path):

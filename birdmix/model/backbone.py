@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from torch import nn
 
 from birdmix.model.settings import ModelSettings
 from birdmix.model.weights import load_backbone, published
@@ -42,6 +43,11 @@ def build_backbone(settings: ModelSettings) -> tuple[Any, Layout]:
     if not timm.is_model(name):
         raise ValueError(
             f"model.backbone={name!r} is no timm model{did_you_mean(name, timm.list_models())}"
+        )
+    if "." in name and name not in timm.list_pretrained():
+        raise ValueError(
+            f"model.backbone={name!r}: timm has no such weights"
+            f"{did_you_mean(name, timm.list_pretrained())}"
         )
     backbone = _created(settings, num_channels)
     layout = _layout(backbone, settings, num_channels)
@@ -86,6 +92,10 @@ def _layout(backbone: Any, settings: ModelSettings, num_channels: int) -> Layout
     size = arguments.get("img_size", picture)
     height, width = (size, size) if isinstance(size, int) else size
     shapes = copy.deepcopy(backbone).to("meta").eval()
+    for norm in shapes.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            # It keeps the shape, and is slow to say so.
+            norm.forward = nn.Identity()  # type: ignore[method-assign]
     try:
         with torch.no_grad():
             features = shapes(torch.empty(1, num_channels, height, width, device="meta"))

@@ -5,6 +5,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def load_backbone(backbone: Any, num_channels: int, file: Path) -> None:
     # one function for it in a model's module.
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if translate is not None and not own.keys() <= state.keys():
-        state = translate(state, backbone)
+        with suppress(Exception):  # what it cannot make out is told below, by name
+            state = translate(state, backbone)
     classifiers = tuple(f"{layer}." for layer in _names(backbone, "classifier"))
     state = {name: each for name, each in state.items() if not name.startswith(classifiers)}
     fit(backbone, num_channels, state, f"model.weights={file}")
