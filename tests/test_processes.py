@@ -15,6 +15,7 @@ import torch
 from birdmix.app.build import build_model, build_training
 from birdmix.app.data import Data, open_data
 from birdmix.app.schema import Config
+from birdmix.labels import Labels
 from birdmix.loading.sampler import EpochBatches
 from birdmix.mix import Audit, Mixup, Plan
 from birdmix.training import loop
@@ -172,13 +173,13 @@ def test_books_of_several_processes_add_up():
 def test_synchronised_batch_norms_need_gpus(config: Config, tmp_path: Path):
     config.trainer.sync_batch_norm = True
     with pytest.raises(ValueError, match="trainer.sync_batch_norm=true needs GPUs"):
-        build_model(config, 3, torch.device("cpu"))
+        build_model(config, Labels(("a", "b", "c")), torch.device("cpu"))
     plain = configured("run_dir=.", "model=efficientnet_b0")
     torch.manual_seed(0)
-    model = build_model(plain, 3, torch.device("cuda"))
+    model = build_model(plain, Labels(("a", "b", "c")), torch.device("cuda"))
     plain.trainer.sync_batch_norm = True
     torch.manual_seed(0)
-    synchronised = build_model(plain, 3, torch.device("cuda"))
+    synchronised = build_model(plain, Labels(("a", "b", "c")), torch.device("cuda"))
     assert any(isinstance(each, torch.nn.SyncBatchNorm) for each in synchronised.modules())
     mel = torch.rand(2, 1, 64, 64)
     with torch.no_grad():  # the same network: weights, names and activations

@@ -19,6 +19,7 @@ from birdmix.app.data import Data, open_data
 from birdmix.app.schema import Config
 from birdmix.batch import Batch
 from birdmix.duration import seconds_of
+from birdmix.labels import Labels
 from birdmix.loading.sampler import EpochBatches
 from birdmix.training import loop, processes
 from birdmix.training.checkpoint import load_checkpoint
@@ -390,7 +391,7 @@ def test_gradients_that_overflow_skip_a_step_and_nothing_else(
 def test_a_compiled_run_resumes_exactly_and_its_weights_keep_their_names(
     config: Config, data: Data, tmp_path: Path
 ):
-    plain = build_model(config, 12, torch.device("cpu"))
+    plain = build_model(config, Labels(tuple("abcdefghijkl")), torch.device("cpu"))
     config.trainer.compile = True
     stopped = build(config, data, tmp_path)
     assert stopped.model.state_dict().keys() == plain.state_dict().keys()

@@ -8,8 +8,10 @@ from torch.utils.data import DataLoader
 
 from birdmix.app.data import Data
 from birdmix.app.schema import Config
+from birdmix.app.stages import begin_from
 from birdmix.audio.augment import Augmentation
 from birdmix.frontend.log_mel import LogMel
+from birdmix.labels import Labels
 from birdmix.loading.batches import Pooled, Segments
 from birdmix.loading.judging import Windows, in_windows
 from birdmix.loading.loader import loader
@@ -182,7 +184,7 @@ def build_training(
         )
     clock = Clock(fabric.device)
     torch.manual_seed(config.seed)
-    model = build_model(config, len(data.labels), fabric.device)
+    model = build_model(config, data.labels, fabric.device, fresh=state is None)
     freeze(model, config.optim.freeze)
     optimizer = build_optimizer(model, config.optim)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -237,13 +239,24 @@ def _same_everywhere(data: Data, processes: Processes) -> list[str]:
     return digests[0]
 
 
-def build_model(config: Config, num_classes: int, device: torch.device) -> Classifier:
+def build_model(
+    config: Config, labels: Labels, device: torch.device, *, fresh: bool = True
+) -> Classifier:
     """Make the classifier as the trainer wants it.
 
+    Args:
+        config: Says how.
+        labels: Label set; a class each.
+        device: Where it is to train.
+        fresh: Whether it begins with the weights that the settings name; a checkpoint has its own.
+
     Raises:
-        ValueError: If it wants what the device cannot do.
+        ValueError: If those cannot be had, or the trainer wants what the device cannot do.
     """
-    model = Classifier(config.model, num_classes)
+    settings = config.model if fresh else replace(config.model, pretrained=False, weights=None)
+    model = Classifier(settings, len(labels))
+    if fresh and config.init_from is not None:
+        begin_from(model, config, labels)
     if config.trainer.channels_last:
         model = channels_last(model)
     if config.trainer.sync_batch_norm:

@@ -25,6 +25,8 @@ class Config:
     Attributes:
         seed: Seed of everything random.
         run_dir: Directory the run writes to.
+        init_from: Run directory or bundle of the stage before, whose weights a new run begins with;
+            null begins with those that ``model`` names.
         resume: Run directory to go on with; null starts a new run.
         resume_force: Go on with changed settings or data, though the result is then no function of
             either configuration.
@@ -33,6 +35,7 @@ class Config:
 
     seed: int = 0
     run_dir: str = MISSING
+    init_from: str | None = None
     resume: str | None = None
     resume_force: bool = False
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -49,6 +52,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: it cannot be negative")
+        if self.init_from is not None and (self.model.pretrained or self.model.weights):
+            raise ValueError(
+                f"init_from={self.init_from}: its weights would replace those of model.pretrained "
+                "and model.weights; set them to false and null"
+            )
         for name in self.loggers:
             check_choice("loggers", name, LOGGERS)
 
