@@ -20,6 +20,7 @@ from birdmix.metrics.ranking import (
     roc_auc_per_class,
     top1_accuracy,
 )
+from birdmix.training.judged import Judged
 
 
 def column(*values: float) -> np.ndarray:
@@ -241,8 +242,6 @@ def test_what_is_not_known_is_as_if_its_row_was_not_there():
 
 
 def test_figures_of_a_validation_set_leave_out_what_is_not_known():
-    from birdmix.training.validate import Judged
-
     truth = np.array([[1, 0], [0, 1], [1, 0], [0, 1.0]])
     logits = np.array([[2, -1], [-2, 1], [1, 9], [-1, 3.0]])  # the 9 would be a grave error
     known = np.ones((4, 2), bool)
@@ -252,3 +251,18 @@ def test_figures_of_a_validation_set_leave_out_what_is_not_known():
     figures = Judged("v", truth, known, logits).metrics()
     assert figures["v_macro_roc_auc"] == 1 and figures["v_top1_accuracy"] == 1
     assert figures["v_padded_cmap"] == 1 and figures["v_loss"] < whole["v_loss"] / 3
+    assert figures["v_macro_f1"] == 1 > whole["v_macro_f1"]
+    assert figures["v_macro_average_precision"] == 1 > whole["v_macro_average_precision"]
+    assert figures["v_calibration_error"] < whole["v_calibration_error"]
+
+
+def test_a_figure_without_a_scored_class_is_left_out_and_says_what_it_lacks():
+    silent = Judged("v", np.zeros((3, 2)), np.ones((3, 2), bool), np.zeros((3, 2)))
+    assert silent.metrics() == {
+        "v_loss": pytest.approx(np.log(2)),
+        "v_calibration_error": pytest.approx(0.5),
+    }
+    lacking = silent.lacking()
+    assert lacking["v_macro_roc_auc"] == "a class with both positive and negative rows"
+    assert lacking["v_macro_f1"] == "a class with positive rows" and not lacking["v_loss"]
+    assert {name for name, lacks in lacking.items() if not lacks} == set(silent.metrics())

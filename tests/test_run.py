@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path
 def test_resume_passes_what_cannot_change_the_result(finished_run: Path):
     config = resume(
         finished_run, "data.num_workers=3", "loggers=[]", "trainer.max_time=9h",
-        "checkpoint.every_minutes=1", "trainer.accelerator=cpu",
+        "checkpoint.every_minutes=1", "trainer.accelerator=cpu", "validation.threshold=precision",
     )  # fmt: skip
     assert config.data.num_workers == 3 and config.trainer.max_time == "9h"
     assert config.trainer.max_epochs == 2 and config.frontend.log_mel.n_mels == 32  # the run's own
@@ -156,9 +157,12 @@ def test_the_best_epochs_are_kept_and_one_of_them_becomes_the_bundle(demo: Path,
     kept = sorted(path.name for path in (tmp_path / "best").iterdir())
     assert kept == sorted(f"epoch-{epoch:03d}" for epoch in best)
     assert read_manifest(tmp_path / "bundle").metrics["epoch"] == best[0]
-    for name in ("bundle.json", "model.safetensors"):
-        one = tmp_path / "best" / f"epoch-{best[0]:03d}" / name
-        assert one.read_bytes() == (tmp_path / "bundle" / name).read_bytes()
+    one, own = tmp_path / "best" / f"epoch-{best[0]:03d}", tmp_path / "bundle"
+    weights = "model.safetensors"
+    assert (one / weights).read_bytes() == (own / weights).read_bytes()
+    thresholds = read_manifest(own).thresholds  # only the run's own bundle is given some
+    assert replace(read_manifest(one), thresholds=thresholds) == read_manifest(own)
+    assert thresholds is not None and read_manifest(one).thresholds is None
 
 
 def test_timings_have_a_row_per_epoch(finished_run: Path):

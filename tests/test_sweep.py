@@ -16,8 +16,8 @@ from birdmix.app.summary import summarise
 from birdmix.app.sweep import SweepSummary, one_of_many
 from birdmix.labels import Labels
 from birdmix.recordings.table import Recordings
+from birdmix.training.judged import Judged
 from birdmix.training.stops import Stopped
-from birdmix.training.validate import Judged
 from tests.conftest import configured
 
 FIGURE = "validation_macro_roc_auc"

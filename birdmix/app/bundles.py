@@ -1,10 +1,11 @@
 """The bundles of a run: of its last epoch, and of its best ones."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from birdmix.app.schema import Config
-from birdmix.bundle.manifest import Manifest, read_manifest
+from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier, write_bundle
 from birdmix.files import atomic_directory
 from birdmix.labels import Labels
@@ -75,6 +76,11 @@ def export_best(training: Training, run: Path, bundle: Path) -> None:
         shutil.copytree(best[0], partial, dirs_exist_ok=True)
     weights = load_classifier(bundle, read_manifest(bundle)).state_dict()
     training.judged_model.load_state_dict(weights)
+
+
+def keep_thresholds(bundle: Path, thresholds: tuple[float | None, ...]) -> None:
+    """Add thresholds, one for each label, to a bundle."""
+    write_manifest(bundle, replace(read_manifest(bundle), thresholds=thresholds))
 
 
 def _best(training: Training, run: Path, count: int) -> list[Path]:

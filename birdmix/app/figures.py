@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from birdmix.app.build import build_batches, build_loader, build_validation
+from birdmix.app.build import build_batches, build_loader
 from birdmix.app.data import Data
 from birdmix.app.schema import Config
 from birdmix.metrics.ranking import roc_auc_per_class
@@ -13,11 +13,11 @@ from birdmix.recordings.table import Recordings, concatenated
 from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
 from birdmix.report.per_class import draw_roc_auc_per_class
+from birdmix.training.judged import Judged
 from birdmix.training.log import METRICS
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 from birdmix.training.step import Seen
-from birdmix.training.validate import Judged, judge
 
 _TITLES = {
     "validation": "held-out recordings",
@@ -27,27 +27,20 @@ _TITLES = {
 
 
 def draw_figures(
-    config: Config, data: Data, training: Training, directory: Path, test: Judged | None
+    config: Config, data: Data, training: Training, directory: Path, judged: Judged | None
 ) -> None:
-    """Draw a mixed batch, the learning curves and the ROC-AUC of each class.
-
-    The classes are those of the test soundscapes, or else of the last validation set.
-    """
+    """Draw a mixed batch, the learning curves and, if anything was judged, each class's ROC-AUC."""
     figures = directory / "figures"
     samples = mixed_samples(config, data, training)
     draw_mixed_batch(figures / "mixed_batch.png", samples, config.frontend.log_mel)
     draw_learning_curves(figures / "learning_curves.png", pd.read_csv(directory / METRICS))
-    if test is None and training.validation:
-        alone = training.processes.alone()
-        last = build_validation(config, data, alone)[-1]
-        test = judge(alone, training.judged_model, training.step.log_mel, last)
-    if test is not None:
+    if judged is not None:
         draw_roc_auc_per_class(
             figures / "roc_auc_per_class.png",
             data.labels,
-            roc_auc_per_class(test.positive, test.logits, test.known),
-            (test.positive & test.known).sum(axis=0),
-            f"ROC-AUC per class, {_TITLES[test.name]}",
+            roc_auc_per_class(judged.positive, judged.logits, judged.known),
+            (judged.positive & judged.known).sum(axis=0),
+            f"ROC-AUC per class, {_TITLES[judged.name]}",
         )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from birdmix.files import atomic_path
 from birdmix.recordings.table import Recordings
-from birdmix.training.validate import Judged
+from birdmix.training.judged import Judged
 
 #: The table in a run directory.
 OUT_OF_FOLD = "out_of_fold.parquet"

@@ -13,6 +13,7 @@ HARMLESS = (
     *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction", "data.cache_dir"),
     *("data.exclude", "data.follow_links"),
     *("trainer.accelerator", "trainer.max_time"),
+    *("validation.threshold", "validation.target_precision"),  # fitted when all is trained
 )
 
 

@@ -25,6 +25,7 @@ from birdmix.app.console import (
 )
 from birdmix.app.data import Data, open_data
 from birdmix.app.figures import draw_figures
+from birdmix.app.judging import fit_bundle, judge_all
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
@@ -35,7 +36,9 @@ from birdmix.inference.engine import open_engine
 from birdmix.kaggle.rows import aligned
 from birdmix.kaggle.submission import submit
 from birdmix.labels import Labels
+from birdmix.metrics.decisions import macro_f1
 from birdmix.training.checkpoint import LAST, has_checkpoint, load_checkpoint
+from birdmix.training.judged import Judged
 from birdmix.training.log import METRICS, num_epochs_logged
 from birdmix.training.loggers import EpochLogger
 from birdmix.training.loop import fit
@@ -45,7 +48,6 @@ from birdmix.training.run import Training
 from birdmix.training.state import restore
 from birdmix.training.stops import Stops
 from birdmix.training.timing import TimingsFile
-from birdmix.training.validate import Judged
 from birdmix.windows import FLOOR
 
 
@@ -153,7 +155,7 @@ def _writers(config: Config, data: Data, training: Training, directory: Path) ->
 
 
 def _finish(config: Config, data: Data, training: Training, directory: Path) -> dict[str, float]:
-    """Write the bundle, listen to the test soundscapes, draw the figures."""
+    """Write the bundle with its thresholds, listen to the test soundscapes, draw the figures."""
     bundle = directory / "bundle"
     if config.checkpoint.bundle == "best":
         export_best(training, directory, bundle)
@@ -166,10 +168,17 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
         last_epoch = pd.read_csv(directory / METRICS).iloc[-1].dropna()
         figures = {str(name): float(value) for name, value in last_epoch.items()}
         write_epoch(bundle, config, data.labels, training, figures)
+    judged = judge_all(config, data, training)
+    thresholds = fit_bundle(bundle, config, data, judged)
     metrics = dict(read_manifest(bundle).metrics)
     test = _submit(config, data.labels, directory)
-    draw_figures(config, data, training, directory, test)
-    return metrics if test is None else metrics | test.metrics()
+    if test is not None:
+        metrics |= test.metrics()
+        if thresholds is not None and test.positive.any():
+            tuned = macro_f1(test.positive, test.probability, thresholds)
+            metrics[f"{test.name}_tuned_macro_f1"] = tuned
+    draw_figures(config, data, training, directory, test or next(reversed(judged), None))
+    return metrics
 
 
 def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
@@ -201,10 +210,10 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
 
 def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
-        if name.endswith(("roc_auc", "cmap", "accuracy")):
+        if name.endswith(("roc_auc", "cmap", "accuracy", "tuned_macro_f1")):
             say(f"{name:<36} {value:.4f}")
     made = {
-        "bundle": "the model: labels, front end, weights",
+        "bundle": "the model: labels, front end, weights, thresholds",
         "best": f"bundles of the best {config.checkpoint.best_k} epochs",
         "submission.csv": "the test soundscapes, window by window",
         "figures": "a mixed batch, learning curves, ROC-AUC per class",

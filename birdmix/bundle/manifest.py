@@ -30,6 +30,8 @@ class Manifest:
         segment_seconds: Length of the segments trained on, and of the windows listened to.
         metrics: Figures of the run's last epoch.
         versions: birdmix, and the libraries that made the weights.
+        thresholds: Probability from which each label is called, as fitted on validation; None for a
+            label that is never to be called, and as a whole if none were fitted.
     """
 
     labels: Labels
@@ -38,6 +40,11 @@ class Manifest:
     segment_seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    thresholds: tuple[float | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
 
     @property
     def num_samples(self) -> int:
@@ -53,6 +60,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "segment_seconds": manifest.segment_seconds,
         "log_mel": dataclasses.asdict(manifest.log_mel),
         "model": dataclasses.asdict(manifest.model),
+        "thresholds": manifest.thresholds,
         "metrics": manifest.metrics,
         "versions": {"birdmix": __version__, **manifest.versions},
     }
@@ -94,6 +102,7 @@ def _parse(file: Path, content: dict[str, Any]) -> Manifest:
             segment_seconds=float(content["segment_seconds"]),
             metrics=content["metrics"],
             versions=content["versions"],
+            thresholds=None if content["thresholds"] is None else tuple(content["thresholds"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error

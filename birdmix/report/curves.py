@@ -18,12 +18,13 @@ _VALIDATION = "validation_"
 _SOUNDSCAPE = "soundscape_"
 _CHANCE = 0.5  # of a ROC-AUC; scores are shown from here where none is below
 
-_METRICS = {
+# What is drawn; more would be too many curves for one panel.
+_SCORES = {
     "macro_roc_auc": "macro ROC-AUC",
     "padded_cmap": "padded cmAP",
     "top1_accuracy": "top-1 accuracy",
-    "loss": "validation loss",
 }
+_METRICS = {**_SCORES, "loss": "validation loss"}
 
 # Layout, in inches.
 _WIDTH = 11.2
@@ -111,7 +112,7 @@ def _score_curves(metrics: pd.DataFrame) -> list[_Curve]:
     columns = [
         column
         for column in metrics.columns
-        if column.startswith(_VALIDATION) and not column.endswith("loss")
+        if column.startswith(_VALIDATION) and column.endswith(tuple(_SCORES))
     ]
     curves = []
     for number, column in enumerate(columns):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def lower_is_better(figure: str) -> bool:
     """Tell whether a figure of ``metrics.csv`` improves as it falls."""
-    return figure.endswith("_loss")
+    return figure.endswith(("_loss", "_error"))
 
 
 def best_epochs(values: Sequence[float], figure: str, count: int) -> list[int]:

@@ -93,16 +93,25 @@ class ValidationSettings:
     Attributes:
         max_windows: Most windows heard of one held-out recording, or part of one, that is labelled
             as a whole; of one with marked events all are.
-        monitor: Figure of ``metrics.csv`` that tells better epochs from worse; losses are better
-            lower, others higher. null is the macro ROC-AUC of the last set validated on.
+        monitor: Figure of ``metrics.csv`` that tells better epochs from worse; losses and
+            errors are better lower, others higher. null is the macro ROC-AUC of the last set
+            validated on.
         patience: Epochs without a better figure after which a run ends; null trains them all.
+        threshold: What the bundle's thresholds are fitted for on the last set validated on: f1, the
+            best of each class, or precision, the lowest that reaches ``target_precision``.
+        target_precision: Share of a class's calls that are to be right, in (0, 1].
     """
 
     max_windows: int = 12
     monitor: str | None = None
     patience: int | None = None
+    threshold: str = "f1"
+    target_precision: float = 0.9
 
     def __post_init__(self) -> None:
+        check_choice("threshold", self.threshold, ("f1", "precision"))
+        if not 0 < self.target_precision <= 1:
+            raise ValueError(f"target_precision={self.target_precision}: it must be in (0, 1]")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience={self.patience}: at least 1; null trains every epoch")
         if self.max_windows < 1:

@@ -13,12 +13,9 @@ from torch import nn
 
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
-from birdmix.metrics.ranking import macro_roc_auc, padded_cmap, top1_accuracy
 from birdmix.suggest import did_you_mean
+from birdmix.training.judged import Judged
 from birdmix.training.processes import Processes
-from birdmix.windows import probability
-
-_FIGURES = ("loss", "macro_roc_auc", "padded_cmap", "top1_accuracy")
 
 
 @dataclass(frozen=True)
@@ -39,43 +36,10 @@ class ValidationSet:
     batches: Iterable[Batch]
     num_batches: int
 
-    def figures(self) -> list[str]:
-        """Return the names of the figures that this truth allows."""
-        return list(
-            Judged(self.name, self.targets, self.known, np.zeros_like(self.targets)).metrics()
-        )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Truth and logits of a validation set, one row per recording or annotated window, [N, C].
-
-    Attributes:
-        known: Which of the truth is known; figures leave out the rest.
-    """
-
-    name: str
-    truth: np.ndarray
-    known: np.ndarray
-    logits: np.ndarray
-
-    def metrics(self) -> dict[str, float]:
-        """Return the set's figures; a figure that is not defined here is left out."""
-        loss, macro, cmap, top1 = (f"{self.name}_{figure}" for figure in _FIGURES)
-        known = self.known
-        figures = {loss: float(_soft_bce(self.truth, self.logits)[known].mean())}
-        positive = self.positive
-        if ((positive & known).any(axis=0) & (~positive & known).any(axis=0)).any():
-            figures[macro] = macro_roc_auc(positive, self.logits, known)
-        figures[cmap] = padded_cmap(positive, probability(self.logits), known=known)
-        if (self.truth == 1).any(axis=1).all():
-            figures[top1] = top1_accuracy(self.truth == 1, np.where(known, self.logits, -np.inf))
-        return figures
-
-    @property
-    def positive(self) -> np.ndarray:
-        """Which labels are more likely there than not, bool [N, C]."""
-        return self.truth >= 0.5
+    def figures(self) -> dict[str, str]:
+        """Return the names of all figures, and what this truth lacks to have them, if anything."""
+        silent = np.zeros_like(self.targets)
+        return Judged(self.name, self.targets, self.known, silent).lacking()
 
 
 def monitored_figure(sets: Sequence[ValidationSet], wanted: str | None) -> str | None:
@@ -84,7 +48,15 @@ def monitored_figure(sets: Sequence[ValidationSet], wanted: str | None) -> str |
     Raises:
         ValueError: If a figure is wanted that no epoch will have.
     """
-    names = ["train_loss", *(figure for each in sets for figure in each.figures())]
+    lacking = {"train_loss": ""}
+    for each in sets:
+        lacking |= each.figures()
+    names = [name for name, lacks in lacking.items() if not lacks]
+    if wanted is not None and lacking.get(wanted):
+        raise ValueError(
+            f"validation.monitor={wanted}: nothing can be scored, since what is held out has not "
+            f"{lacking[wanted]}; hold out more, or take one of {', '.join(names)}"
+        )
     if wanted is not None and wanted not in names:
         raise ValueError(
             f"validation.monitor={wanted} is no figure of this run{did_you_mean(wanted, names)}; "
@@ -141,7 +113,3 @@ def _hear(
     with fabric.autocast():
         logits = classifier(log_mel(batch.x)).clip
     return batch.row.cpu().numpy(), logits.double().cpu().numpy()
-
-
-def _soft_bce(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    return np.logaddexp(0, logits) - truth * logits
