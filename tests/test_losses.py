@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from timm.loss import DistributionBalancedLoss, TwoWayLoss
+from timm.loss import TwoWayLoss
 from torch import Tensor
 
 from birdmix.model.logits import Logits
@@ -108,7 +108,7 @@ def test_focal_is_least_where_the_probability_is_the_target():
 
 def test_focal_without_focus_is_half_of_bce():
     case = [[0.3, -2.0]], [[1.0, 0.2]]
-    got = value(LossSettings("focal", {"gamma": 0, "alpha": 0.5}), *case)
+    got = value(LossSettings("focal", gamma=0.0, alpha=0.5), *case)
     assert got == pytest.approx(value(LossSettings(), *case) / 2)
 
 
@@ -167,23 +167,29 @@ def test_asymmetric_bears_blended_ones_that_exceed_one_by_a_rounding():
 
 
 def test_distribution_balanced_of_a_hand_computed_case():
-    # Without its bias and focus. One of 2 labels with counts 1 and 4 is there: the rare one is
-    # weighed by the ratio 1, the other by (1/4) / 1; both through the map.
-    numbers = {"init_bias": 0.0, "focal_gamma": 0.0}
-    got = value(
-        LossSettings("distribution_balanced", numbers),
-        [[0.0, 0.0]],
-        [[1.0, 0.0]],
-        counts=np.array([1, 4]),
+    # One of two labels is there, held by 1 and 4 of 20: the rare one is weighed by the ratio 1,
+    # the other by 1/4, through the map; a 20th of their prior log-odds shifts their logits. Focus
+    # is 2 (1 - p)^2, and a negative sees its logit doubled.
+    got = loss_of(LossSettings("distribution_balanced"), counts=np.array([1, 4]))(
+        Logits(torch.zeros(1, 2)),
+        torch.tensor([[1.0, 0.0]]),
+        torch.ones(1),
+        torch.ones(1, 2, dtype=torch.bool),
     )
     rare, other = (0.1 + 1 / (1 + math.exp(-10 * (ratio - 0.2))) for ratio in (1, 0.25))
-    assert got == pytest.approx((rare * LN2 + other * LN2 / 2) / 2)
+    positive, negative = (-0.05 * math.log(20 / count - 1) / 2 for count in (1, 4))
+    wrong = 1 / (1 + math.exp(positive)), 1 / (1 + math.exp(-2 * negative))
+    terms = (
+        rare * 2 * wrong[0] ** 2 * softplus(-positive),
+        other * 2 * wrong[1] ** 2 * softplus(2 * negative) / 2,
+    )
+    assert got.item() == pytest.approx(sum(terms) / 2)
 
 
 def test_two_way_of_a_hand_computed_case():
     # Across classes: positive 2 against negative 0, in one sample; across samples the first class
     # has no negative, the second no positive.
-    got = value(LossSettings("two_way", {"tp": 1.0, "tn": 1.0}), [[2.0, 0.0]], [[1.0, 0.0]])
+    got = value(LossSettings("two_way", tp=1.0, tn=1.0), [[2.0, 0.0]], [[1.0, 0.0]])
     assert got == pytest.approx(softplus(-2), rel=1e-5)
 
 
@@ -225,10 +231,10 @@ ALL = pytest.mark.parametrize(
     [
         *(LossSettings(name) for name in LOSSES),
         LossSettings("bce", smoothing=0.1, class_weight="sqrt"),
-        LossSettings("focal", {"gamma": 0.0}, smoothing=0.1, class_weight="effective"),
+        LossSettings("focal", gamma=0.0, smoothing=0.1, class_weight="effective"),
         LossSettings("cross_entropy", smoothing=0.1, class_weight="inverse"),
         LossSettings("soft_auc", class_weight="inverse"),
-        LossSettings("asymmetric", {"clip": 0.0}, smoothing=0.1, class_weight="sqrt"),
+        LossSettings("asymmetric", clip=0.0, smoothing=0.1, class_weight="sqrt"),
         LossSettings("distribution_balanced", smoothing=0.1),
     ],
     ids=lambda settings: f"{settings.name}-{settings.class_weight}-{settings.smoothing}",
@@ -356,16 +362,10 @@ def test_steps_down_the_gradient_lower_the_loss(settings: LossSettings):
 
 
 def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
-    made_of = {
-        "focal": Focal,
-        "asymmetric": Asymmetric,
-        "distribution_balanced": DistributionBalancedLoss,
-        "two_way": TwoWay,
-    }
-    ours = {"smoothing", "class_counts", "num_samples", "reduction"}
+    made_of = {"focal": Focal, "asymmetric": Asymmetric, "two_way": TwoWay}
     for name, numbers in LOSSES.items():
         taken = inspect.signature(made_of[name]).parameters if name in made_of else {}
-        assert set(numbers) == set(taken) - ours, name
+        assert set(numbers) == set(taken) - {"smoothing"}, name
 
 
 @pytest.mark.parametrize(
@@ -375,13 +375,12 @@ def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
         ({"class_weight": "invers"}, "did you mean 'inverse'?"),
         ({"smoothing": 1.0}, "smoothing=1.0: it lies in [0, 1)"),
         ({"frame_share": -0.5}, "frame_share=-0.5: it lies in [0, 1)"),
-        ({"name": "focal", "args": {"gama": 2.0}}, "did you mean 'gamma'?"),
-        ({"name": "focal", "args": {"gamma": 0.5}}, "args.gamma=0.5: it is 0 or at least 1"),
-        ({"name": "focal", "args": {"alpha": 2.0}}, "args.alpha=2.0: it lies in [0, 1]"),
-        ({"args": {"gamma": 2.0}}, "args.gamma=2.0: bce takes no such number"),
-        ({"name": "two_way", "args": {"tp": 0.0}}, "args.tp=0.0: it is above 0"),
+        ({"name": "focal", "gamma": 0.5}, "gamma=0.5: it is 0 or at least 1"),
+        ({"name": "focal", "alpha": 2.0}, "alpha=2.0: it lies in [0, 1]"),
+        ({"gamma": 2.0}, "gamma=2.0: bce has none; leave it out"),
+        ({"name": "two_way", "tp": 0.0}, "tp=0.0: it must be above 0"),
         ({"name": "two_way", "smoothing": 0.1}, "two_way ranks and takes none"),
-        ({"name": "distribution_balanced", "class_weight": "sqrt"}, "weighs classes by itself"),
+        ({"name": "distribution_balanced", "class_weight": "sqrt"}, "distribution_balanced takes none; set none"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):

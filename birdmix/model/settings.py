@@ -1,9 +1,10 @@
 """The model's settings; a bundle stores ``ModelSettings`` and rebuilds exactly what was trained."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from birdmix.suggest import check_choice, did_you_mean
+from birdmix.suggest import check_choice
 
 #: Arguments of ``timm.create_model`` that are said elsewhere.
 _SAID_BY = {
@@ -68,23 +69,19 @@ class ModelSettings:
             )
 
 
-#: The losses, and the numbers that each takes: ``args`` of it.
+#: The losses, and the numbers that each takes.
 LOSSES: dict[str, tuple[str, ...]] = {
     "bce": (),
     "focal": ("gamma", "alpha"),
     "cross_entropy": (),
     "soft_auc": (),
     "asymmetric": ("gamma_neg", "gamma_pos", "clip"),
-    "distribution_balanced": (
-        *("map_alpha", "map_beta", "map_mu", "neg_scale", "init_bias"),
-        *("focal_gamma", "focal_balance"),
-    ),
+    "distribution_balanced": (),
     "two_way": ("tp", "tn"),
 }
 
 _WITHOUT_SMOOTHING = ("soft_auc", "two_way")
 _WITHOUT_CLASS_WEIGHT = ("distribution_balanced", "two_way")
-_DIVISORS = ("neg_scale", "tp", "tn")
 
 
 @dataclass
@@ -93,8 +90,6 @@ class LossSettings:
 
     Attributes:
         name: bce, focal, cross_entropy, soft_auc, asymmetric, distribution_balanced or two_way.
-        args: Numbers of the loss, by their names there: gamma and alpha of focal, gamma_neg,
-            gamma_pos and clip of asymmetric, ...
         smoothing: Label smoothing in [0, 1): targets are drawn in from 0 and 1 by half of it; of
             cross_entropy, this share of them is spread evenly.
         class_weight: How rare classes count more, by the recordings n that hold them: none,
@@ -102,19 +97,30 @@ class LossSettings:
         frame_share: Of a head that hears frames (model.head=sed): share of the frames' maximum in
             the loss, in [0, 1), beside that of the whole clip. null is a half where there are
             frames.
+        gamma: Exponent of focal's focus; null, here and below, is the loss's own default.
+        alpha: What positives count in focal, in [0, 1]; negatives count the rest.
+        gamma_neg: Exponent of asymmetric's focus on negatives.
+        gamma_pos: The same on positives.
+        clip: Probability below which a negative costs nothing in asymmetric.
+        tp: Temperature of two_way's positives.
+        tn: Temperature of two_way's negatives.
     """
 
     name: str = "bce"
-    args: dict[str, float] = field(default_factory=dict)
     smoothing: float = 0.0
     class_weight: str = "none"
     frame_share: float | None = None
+    gamma: float | None = None
+    alpha: float | None = None
+    gamma_neg: float | None = None
+    gamma_pos: float | None = None
+    clip: float | None = None
+    tp: float | None = None
+    tn: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("name", self.name, LOSSES)
         check_choice("class_weight", self.class_weight, ("none", "inverse", "sqrt", "effective"))
-        for name, value in self.args.items():
-            self._check_number(name, value)
         for name in ("smoothing", "frame_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -122,24 +128,26 @@ class LossSettings:
         if self.smoothing and self.name in _WITHOUT_SMOOTHING:
             raise ValueError(f"smoothing={self.smoothing}: {self.name} ranks and takes none; set 0")
         if self.class_weight != "none" and self.name in _WITHOUT_CLASS_WEIGHT:
-            raise ValueError(
-                f"class_weight={self.class_weight}: {self.name} has none, it weighs classes by "
-                "itself; set none"
-            )
+            raise ValueError(f"class_weight={self.class_weight}: {self.name} takes none; set none")
+        self._check_numbers()
 
-    def _check_number(self, name: str, value: float) -> None:
-        if name not in LOSSES[self.name]:
-            raise ValueError(
-                f"args.{name}={value}: {self.name} takes no such number"
-                f"{did_you_mean(name, LOSSES[self.name])}"
-            )
-        if value < 0 or (value == 0 and name in _DIVISORS):
-            floor = "above" if name in _DIVISORS else "at least"
-            raise ValueError(f"args.{name}={value}: it is {floor} 0")
-        if "gamma" in name and 0 < value < 1:  # its gradient has a pole where a term is right
-            raise ValueError(f"args.{name}={value}: it is 0 or at least 1")
-        if name in ("alpha", "clip") and value > 1:
-            raise ValueError(f"args.{name}={value}: it lies in [0, 1]")
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The loss's own numbers that are set."""
+        values = {name: getattr(self, name) for name in chain(*LOSSES.values())}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _check_numbers(self) -> None:
+        for name, value in self.numbers.items():
+            if name not in LOSSES[self.name]:
+                raise ValueError(f"{name}={value}: {self.name} has none; leave it out")
+            if name.startswith("gamma") and not (value == 0 or value >= 1):
+                # Between them the gradient has a pole where a label is right.
+                raise ValueError(f"{name}={value}: it is 0 or at least 1")
+            if name in ("alpha", "clip") and not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: it lies in [0, 1]")
+            if name in ("tp", "tn") and not value > 0:
+                raise ValueError(f"{name}={value}: it must be above 0")
 
 
 @dataclass
@@ -148,7 +156,8 @@ class OptimSettings:
 
     Attributes:
         name: timm optimizer name.
-        args: More arguments for ``timm.optim.create_optimizer_v2`` (betas, momentum, ...).
+        args: More arguments for ``timm.optim.create_optimizer_v2`` (betas, momentum, ...):
+            ``+optim.args.momentum=0.8``.
         lr: Peak learning rate.
         weight_decay: Weight decay of matrices and kernels; norms and biases have none.
         layer_decay: Factor of the learning rate from each layer to the one below it, in (0, 1];

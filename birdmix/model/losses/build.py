@@ -70,7 +70,7 @@ def build_loss(
 
 def _of_clips(settings: LossSettings, label_counts: np.ndarray, num_recordings: int) -> nn.Module:
     """Make a loss of logits [B, C]."""
-    numbers, smoothing = settings.args, settings.smoothing
+    numbers, smoothing = settings.numbers, settings.smoothing
     class_weight = class_weights(settings.class_weight, label_counts)
     match settings.name:
         case "bce":
@@ -90,7 +90,6 @@ def _of_clips(settings: LossSettings, label_counts: np.ndarray, num_recordings: 
                 num_recordings,
                 smoothing=smoothing,
                 reduction="none",
-                **numbers,
             )
             return MeanOfTerms(balanced)
         case "cross_entropy":
