@@ -56,7 +56,7 @@ def torch_free_modules() -> list[str]:
     ]
     rooms = [name for name in names if name.split(".")[0] in TORCH_FREE_ROOMS]
     settings = [f"{room}.settings" for room in ("frontend", "mix", "model", "training")]
-    return sorted({*rooms, *settings} - TORCH_FILES)
+    return sorted({*rooms, *settings, "frontend.log_mel_numpy"} - TORCH_FILES)
 
 
 def imports(file: Path) -> set[str]:

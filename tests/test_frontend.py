@@ -1,4 +1,7 @@
-"""The front end: physics, parity with librosa and torchaudio, and masks."""
+"""The front end: physics, parity with librosa and torchaudio, masks and attenuation."""
+
+import dataclasses
+import json
 
 import librosa
 import numpy as np
@@ -7,9 +10,16 @@ import torch
 import torchaudio
 from torchaudio.functional import melscale_fbanks
 
+from birdmix.frontend.attenuation import attenuation
+from birdmix.frontend.deltas import deltas
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
-from birdmix.frontend.settings import LogMelSettings, MaskingSettings
+from birdmix.frontend.settings import (
+    AttenuationSettings,
+    LogMelSettings,
+    MaskingSettings,
+    PcenSettings,
+)
 
 
 def noise(batch_size: int = 2, num_samples: int = 32_000) -> torch.Tensor:
@@ -29,23 +39,119 @@ def test_a_tone_peaks_in_the_mel_bin_that_holds_it():
     assert peak == np.abs(centres - 4000).argmin()
 
 
+@pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
-def test_log_mel_agrees_with_librosa_and_torchaudio(scale: str):
-    settings = LogMelSettings(mel_scale=scale, normalise="fixed", f_min=20)
-    wave = noise()
-    ours = fixed_to_decibel(LogMel(settings)(wave)[:, 0])
-    common = {"n_fft": 2048, "hop_length": 512, "n_mels": 128, "norm": "slaney"}
-    theirs = librosa.feature.melspectrogram(
-        y=wave.numpy(), sr=32_000, fmin=20, htk=scale == "htk", pad_mode="constant", **common
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_log_mel_agrees_with_librosa_and_torchaudio(power: int, scale: str, pad_mode: str):
+    settings = LogMelSettings(
+        mel_scale=scale, normalise="fixed", f_min=20, power=power, pad_mode=pad_mode
     )
-    theirs = np.stack([librosa.power_to_db(each, top_db=80) for each in theirs])
+    wave = noise() * torch.tensor([[1.0], [1e-3]]) * torch.logspace(0, -5, 32_000)
+    ours = fixed_to_decibel(LogMel(settings)(wave)[:, 0])
+    common = {"n_fft": 2048, "hop_length": 512, "n_mels": 128, "norm": "slaney", "power": power}
+    theirs = librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=32_000, fmin=20, htk=scale == "htk", pad_mode=pad_mode, **common
+    )
+    to_db = librosa.power_to_db if power == 2 else librosa.amplitude_to_db
+    theirs = np.stack([to_db(each, top_db=80) for each in theirs])
     assert np.abs(ours - theirs).max() < 1e-3
     mel = torchaudio.transforms.MelSpectrogram(
-        32_000, f_min=20, pad_mode="constant", mel_scale=scale, **common
+        32_000, f_min=20, pad_mode=pad_mode, mel_scale=scale, **common
     )
-    decibel = torchaudio.transforms.AmplitudeToDB(top_db=80)
-    also = torch.cat([decibel(mel(each[None])) for each in wave]).numpy()
+    kind = "power" if power == 2 else "magnitude"
+    decibel = torchaudio.transforms.AmplitudeToDB(kind, top_db=80)
+    also = decibel(mel(wave)[:, None])[:, 0].clamp(min=-100).numpy()
     assert np.abs(ours - also).max() < 1e-3
+
+
+@pytest.mark.parametrize("start", ["first", "one"])
+def test_pcen_agrees_with_librosa(start: str):
+    pcen = PcenSettings(time_constant=0.3, gain=0.9, bias=3.0, power=0.4, eps=1e-5, start=start)
+    settings = LogMelSettings(
+        power=1, compression="pcen", pcen=pcen, normalise="fixed", offset=0, scale=1, hop_length=160
+    )  # 401 frames: more than are smoothed at a time
+    wave = noise(2, 64_000) * torch.tensor([[1.0], [1e-4]])
+    ours = LogMel(settings)(wave)[:, 0].numpy()
+    mel = librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=32_000, n_fft=2048, hop_length=160, n_mels=128, fmin=50, power=1
+    )
+    same = {"time_constant": 0.3, "gain": 0.9, "bias": 3.0, "power": 0.4, "eps": 1e-5}
+    mel = mel * pcen.scale
+    first = mel[..., :1] if start == "first" else np.ones_like(mel[..., :1])
+    zi = (1 - pcen.newest(200)) * first
+    theirs = [
+        librosa.pcen(each, sr=32_000, hop_length=160, zi=one if start == "first" else None, **same)
+        for each, one in zip(mel, zi, strict=True)
+    ]
+    np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-4)
+
+
+def test_pcen_lets_a_steady_hum_fade_and_a_call_stand_out():
+    hum = 0.1 * torch.sin(2 * torch.pi * 1000 * torch.arange(64_000) / 32_000)
+    call = 0.01 * torch.sin(2 * torch.pi * 6000 * torch.arange(64_000) / 32_000)
+    call[:40_000] = 0
+    settings = LogMelSettings(power=1, compression="pcen", normalise="minmax")
+    low, high = LogMel(settings)((hum + call)[None])[0, 0].tensor_split(2)
+    at_call = 40_000 // 512 + 3
+    assert high[:, at_call].max() > 2 * low[:, at_call].max()
+
+
+def test_a_log_mel_is_float32_and_the_same_under_autocast():
+    log_mel, wave = LogMel(LogMelSettings()), noise()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mel = log_mel(wave)
+    assert mel.dtype == torch.float32
+    assert torch.equal(mel, log_mel(wave))
+
+
+def test_fixed_scaling_is_the_decibels_over_what_is_asked():
+    decibel = LogMel(LogMelSettings(normalise="fixed", offset=0, scale=1))(noise())
+    by_255 = LogMel(LogMelSettings(normalise="fixed", offset=0, scale=255))(noise())
+    assert torch.allclose(by_255, decibel / 255)
+    assert torch.allclose(LogMel(LogMelSettings(normalise="fixed"))(noise()), (decibel + 80) / 80)
+
+
+def test_minmax_takes_each_sample_from_0_to_1():
+    mel = LogMel(LogMelSettings(normalise="minmax"))(noise() * torch.tensor([[1.0], [1e-3]]))
+    assert mel.amin(dim=(1, 2, 3)).tolist() == [0, 0]
+    assert mel.amax(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("compression", ["decibel", "pcen"])
+def test_a_broken_sample_stays_alone(compression: str):
+    wave = noise(3)
+    wave[1, 100] = torch.nan
+    mel = LogMel(LogMelSettings(compression=compression))(wave)
+    assert mel.isfinite().all(dim=-1).all(dim=-1)[:, 0].tolist() == [True, False, True]
+
+
+def test_settings_come_back_from_json_as_they_were():
+    settings = LogMelSettings(compression="pcen", pcen=PcenSettings(gain=0.8), power=1)
+    stored = json.loads(json.dumps(dataclasses.asdict(settings)))
+    assert LogMelSettings(**stored) == settings
+
+
+@pytest.mark.parametrize(
+    ("made", "wrong", "message"),
+    [
+        (LogMelSettings, {"power": 3}, "power=3: it is 1"),
+        (LogMelSettings, {"compression": "pcem"}, "compression='pcem' is unknown; did you mean"),
+        (LogMelSettings, {"n_fft": 1023}, "n_fft=1023: it must be even"),
+        (LogMelSettings, {"scale": 0}, "scale=0: it must be above 0"),
+        (PcenSettings, {"eps": 0}, "eps=0: it must be above 0"),
+        (PcenSettings, {"gain": 1.1}, r"gain=1.1: it lies in \[0, 1\]"),
+        (AttenuationSettings, {"max_attenuation": 2}, "max_attenuation=2: it lies in"),
+        (MaskingSettings, {"mel_prob": -1}, "mel_prob=-1: it lies in"),
+    ],
+)
+def test_a_wrong_setting_is_named(made: type, wrong: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        made(**wrong)
+
+
+def test_too_little_to_reflect_is_told():
+    with pytest.raises(ValueError, match=r"pad_mode=reflect needs more than n_fft / 2 = 1024"):
+        LogMel(LogMelSettings(pad_mode="reflect"))(noise(1, 1024))
 
 
 def test_a_loud_neighbour_does_not_change_a_quiet_sample():
@@ -104,3 +210,59 @@ def test_masks_differ_from_sample_to_sample():
 def test_without_masks_the_input_is_passed_on():
     x = torch.randn(2, 1, 8, 8)
     assert masking(x, MaskingSettings(prob=0.0), np.random.default_rng(0)) is x
+
+
+def test_masks_of_frequency_alone_reach_over_all_frames():
+    x = torch.rand(64, 1, 20, 50)
+    settings = MaskingSettings(prob=1.0, max_mel_share=0.5, mel_prob=0.5, time_prob=0.0)
+    masked = masking(x, settings, np.random.default_rng(0)) != x
+    rows = masked.any(dim=3)  # a sample's silence may lie in a row that is masked
+    assert torch.all(masked.sum(dim=3)[rows] >= 49)
+    assert 16 < rows.any(dim=2).sum() < 48
+
+
+def test_a_constant_mel_has_no_deltas_whatever_its_spectrum():
+    mel = torch.rand(2, 1, 16, 1).expand(2, 1, 16, 30)
+    channels = deltas(mel)
+    assert torch.equal(channels[:, :1], mel)
+    assert torch.equal(channels[:, 1:], torch.zeros(2, 2, 16, 30))
+
+
+def test_deltas_agree_with_torchaudio_and_librosa_along_time():
+    mel = torch.randn(2, 1, 16, 30)
+    _, slope, second = deltas(mel).unbind(1)
+    theirs = torchaudio.functional.compute_deltas(mel[:, 0])
+    torch.testing.assert_close(slope, theirs)
+    torch.testing.assert_close(second, torchaudio.functional.compute_deltas(theirs))
+    also = librosa.feature.delta(mel[:, 0].numpy(), width=5, axis=-1, mode="nearest")
+    np.testing.assert_allclose(slope.numpy(), also, atol=1e-5)
+
+
+@pytest.mark.parametrize("silence", [0.0, -4.0])
+def test_attenuation_falls_from_the_lowest_bin_to_a_bin_of_the_upper_half(silence: float):
+    x = torch.full((200, 1, 40, 3), silence)
+    x[..., 1:] += 1
+    settings = AttenuationSettings(prob=1.0, max_attenuation=0.5)
+    gain = attenuation(x, settings, np.random.default_rng(0))[:, 0, :, 1] - silence
+    loss = (1 - gain).double()
+    assert torch.all(loss[:, 0] == 0)
+    assert 0.49 < loss.max() <= 0.5 and loss[:, -1].mean() == pytest.approx(0.25, abs=0.03)
+    clear = loss[loss[:, -1] > 0.02]
+    last = (clear < clear[:, -1:] - 1e-5).sum(dim=1)  # the first bin of the flat part
+    assert set(last.tolist()) == set(range(20, 40))
+    line = (torch.arange(40) / last[:, None]).clamp(max=1) * clear[:, -1:]
+    torch.testing.assert_close(clear, line, atol=1e-5, rtol=0)
+
+
+def test_attenuation_leaves_silence_and_the_others_as_they_are():
+    x = LogMel(LogMelSettings())(noise(32))
+    quieter = attenuation(x, AttenuationSettings(prob=0.5), np.random.default_rng(0))
+    assert torch.all(quieter <= x)
+    assert torch.equal(quieter.amin(dim=(1, 2, 3)), x.amin(dim=(1, 2, 3)))
+    untouched = (quieter == x).flatten(1).all(dim=1).sum()
+    assert 8 < untouched < 24
+
+
+def test_without_attenuation_the_input_is_passed_on():
+    x = torch.randn(2, 1, 8, 8)
+    assert attenuation(x, AttenuationSettings(), np.random.default_rng(0)) is x

@@ -7,18 +7,20 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from birdmix.frontend.pcen import Pcen
 from birdmix.frontend.settings import LogMelSettings
 
 _MIN_POWER = 1e-10  # -100 dB, below 16-bit quantisation noise
+_EPS = 1e-5  # what silence is divided by
 
 # Mel filters are narrow; in a few blocks the product skips most of their zeros.
 _NUM_BLOCKS = 4
 
 
 class LogMel(nn.Module):
-    """Power mel spectrogram in dB, cut off ``top_db`` below each sample's own maximum.
+    """Mel spectrogram in dB, cut off ``top_db`` below each sample's own maximum; or in PCEN.
 
-    The cut-off is never shared by a batch: a loud neighbour must not erase a quiet bird.
+    Nothing is ever shared by a batch: a loud neighbour must not erase a quiet bird.
 
     Args:
         settings: What to compute.
@@ -38,9 +40,12 @@ class LogMel(nn.Module):
         )
         self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
         self.window: Tensor
+        self.pcen = None
+        if settings.compression == "pcen":
+            self.pcen = Pcen(settings.pcen, settings.sample_rate / settings.hop_length)
         self.columns: list[slice] = []
         for number, block in enumerate(filters.tensor_split(_NUM_BLOCKS, dim=1)):
-            columns, values = _without_zeros(block)
+            columns, values = _without_zeros(block, parts=round(settings.power))
             self.columns.append(columns)
             self.register_buffer(f"filters_{number}", values, persistent=False)
 
@@ -53,51 +58,64 @@ class LogMel(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             waveform = waveform.float()
             num_frames = self.settings.num_frames(waveform.shape[1])
-            power = waveform.new_empty(len(waveform), num_frames, self.settings.n_mels)
+            mel = waveform.new_empty(len(waveform), num_frames, self.settings.n_mels)
             # On a CPU by twos: the frames of a few clips stay in the processor's cache.
             clips = 2 if waveform.device.type == "cpu" else max(len(waveform), 1)
-            for some, out in zip(waveform.split(clips), power.split(clips), strict=True):
-                self._mel_power(some, out)
-            return self._log(power).transpose(1, 2)[:, None]
+            for some, out in zip(waveform.split(clips), mel.split(clips), strict=True):
+                self._mel(some, out)
+            mel = self.pcen(mel) if self.pcen else self._decibel(mel)
+            return self._normalised(mel).transpose(1, 2)[:, None]
 
-    def _mel_power(self, waveform: Tensor, out: Tensor) -> None:
-        """Write the power in each mel bin, [B, F, M], into ``out``.
+    def _mel(self, waveform: Tensor, out: Tensor) -> None:
+        """Write the power or the magnitude in each mel bin, [B, F, M], into ``out``.
 
-        Real and imaginary parts are squared side by side and meet in the product with the filters,
-        which reads only what is not 0 in each block of them.
+        For power, real and imaginary parts are squared side by side and meet in the product with
+        the filters, which reads only what is not 0 in each block of them.
         """
         spectrum = torch.stft(
             waveform,
             n_fft=self.settings.n_fft,
             hop_length=self.settings.hop_length,
             window=self.window,
-            pad_mode="constant",
+            pad_mode=self.settings.pad_mode,
             return_complex=True,
-        )
-        squares = torch.view_as_real(spectrum.mT).flatten(-2).square_()  # [B, F, 2 N]
+        ).mT
+        if self.settings.power == 2:
+            cells = torch.view_as_real(spectrum).flatten(-2).square_()  # [B, F, 2 N]
+        else:
+            cells = spectrum.abs()  # [B, F, N]
         first = 0
         for number, columns in enumerate(self.columns):
             filters = getattr(self, f"filters_{number}")
             last = first + filters.shape[1]
-            out[:, :, first:last] = squares[:, :, columns] @ filters
+            out[:, :, first:last] = cells[:, :, columns] @ filters
             first = last
 
-    def _log(self, power: Tensor) -> Tensor:
-        """Turn power [B, F, M] into normalised decibels, in place."""
-        decibel = power.clamp_(min=_MIN_POWER).log10_().mul_(10)
+    def _decibel(self, mel: Tensor) -> Tensor:
+        """Turn mels [B, F, M] into decibels, in place."""
+        decibels = 20 / self.settings.power
+        smallest = _MIN_POWER ** (self.settings.power / 2)
+        decibel = mel.clamp_(min=smallest).log10_().mul_(decibels)
         floor = decibel.amax(dim=(-2, -1), keepdim=True) - self.settings.top_db
-        torch.maximum(decibel, floor, out=decibel)
+        return torch.maximum(decibel, floor, out=decibel)
+
+    def _normalised(self, mel: Tensor) -> Tensor:
+        """Bring mels [B, F, M] to the range that the network is used to, in place."""
         if self.settings.normalise == "fixed":
-            return decibel.add_(80).div_(80)
-        deviation, mean = torch.std_mean(decibel, dim=(-2, -1), keepdim=True)
-        return decibel.sub_(mean).div_(deviation + 1e-5)
+            return mel.add_(self.settings.offset).div_(self.settings.scale)
+        if self.settings.normalise == "minmax":
+            low, high = torch.aminmax(mel.flatten(1), dim=1)
+            return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + _EPS)
+        deviation, mean = torch.std_mean(mel, dim=(-2, -1), keepdim=True)
+        return mel.sub_(mean).div_(deviation + _EPS)
 
 
-def _without_zeros(filters: Tensor) -> tuple[slice, Tensor]:
-    """Return the rows of filters [N, m] from the first to the last that is not 0, each twice.
+def _without_zeros(filters: Tensor, parts: int) -> tuple[slice, Tensor]:
+    """Return the rows of filters [N, m] from the first to the last that is not 0, and where.
 
-    Twice for the real and the imaginary part, which lie side by side; and where they stand then.
+    Each stands there ``parts`` times: twice for real and imaginary parts that lie side by side.
     """
     rows = filters.any(dim=1).nonzero()
     first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 1)
-    return slice(2 * first, 2 * last), filters[first:last].repeat_interleave(2, dim=0).contiguous()
+    values = filters[first:last].repeat_interleave(parts, dim=0).contiguous()
+    return slice(parts * first, parts * last), values

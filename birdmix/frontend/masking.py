@@ -30,9 +30,12 @@ def masking(x: Tensor, settings: MaskingSettings, rng: np.random.Generator) -> T
     fires = rng.random(batch_size) < settings.prob
     mels = _spans(num_mels, settings.num_mel_masks, settings.max_mel_share, batch_size, rng)
     frames = _spans(num_frames, settings.num_time_masks, settings.max_time_share, batch_size, rng)
-    if not fires.any():
+    chance = rng.random((2, batch_size, 1))
+    mels &= fires[:, None] & (chance[0] < settings.mel_prob)
+    frames &= fires[:, None] & (chance[1] < settings.time_prob)
+    if not (mels.any() or frames.any()):
         return x
-    masked = (mels[:, :, None] | frames[:, None, :]) & fires[:, None, None]
+    masked = mels[:, :, None] | frames[:, None, :]
     silence = x.amin(dim=(-2, -1), keepdim=True)
     return torch.where(torch.from_numpy(masked).to(x.device)[:, None], silence, x)
 
