@@ -5,6 +5,7 @@ Shapes: N rows, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,12 @@ class Judged:
         """Return the names of all figures, and what the truth lacks to have them, if anything."""
         return {f"{self.name}_{name}": each.lacks(self) for name, each in _FIGURES.items()}
 
-    @property
+    @cached_property
     def positive(self) -> np.ndarray:
         """Which labels are more likely there than not, bool [N, C]."""
         return self.truth >= 0.5
 
-    @property
+    @cached_property
     def probability(self) -> np.ndarray:
         """Probabilities, float64 [N, C]."""
         return probability(self.logits)
