@@ -76,8 +76,8 @@ class Listener:
 
 def test_seeds_train_other_weights(config: Config, data: Data, uninterrupted: Path, tmp_path: Path):
     other = train(replace(config, seed=1), data, tmp_path)
-    weight = load_checkpoint(uninterrupted)["model"]["head.weight"]
-    assert not torch.equal(other.model.head.weight, weight)
+    weight = load_checkpoint(uninterrupted)["model"]["head.classes.weight"]
+    assert not torch.equal(other.model.head.classes.weight, weight)
 
 
 def test_the_number_of_steps_counts_accumulation(config: Config, data: Data, tmp_path: Path):
@@ -223,7 +223,7 @@ def spoilt(training: Training, at: int) -> Training:
 
     def spoil() -> None:
         with torch.no_grad():
-            training.model.head.bias.fill_(math.nan)
+            training.model.head.classes.bias.fill_(math.nan)
 
     training.hooks = [Listener(spoil, at)]
     return training
@@ -378,7 +378,7 @@ def test_gradients_that_overflow_skip_a_step_and_nothing_else(
         calls.append(1)
         return gradient * (math.inf if len(calls) == 3 else 1)
 
-    training.model.head.bias.register_hook(overflow_once)
+    training.model.head.classes.bias.register_hook(overflow_once)
     loop.fit(training)
     steps = [int(state["step"]) for state in training.optimizer.state.values()]
     assert set(steps) == {9} and training.position.step == 10

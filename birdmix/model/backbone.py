@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from birdmix.model.settings import ModelSettings
-from birdmix.model.weights import load_backbone, published
+from birdmix.model.weights import load_backbone, with_published
 from birdmix.suggest import did_you_mean, first_line
 
 #: Input channels, by how a mel becomes them.
@@ -44,10 +44,10 @@ def build_backbone(settings: ModelSettings) -> tuple[Any, Layout]:
         raise ValueError(
             f"model.backbone={name!r} is no timm model{did_you_mean(name, timm.list_models())}"
         )
-    if "." in name and name not in timm.list_pretrained():
+    published = timm.list_pretrained(f"{name.split('.')[0]}.*")
+    if "." in name and name not in published:
         raise ValueError(
-            f"model.backbone={name!r}: timm has no such weights"
-            f"{did_you_mean(name, timm.list_pretrained())}"
+            f"model.backbone={name!r}: timm has no such weights{did_you_mean(name, published)}"
         )
     backbone = _created(settings, num_channels)
     layout = _layout(backbone, settings, num_channels)
@@ -64,7 +64,7 @@ def _created(settings: ModelSettings, num_channels: int) -> Any:
         arguments["drop_path_rate"] = settings.drop_path
     create = partial(timm.create_model, name, **arguments, **given)
     try:
-        return published(create, name) if settings.pretrained else create()
+        return with_published(create, name) if settings.pretrained else create()
     except TypeError as error:
         if settings.drop_path and "drop_path_rate" in str(error):
             raise ValueError(

@@ -24,7 +24,7 @@ _HUB_TIMEOUT_SECONDS = 10.0
 _REMEDY = "save the weights alone: torch.save(model.state_dict(), FILE)"
 
 
-def published(create: Callable[..., Any], name: str) -> Any:
+def with_published(create: Callable[..., Any], name: str) -> Any:
     """Make a backbone with the weights that timm publishes.
 
     Args:
