@@ -1,4 +1,4 @@
-"""The command line for everything but training: ``predict``, ``submit``, ``score``, ``doctor``."""
+"""The command line for everything but training itself."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -111,20 +111,20 @@ def doctor(
 
 
 @app.command()
-def summary(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Run directories, or folders that hold some.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="CSV to write, a row per run.")] = None,
+def search(
+    space: Annotated[Path, typer.Argument(help="What may vary: YAML as in conf/search.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings of all trials, as train.py takes them.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for trials.csv and the trials' runs.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 50,
 ) -> None:
-    """Put runs side by side: what differs, their figures, and means over folds and seeds."""
-    from birdmix.app.summary import summarise
-
+    """Search settings with Optuna; the same command goes on with what was interrupted."""
     with one_line_errors():
-        runs = summarise(folders)
-        if out is not None:
-            runs.write(out)
-    runs.tell()
+        from birdmix.app.search import search as search_space
+
+        search_space(space, overrides or [], out, trials)
 
 
 @app.command()

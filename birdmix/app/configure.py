@@ -79,13 +79,13 @@ def write_config(run: Path, config: Config, name: str = CONFIG) -> None:
     write_text(run / name, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def read_config(run: Path) -> Config:
-    """Read a run's settings back.
+def read_config(run: Path, name: str = CONFIG) -> Config:
+    """Read a run's settings back, or those beside them.
 
     Raises:
         ValueError: If the directory holds no run, or one of another schema.
     """
-    file = run / CONFIG
+    file = run / name
     if not file.is_file():
         raise ValueError(f"{file}: no such file; name the run directory of an earlier run")
     stored = OmegaConf.load(file)

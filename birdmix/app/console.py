@@ -34,8 +34,9 @@ def say(text: str) -> None:
 
 @contextmanager
 def speaking(aloud: bool) -> Iterator[None]:
-    """Print nothing inside the block unless ``aloud``."""
-    before, console.quiet = console.quiet, not aloud
+    """Print nothing inside the block unless ``aloud``, and nobody around it is silent."""
+    before = console.quiet
+    console.quiet = before or not aloud
     try:
         yield
     finally:

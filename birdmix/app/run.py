@@ -6,6 +6,7 @@ bundle/      best/        figures/      submission.csv (where the data has test 
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,13 +51,17 @@ from birdmix.training.stops import Stops
 from birdmix.training.timing import TimingsFile
 from birdmix.windows import FLOOR
 
+#: Makes something that listens beside the loop, and may end it by an error.
+Listener = Callable[[Training], Hook]
 
-def run(config: Config, directory: Path) -> dict[str, float]:
+
+def run(config: Config, directory: Path, listener: Listener | None = None) -> dict[str, float]:
     """Train, and write everything that leaves a run.
 
     Args:
         config: The run's settings; with ``resume`` those to go on with.
         directory: Run directory; of several processes the first one's counts.
+        listener: Makes one more hook of the loop, which is told after all others.
 
     Returns:
         The final figures, as ``metrics.json`` holds them; none in other processes than the first.
@@ -76,7 +81,7 @@ def run(config: Config, directory: Path) -> dict[str, float]:
         training = build_training(config, data, directory, processes, state, stops)
         if processes.is_first:
             _keep_config(config, directory, training.position.step)
-        _train(config, data, training, directory)
+        _train(config, data, training, directory, listener)
         if not processes.is_first:
             return {}
         metrics = _finish(config, data, training, directory)
@@ -125,7 +130,9 @@ def _keep_config(config: Config, directory: Path, step: int) -> None:
     write_config(directory, config)
 
 
-def _train(config: Config, data: Data, training: Training, directory: Path) -> None:
+def _train(
+    config: Config, data: Data, training: Training, directory: Path, listener: Listener | None
+) -> None:
     processes = training.processes
     num_weights = sum(p.numel() for p in training.model.parameters())
     say(
@@ -135,7 +142,8 @@ def _train(config: Config, data: Data, training: Training, directory: Path) -> N
     )
     with TrainingConsole(config, training.batches_per_epoch) as shown:
         if processes.is_first:
-            training.hooks = [shown, *_writers(config, data, training, directory)]
+            hooks = [shown, *_writers(config, data, training, directory)]
+            training.hooks = [*hooks, listener(training)] if listener else hooks
         try:
             fit(training)
         except OSError as error:

@@ -127,13 +127,12 @@ class Summary:
         others = [key for key in self.differing if key not in _REPEATED]
         columns = {}
         for _, line in self.averages().iterrows():
-            head = "\n".join([*(f"{key}={line[key]}" for key in others), f"{int(line['runs'])} runs"])
+            head = (*(f"{key}={line[key]}" for key in others), f"{int(line['runs'])} runs")
             columns[head] = {
                 name: f"{line[name]:.4f} ± {line[f'{name}_deviation']:.4f}" for name in figures
             }
-        heads = [head.split("\n") for head in columns]
-        table = pd.DataFrame(columns)
-        table.columns = pd.MultiIndex.from_tuples(map(tuple, heads))
+        table = pd.DataFrame(columns.values()).T
+        table.columns = pd.MultiIndex.from_tuples(columns)
         return table.to_string()
 
     def _figures(self) -> list[str]:
