@@ -380,7 +380,10 @@ def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
         ({"gamma": 2.0}, "gamma=2.0: bce has none; leave it out"),
         ({"name": "two_way", "tp": 0.0}, "tp=0.0: it must be above 0"),
         ({"name": "two_way", "smoothing": 0.1}, "two_way ranks and takes none"),
-        ({"name": "distribution_balanced", "class_weight": "sqrt"}, "distribution_balanced takes none; set none"),
+        (
+            {"name": "distribution_balanced", "class_weight": "sqrt"},
+            "distribution_balanced takes none; set none",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
