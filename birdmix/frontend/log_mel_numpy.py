@@ -72,7 +72,7 @@ class NumpyLogMel:
         first = mel[:, :1] if its.start == "first" else np.ones_like(mel[:, :1])
         ahead, back = np.array([newest], np.float32), np.array([1, newest - 1], np.float32)
         past, _ = lfilter(ahead, back, mel, zi=(1 - np.float32(newest)) * first)
-        level = (past + np.float32(its.eps)) ** np.float32(-its.gain)
+        level = np.exp(-its.gain * np.log(past + np.float32(its.eps)))
         root = np.expm1(its.power * np.log1p(mel * level / its.bias))
         return root * np.float32(its.bias**its.power)
 
