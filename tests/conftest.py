@@ -45,6 +45,7 @@ TOY = (
     "trainer.accumulate=2",
     "model.dropout=0.3",
     "frontend.masking.prob=0.5",
+    "frontend.attenuation.prob=0.5",
     "mix.cutmix.prob=0.5",
     "mix.mixup2_rule=amplitude",
     "mix.hidden.prob=0.5",

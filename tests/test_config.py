@@ -1,5 +1,6 @@
 """Configuration: every file builds, and what is misspelt is refused with the nearest right name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,9 @@ def message(*overrides: str) -> str:
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_configuration_file_composes_converts_and_builds(file: str):
-    group, option = file.rsplit("/", 1)
+    group, option = file.split("/", 1)
     config = configured(f"{group}={option}", "run_dir=x")
-    model = Classifier(config.model, num_classes=3)
+    model = Classifier(replace(config.model, pretrained=False), num_classes=3)
     build_step(config, model, RECORDINGS, torch.device("cpu"))
     build_optimizer(model, config.optim)
     data = Data(RECORDINGS, {}, {}, MemoryStore({}))
@@ -55,6 +56,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     [
         ("mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
         ("+mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
+        ("optim.args.momentum=0.8", "put a + before it: +optim.args.momentum=VALUE"),
         ("+sed=1", "'sed'; did you mean 'seed'?"),
         ("mixx=both", "'mixx'; did you mean 'mix'?"),
         ("mix=mixip", "mix=mixip is unknown; did you mean 'mixup'?"),

@@ -30,6 +30,7 @@ HOMES = {
     "audiomentations": {"audio"},
     "torchaudio": {"frontend"},
     "timm": {"model"},
+    "huggingface_hub": {"model"},
     "lightning": {"training"},
     "matplotlib": {"report"},
     "hydra": {"app"},
@@ -37,7 +38,6 @@ HOMES = {
     "typer": {"app"},
     "rich": {"app"},
     "safetensors": {"bundle"},
-    "sklearn": {"metrics", "recordings"},
 }
 
 HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")

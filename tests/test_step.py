@@ -13,7 +13,7 @@ from birdmix.app.data import open_data
 from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
-from birdmix.frontend.settings import LogMelSettings, MaskingSettings
+from birdmix.frontend.settings import AttenuationSettings, LogMelSettings, MaskingSettings
 from birdmix.keys import StepKeys
 from birdmix.loading.batches import Segments
 from birdmix.mix import Audit, CutMix, MixSettings, Mixup, Mixup2, Plan, Stages, build_stages
@@ -46,6 +46,7 @@ def step(settings: MixSettings) -> TrainingStep:
         stages=build_stages(settings),
         log_mel=LogMel(FRONT_END),
         masking=MaskingSettings(),
+        attenuation=AttenuationSettings(),
         classifier=Classifier(),
         loss=build_loss(LossSettings(), np.ones(4), 1, has_frames=False),
     )

@@ -19,6 +19,9 @@ from birdmix.app.schema import Config, register
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
 
+# Settings that take any key.
+_FREE = ("model.backbone_args", "optim.args")
+
 #: The composed configuration in a run directory.
 CONFIG = "config.yaml"
 
@@ -127,14 +130,21 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         key = error.full_key or ""
         if "not in" in text:
-            return f"there is no setting '{key}'{did_you_mean(key, all_keys())}"
+            return _no_setting(key)
         return f"{key}: {text}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"there is no setting '{match[1]}'{did_you_mean(match[1], all_keys())}"
+        return _no_setting(match[1])
     return text
+
+
+def _no_setting(key: str) -> str:
+    parent, _, _ = key.rpartition(".")
+    if parent in _FREE:
+        return f"there is no setting '{key}' yet; put a + before it: +{key}=VALUE"
+    return f"there is no setting '{key}'{did_you_mean(key, all_keys())}"
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def _created(settings: ModelSettings, num_channels: int) -> Any:
                 f"model.drop_path={settings.drop_path}: {name} has none; set model.drop_path=0"
             ) from error
         raise ValueError(
-            f"model.backbone_args={given}: {name} does not take them ({first_line(error)})"
+            f"model.backbone_args={given}: {name} does not take them ({first_line(error)}); "
+            "the group model=timm begins without any"
         ) from error
     except AssertionError as error:
         raise ValueError(

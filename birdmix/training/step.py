@@ -1,6 +1,6 @@
 """The training step: the whole way of a batch, in one place.
 
-    waveform mix -> augmentation -> log-mel -> masking -> spectrogram mix
+    waveform mix -> augmentation -> log-mel -> masking, attenuation -> spectrogram mix
         -> backbone -> hidden mix -> head -> loss
 
 Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from birdmix.audio.augment import Augmentation
 from birdmix.batch import Batch
+from birdmix.frontend.attenuation import attenuation
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
-from birdmix.frontend.settings import MaskingSettings
+from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
 from birdmix.keys import StepKeys
 from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level, mixed_level
 from birdmix.mix.post import peaks
@@ -56,6 +57,7 @@ class TrainingStep:
         stages: The operators of the mix, by where they stand.
         log_mel: The front end.
         masking: Its masks.
+        attenuation: Of its upper frequencies.
         classifier: The network.
         loss: What its logits cost.
         augmentation: Of mixed waveforms, on the host.
@@ -65,6 +67,7 @@ class TrainingStep:
     stages: Stages
     log_mel: LogMel
     masking: MaskingSettings
+    attenuation: AttenuationSettings
     classifier: nn.Module
     loss: Loss
     augmentation: Augmentation | None = None
@@ -91,11 +94,16 @@ class TrainingStep:
         loss = self.loss(logits, batch.target, batch.weight, batch.known)
         return loss, batch.weight.sum()
 
-    def see(self, batch: Batch, keys: StepKeys) -> Seen:
-        """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
-        batch, on_waveforms = mix_batch(self.stages.waveform, batch, keys)
+    def hear(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
+        """Take a batch of waveforms [B, T] to the mixed ones, and say by which plans."""
+        batch, plans = mix_batch(self.stages.waveform, batch, keys)
         if self.augmentation:
             batch = _augmented(batch, self.augmentation, keys.rng("augment mixed"))
+        return batch, plans
+
+    def see(self, batch: Batch, keys: StepKeys) -> Seen:
+        """Take a batch of waveforms [B, T] to what the network sees, [B, 1, M, F]."""
+        batch, on_waveforms = self.hear(batch, keys)
         peak = peaks(batch.x)
         if any(operator.needs_levels for operator in self.stages.spectrogram.values()):
             batch = batch._replace(level=level(batch.x, _LEVEL_STRETCHES))
@@ -103,6 +111,7 @@ class TrainingStep:
         batch = batch._replace(x=self.log_mel(batch.x))
         self.mark("mel")
         batch = batch._replace(x=masking(batch.x, self.masking, keys.rng("masking")))
+        batch = batch._replace(x=attenuation(batch.x, self.attenuation, keys.rng("attenuation")))
         batch, on_mels = mix_batch(self.stages.spectrogram, batch, keys)
         batch, finite = _spared(batch)
         self.mark("mixing")
