@@ -39,10 +39,12 @@ def test_help_tells_what_can_be_done():
 @pytest.mark.slow
 def test_a_sweep_gives_each_job_a_run_directory(demo: Path, tmp_path: Path):
     done = train(
-        "-m", "seed=1,2", "trainer.max_epochs=1", *SMALL, f"data.root={demo}", "loggers=[]",
+        "-m", "seed=1,2,-3", "trainer.max_epochs=1", *SMALL, f"data.root={demo}", "loggers=[]",
         f"run_dir={tmp_path}",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2 and done.stderr.endswith("1 of 3 runs failed: 2\n")
+    summary = (tmp_path / "summary.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in summary] == ["state", "done", "done", "failed"]
     for job in range(2):
         assert (tmp_path / str(job) / "bundle" / "bundle.json").is_file()
         assert f"seed: {job + 1}\n" in (tmp_path / str(job) / "config.yaml").read_text()

@@ -2,22 +2,31 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from birdmix.app.build import build_batches, build_loader
 from birdmix.app.data import Data
 from birdmix.app.schema import Config
-from birdmix.metrics.ranking import roc_auc_per_class
+from birdmix.batch import Batch
+from birdmix.keys import StepKeys
+from birdmix.labels import Labels
+from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_class
 from birdmix.mix import Plan
+from birdmix.mix.post import peaks
 from birdmix.recordings.table import Recordings, concatenated
 from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
 from birdmix.report.per_class import draw_roc_auc_per_class
 from birdmix.training.judged import Judged
 from birdmix.training.log import METRICS
+from birdmix.training.loggers import Showing
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 from birdmix.training.step import Seen
+
+# Samples of the mixed batch that are drawn, and that loggers get to hear.
+_NUM_DRAWN, _NUM_HEARD = 8, 4
 
 _TITLES = {
     "validation": "held-out recordings",
@@ -28,39 +37,74 @@ _TITLES = {
 
 def draw_figures(
     config: Config, data: Data, training: Training, directory: Path, judged: Judged | None
-) -> None:
-    """Draw a mixed batch, the learning curves and, if anything was judged, each class's ROC-AUC."""
+) -> Showing:
+    """Draw a mixed batch, the learning curves and, if anything was judged, each class's ROC-AUC.
+
+    Returns:
+        What loggers show: the pictures, sounds of the mixed batch, and a table of the classes.
+    """
     figures = directory / "figures"
-    samples = mixed_samples(config, data, training)
-    draw_mixed_batch(figures / "mixed_batch.png", samples, config.frontend.log_mel)
-    draw_learning_curves(figures / "learning_curves.png", pd.read_csv(directory / METRICS))
+    pictures = {"mixed batch": figures / "mixed_batch.png"}
+    batch, keys = _first_mixed(config, data, training)
+    seen = training.step.see(batch, keys)
+    samples = [_sample(seen, row, data) for row in range(min(_NUM_DRAWN, len(batch.x)))]
+    draw_mixed_batch(pictures["mixed batch"], samples, config.frontend.log_mel)
+    pictures["learning curves"] = figures / "learning_curves.png"
+    draw_learning_curves(pictures["learning curves"], pd.read_csv(directory / METRICS))
     if judged is not None:
+        pictures["ROC-AUC per class"] = figures / "roc_auc_per_class.png"
         draw_roc_auc_per_class(
-            figures / "roc_auc_per_class.png",
+            pictures["ROC-AUC per class"],
             data.labels,
             roc_auc_per_class(judged.positive, judged.logits, judged.known),
             (judged.positive & judged.known).sum(axis=0),
             f"ROC-AUC per class, {_TITLES[judged.name]}",
         )
+    heard = training.step.hear(batch, keys)[0].x[:_NUM_HEARD].float().cpu()
+    return Showing(
+        pictures,
+        sounds=[each.numpy() for each in heard / peaks(heard)[:, None].clamp(min=1)],
+        sample_rate=config.frontend.log_mel.sample_rate,
+        table=classes_as_markdown(data.labels, judged) if judged is not None else "",
+    )
 
 
-def mixed_samples(
-    config: Config, data: Data, training: Training, num_samples: int = 8
-) -> list[MixedSample]:
-    """Replay the run's first mixed batch; the first batch of all if nothing is ever mixed."""
+def classes_as_markdown(labels: Labels, judged: Judged) -> str:
+    """Return a table of the classes: rows that are known, positives, ROC-AUC, average precision."""
+    columns = (
+        labels.codes,
+        labels.names,
+        judged.known.sum(axis=0),
+        (judged.positive & judged.known).sum(axis=0),
+        roc_auc_per_class(judged.positive, judged.logits, judged.known),
+        average_precision_per_class(judged.positive, judged.logits, judged.known),
+    )
+    lines = [
+        f"| {code} | {name} | {rows} | {positives} | {_figure(roc_auc)} | {_figure(precision)} |"
+        for code, name, rows, positives, roc_auc, precision in zip(*columns, strict=True)
+    ]
+    head = "| class | name | rows | positives | ROC-AUC | average precision |"
+    return "\n".join([f"{_TITLES[judged.name]}\n", head, "|---" * 6 + "|", *lines])
+
+
+def _figure(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def _first_mixed(config: Config, data: Data, training: Training) -> tuple[Batch, StepKeys]:
+    """Load the run's first mixed batch again; the first batch of all if nothing is ever mixed."""
     batches = build_loader(
         config, data, build_batches(config, data, Position(), training.processes), num_workers=0
     )
-    first: Seen | None = None
+    first: tuple[Batch, StepKeys] | None = None
     for index, given in zip(range(20), batches, strict=False):
         batch = training.fabric.to_device(given)
-        seen = training.step.see(batch, training.keys(*divmod(index, training.batches_per_epoch)))
-        first = first or seen
-        if not all(plan.is_identity for plan in seen.plans.values()):
-            first = seen
-            break
+        keys = training.keys(*divmod(index, training.batches_per_epoch))
+        first = first or (batch, keys)
+        if not all(plan.is_identity for plan in training.step.see(batch, keys).plans.values()):
+            return batch, keys
     assert first is not None
-    return [_sample(first, row, data) for row in range(min(num_samples, len(first.batch.x)))]
+    return first
 
 
 def _sample(seen: Seen, row: int, data: Data) -> MixedSample:

@@ -1,7 +1,8 @@
 """A training run: from a configuration to a run directory.
 
 config.yaml  metrics.csv  metrics.json  timings.csv  last.ckpt  previous.ckpt  tensorboard/
-bundle/      best/        figures/      submission.csv (where the data has test soundscapes)
+bundle/      best/        figures/      out_of_fold.parquet (where something is held out)
+submission.csv (where the data has test soundscapes)
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.app.build import build_training, check_augmentations
+from birdmix.app.build import build_training, check_augmentations, validation_rows
 from birdmix.app.bundles import BEST, BestBundles, export_best, write_epoch
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import (
@@ -27,6 +28,7 @@ from birdmix.app.console import (
 from birdmix.app.data import Data, open_data
 from birdmix.app.figures import draw_figures
 from birdmix.app.judging import fit_bundle, judge_all
+from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
@@ -41,7 +43,7 @@ from birdmix.metrics.decisions import macro_f1
 from birdmix.training.checkpoint import LAST, has_checkpoint, load_checkpoint
 from birdmix.training.judged import Judged
 from birdmix.training.log import METRICS, num_epochs_logged
-from birdmix.training.loggers import EpochLogger
+from birdmix.training.loggers import RunLogger
 from birdmix.training.loop import fit
 from birdmix.training.position import Hook
 from birdmix.training.processes import Processes, open_processes
@@ -157,7 +159,7 @@ def _train(
 
 def _writers(config: Config, data: Data, training: Training, directory: Path) -> list[Hook]:
     """Make the hooks that write."""
-    loggers = [EpochLogger(name, directory) for name in config.loggers]
+    loggers = [RunLogger(name, directory, training.position.epoch) for name in config.loggers]
     best = BestBundles(config, data.labels, training, directory)
     return [TimingsFile(directory), *loggers, *([best] if config.checkpoint.best_k else [])]
 
@@ -178,6 +180,9 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
         write_epoch(bundle, config, data.labels, training, figures)
     judged = judge_all(config, data, training)
     thresholds = fit_bundle(bundle, config, data, judged)
+    if judged:
+        rows = validation_rows(config, data).values()
+        write_out_of_fold(directory / OUT_OF_FOLD, zip(rows, judged, strict=True), config.data.fold)
     metrics = dict(read_manifest(bundle).metrics)
     test = _submit(config, data.labels, directory)
     if test is not None:
@@ -185,7 +190,11 @@ def _finish(config: Config, data: Data, training: Training, directory: Path) -> 
         if thresholds is not None and test.positive.any():
             tuned = macro_f1(test.positive, test.probability, thresholds)
             metrics[f"{test.name}_tuned_macro_f1"] = tuned
-    draw_figures(config, data, training, directory, test or next(reversed(judged), None))
+    last = test or next(reversed(judged), None)
+    showing = draw_figures(config, data, training, directory, last)
+    for hook in training.hooks:
+        if isinstance(hook, RunLogger):
+            hook.show(showing, training.position.epoch)
     return metrics
 
 
@@ -223,6 +232,7 @@ def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
     made = {
         "bundle": "the model: labels, front end, weights, thresholds",
         "best": f"bundles of the best {config.checkpoint.best_k} epochs",
+        OUT_OF_FOLD: "what it says of the recordings held out",
         "submission.csv": "the test soundscapes, window by window",
         "figures": "a mixed batch, learning curves, ROC-AUC per class",
         "metrics.json": "the final figures",

@@ -33,7 +33,7 @@ _TELLING = ("data.root", "data.table", "data.exclude", "checkpoint")
 
 # Ends of the names of the figures that are printed, of runs and of averages; files hold them all.
 _PRINTED = ("macro_roc_auc", "top1_accuracy")
-_PRINTED_MEANS = ("roc_auc", "cmap", "map", "f1", "accuracy", "loss")
+_PRINTED_MEANS = ("roc_auc", "cmap", "precision", "f1", "accuracy", "error", "loss")
 
 
 @dataclass(frozen=True)
