@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
+from birdmix.model.classifier import Classifier
 from birdmix.model.heads import GeneralisedMean, Head, SoundEventHead, build_head
 from birdmix.model.logits import Logits
 from birdmix.model.settings import ModelSettings
+
+SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
 
 
 def sed(dropout: float = 0.0, num_dropouts: int = 1) -> SoundEventHead:
@@ -102,3 +105,25 @@ def test_every_layer_named_as_per_class_has_a_row_for_each():
         head = build_head(ModelSettings(head=kind), width=4, num_classes=7)
         rows = {n.split(".")[0] for n, each in head.named_parameters() if each.shape[:1] == (7,)}
         assert rows == set(head.per_class)
+
+
+def test_log_odds_of_a_softmax_are_those_of_its_probabilities():
+    logits = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0))
+    read = Logits(logits[..., 0], logits).log_odds()
+    assert read.frames is not None
+    torch.testing.assert_close(read.clip.sigmoid(), logits[..., 0].softmax(dim=1))
+    torch.testing.assert_close(read.frames.sigmoid(), logits.softmax(dim=1))
+
+
+def test_log_odds_stay_exact_where_one_class_is_sure():
+    read = Logits(torch.tensor([[200.0, 0.0, 0.0]])).log_odds().clip
+    torch.testing.assert_close(read, torch.tensor([[200 - math.log(2), -200.0, -200.0]]))
+
+
+def test_a_softmax_is_trained_as_it_is_and_heard_as_odds():
+    model = Classifier(ModelSettings("resnet10t", SMALL, softmax=True), num_classes=3)
+    mel = torch.randn(2, 1, 32, 64)
+    heard = model.eval()(mel).clip
+    assert torch.allclose(heard.sigmoid().sum(dim=1), torch.ones(2))
+    trained = model.train()(mel).clip
+    assert not torch.allclose(trained.sigmoid().sum(dim=1), torch.ones(2), atol=1e-3)

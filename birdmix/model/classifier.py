@@ -33,14 +33,22 @@ class Classifier(nn.Module):
 
     def __init__(self, settings: ModelSettings, num_classes: int) -> None:
         super().__init__()
-        self.channels, self.parts = settings.channels, settings.parts
+        if settings.softmax and num_classes < 2:
+            raise ValueError(
+                "model.softmax=true: one class alone excludes nothing; set it to false"
+            )
+        self.channels, self.parts, self.softmax = (
+            settings.channels,
+            settings.parts,
+            settings.softmax,
+        )
         self.backbone, self.layout = build_backbone(settings)
         self.head = build_head(settings, self.layout.width, num_classes)
 
     def forward(
         self, mel: Tensor, mix_features: Callable[[Tensor], Tensor] | None = None
     ) -> Logits:
-        """Return logits, [B, C].
+        """Return logits, [B, C]; of a softmax in training, of a sigmoid for each class otherwise.
 
         Args:
             mel: Log-mel spectrograms, [B, 1, M, F].
@@ -50,7 +58,8 @@ class Classifier(nn.Module):
         if self.layout.last:
             features = features.permute(0, 3, 1, 2)
         features = join(features, self.parts)
-        return self.head(features if mix_features is None else mix_features(features))
+        logits = self.head(features if mix_features is None else mix_features(features))
+        return logits.log_odds() if self.softmax and not self.training else logits
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Tell timm's optimizers how deep a parameter lies; the head lies above all others."""

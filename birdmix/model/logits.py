@@ -5,6 +5,7 @@ Shapes: B batch, C classes, F' frames of the feature map.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -29,3 +30,21 @@ class Logits(NamedTuple):
         if self.frames is None:
             raise ValueError("this head hears clips only; model.head=sed hears their frames too")
         return self.frames.amax(dim=-1)
+
+    def log_odds(self) -> "Logits":
+        """Read the logits as those of a softmax; return each class's log-odds, as a sigmoid has."""
+        return Logits(_log_odds(self.clip), None if self.frames is None else _log_odds(self.frames))
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """Return z[c] - log sum exp(z[k]) over k != c, along dim 1.
+
+    Where c has more than half of the sum, the others are added up apart: taking c from the sum
+    would leave nothing of them.
+    """
+    logits = logits.float()
+    best = logits.argmax(dim=1, keepdim=True)
+    others = logits.scatter(1, best, -torch.inf).logsumexp(dim=1, keepdim=True)
+    whole = logits.logsumexp(dim=1, keepdim=True)
+    rest = whole + torch.log1p(-(logits - whole).exp().clamp(max=0.5))
+    return logits - rest.scatter(1, best, others)

@@ -33,6 +33,8 @@ class ModelSettings:
             frames, which also hears each frame.
         dropout: Dropout before the last layer, in [0, 1).
         num_dropouts: Masks that dropout draws for each sample; their logits are averaged.
+        softmax: Whether classes exclude each other, as loss=cross_entropy trains them to; what is
+            heard is then each class's log-odds by the softmax.
         pretrained: Start from timm's published weights (needs a network once).
         weights: Start from the backbone in this file: safetensors, or pth that holds tensors only.
     """
@@ -45,6 +47,7 @@ class ModelSettings:
     head: str = "gem"
     dropout: float = 0.0
     num_dropouts: int = 1
+    softmax: bool = False
     pretrained: bool = False
     weights: str | None = None
 
