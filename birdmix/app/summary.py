@@ -42,8 +42,8 @@ class Row:
 
     Attributes:
         directory: Of the run.
-        state: done, failed or unfinished.
-        error: Why it failed.
+        state: done, failed, unfinished, or unreadable: its settings are of another birdmix.
+        error: Why it failed, or cannot be read.
         settings: Value of each setting that makes the run what it is, as text.
         figures: As ``metrics.json`` holds them.
     """
@@ -198,7 +198,7 @@ def _read(directory: Path) -> Row:
         try:
             settings = _telling(read_config(directory))
         except ValueError as unreadable:  # of another birdmix, perhaps
-            state, error = "failed", first_line(unreadable)
+            state, error = "unreadable", first_line(unreadable)
     return Row(directory, state, error, settings, figures)
 
 
