@@ -5,6 +5,8 @@
 64 clips of 5 s at 32 kHz, 2048 samples every 512, 128 mels. All cases run once per round, so that
 whatever the machine does meets all of them. Ratios are medians over rounds of the ratio within a
 round; goals are for the ratios named beside them. First all are compared with each other, in dB.
+Where other work shares the cores, set OMP_WAIT_POLICY=PASSIVE: torch's threads wait for each other
+after every step of two clips, and waiting actively they lose whole time slices to strangers.
 """
 
 import argparse
