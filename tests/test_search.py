@@ -20,7 +20,7 @@ from birdmix.app.configure import compose_config, read_config, write_config
 from birdmix.app.run import Listener
 from birdmix.app.schema import Config
 from birdmix.app.search import search
-from birdmix.app.space import as_overrides, distributions, read_space
+from birdmix.app.space import as_overrides, corners, distributions, read_space
 from birdmix.app.study import Pruned, Pruning, study_of
 from birdmix.app.trials import Trial, read_trials
 from birdmix.training.stops import Stopped
@@ -61,6 +61,11 @@ def test_a_wrong_space_is_told_before_any_work(tmp_path: Path, text: str, expect
     with pytest.raises(ValueError) as error:
         search(write_space(tmp_path, text), ["seed=1"], tmp_path / "out", 2)
     assert expected in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_the_projects_own_space_is_made_of_settings():
+    for point in corners(read_space(ROOT / "conf" / "search.yaml")):
+        compose_config(as_overrides(point))
 
 
 def test_a_setting_is_whole_where_the_schema_says_so(tmp_path: Path):
