@@ -8,9 +8,10 @@ import torch
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from birdmix.app.build import build_batches, build_step
+from birdmix.app.build import build_step
 from birdmix.app.configure import explain, read_config, write_config
 from birdmix.app.data import Data
+from birdmix.app.feed import build_batches
 from birdmix.labels import Labels
 from birdmix.loading.store import MemoryStore
 from birdmix.mix import build_stages

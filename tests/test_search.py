@@ -15,14 +15,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from birdmix.app import search as searching
 from birdmix.app.configure import compose_config, read_config, write_config
 from birdmix.app.run import Listener
 from birdmix.app.schema import Config
-from birdmix.app.search import search
-from birdmix.app.space import as_overrides, corners, distributions, read_space
-from birdmix.app.study import Pruned, Pruning, study_of
-from birdmix.app.trials import Trial, read_trials
+from birdmix.app.search import loop as searching
+from birdmix.app.search.loop import search
+from birdmix.app.search.space import as_overrides, corners, distributions, read_space
+from birdmix.app.search.study import Pruned, Pruning, study_of
+from birdmix.app.search.trials import Trial, read_trials
 from birdmix.training.stops import Stopped
 from tests.conftest import ROOT, SMALL, assert_equal_runs
 

@@ -122,7 +122,7 @@ def search(
 ) -> None:
     """Search settings with Optuna; the same command goes on with what was interrupted."""
     with one_line_errors():
-        from birdmix.app.search import search as search_space
+        from birdmix.app.search.loop import search as search_space
 
         search_space(space, overrides or [], out, trials)
 

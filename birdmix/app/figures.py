@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.app.build import build_batches, build_loader
 from birdmix.app.data import Data
+from birdmix.app.feed import build_batches, build_loader
 from birdmix.app.schema import Config
 from birdmix.batch import Batch
 from birdmix.keys import StepKeys

@@ -11,47 +11,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from birdmix.app.build import build_training, check_augmentations, validation_rows
-from birdmix.app.bundles import BEST, BestBundles, export_best, write_epoch
+from birdmix.app.build import build_training, check_augmentations
+from birdmix.app.bundles import BEST, BestBundles
 from birdmix.app.configure import read_config, write_config
-from birdmix.app.console import (
-    TrainingConsole,
-    listening_progress,
-    say,
-    speaking,
-    warn,
-    warnings_as_lines,
-)
+from birdmix.app.console import TrainingConsole, say, speaking, warn, warnings_as_lines
 from birdmix.app.data import Data, open_data
-from birdmix.app.figures import draw_figures
-from birdmix.app.judging import fit_bundle, judge_all
-from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
+from birdmix.app.out_of_fold import OUT_OF_FOLD
+from birdmix.app.results import write_results
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
-from birdmix.audio.sound_file import find_recordings
-from birdmix.bundle.manifest import read_manifest
-from birdmix.competitions import competition_of
 from birdmix.files import remove_if_empty, remove_partials, write_text
-from birdmix.inference.engine import open_engine
-from birdmix.kaggle.rows import aligned
-from birdmix.kaggle.submission import submit
-from birdmix.labels import Labels
-from birdmix.metrics.decisions import macro_f1
-from birdmix.training.checkpoint import LAST, has_checkpoint, load_checkpoint
-from birdmix.training.judged import Judged
-from birdmix.training.log import METRICS, num_epochs_logged
+from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
+from birdmix.training.log import num_epochs_logged
 from birdmix.training.loggers import RunLogger
 from birdmix.training.loop import fit
 from birdmix.training.position import Hook
 from birdmix.training.processes import Processes, open_processes
 from birdmix.training.run import Training
-from birdmix.training.state import restore
 from birdmix.training.stops import Stops
 from birdmix.training.timing import TimingsFile
-from birdmix.windows import FLOOR
 
 #: Makes something that listens beside the loop, and may end it by an error.
 Listener = Callable[[Training], Hook]
@@ -86,7 +64,7 @@ def run(config: Config, directory: Path, listener: Listener | None = None) -> di
         _train(config, data, training, directory, listener)
         if not processes.is_first:
             return {}
-        metrics = _finish(config, data, training, directory)
+        metrics = write_results(config, data, training, directory)
     metrics["seconds"] = time.monotonic() - began
     write_text(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _tell(config, directory, metrics)
@@ -162,67 +140,6 @@ def _writers(config: Config, data: Data, training: Training, directory: Path) ->
     loggers = [RunLogger(name, directory, training.position.epoch) for name in config.loggers]
     best = BestBundles(config, data.labels, training, directory)
     return [TimingsFile(directory), *loggers, *([best] if config.checkpoint.best_k else [])]
-
-
-def _finish(config: Config, data: Data, training: Training, directory: Path) -> dict[str, float]:
-    """Write the bundle with its thresholds, listen to the test soundscapes, draw the figures."""
-    bundle = directory / "bundle"
-    if config.checkpoint.bundle == "best":
-        export_best(training, directory, bundle)
-    else:
-        # What is exported is what was saved, not whatever the process holds.
-        state = load_checkpoint(directory)
-        if state["position"]["step"] != training.position.step:
-            raise ValueError(f"{directory / LAST} is torn; go on with resume={directory}")
-        restore(training, state, other_data=True)
-        last_epoch = pd.read_csv(directory / METRICS).iloc[-1].dropna()
-        figures = {str(name): float(value) for name, value in last_epoch.items()}
-        write_epoch(bundle, config, data.labels, training, figures)
-    judged = judge_all(config, data, training)
-    thresholds = fit_bundle(bundle, config, data, judged)
-    if judged:
-        rows = validation_rows(config, data).values()
-        write_out_of_fold(directory / OUT_OF_FOLD, zip(rows, judged, strict=True), config.data.fold)
-    metrics = dict(read_manifest(bundle).metrics)
-    test = _submit(config, data.labels, directory)
-    if test is not None:
-        metrics |= test.metrics()
-        if thresholds is not None and test.positive.any():
-            tuned = macro_f1(test.positive, test.probability, thresholds)
-            metrics[f"{test.name}_tuned_macro_f1"] = tuned
-    last = test or next(reversed(judged), None)
-    showing = draw_figures(config, data, training, directory, last)
-    for hook in training.hooks:
-        if isinstance(hook, RunLogger):
-            hook.show(showing, training.position.epoch)
-    return metrics
-
-
-def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
-    """Listen to the competition's test soundscapes, and judge them if the solution is known."""
-    if config.data.source not in ("demo", "birdclef"):
-        return None
-    root = Path(str(config.data.root))
-    competition = competition_of(root)
-    soundscapes = root / competition.test_soundscapes
-    if (
-        competition.value != "probability"
-        or config.data.segment_seconds != competition.window_seconds
-        or not (soundscapes.is_dir() and find_recordings(soundscapes))
-    ):
-        return None
-    submission = directory / "submission.csv"
-    with listening_progress("listening to test soundscapes") as on_progress:
-        submit(open_engine(directory / "bundle"), root, submission, on_progress)
-    if not (root / competition.solution).is_file():
-        return None
-    truth, score = (
-        table.reindex(columns=list(labels.codes), fill_value=fill).to_numpy()
-        for table, fill in zip(
-            aligned(submission, root / competition.solution), (0, FLOOR), strict=True
-        )
-    )
-    return Judged("soundscape", truth, np.ones(truth.shape, bool), np.log(score / (1 - score)))
 
 
 def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birdmix.app.space import Space, distributions
-from birdmix.app.trials import Trial
+from birdmix.app.search.space import Space, distributions
+from birdmix.app.search.trials import Trial
 from birdmix.keys import integer_seed
 from birdmix.training.monitor import lower_is_better
 from birdmix.training.position import Position

@@ -26,9 +26,9 @@ from birdmix.app.errors import end, is_for_users
 from birdmix.app.resume import harmful_changes
 from birdmix.app.run import run
 from birdmix.app.schema import Config
-from birdmix.app.space import Space, as_overrides, corners, distributions, read_space
-from birdmix.app.study import Pruned, Pruning, need_optuna, study_of
-from birdmix.app.trials import TRIALS, Trial, best_of, read_trials, write_table
+from birdmix.app.search.space import Space, as_overrides, corners, distributions, read_space
+from birdmix.app.search.study import Pruned, Pruning, need_optuna, study_of
+from birdmix.app.search.trials import TRIALS, Trial, best_of, read_trials, write_table
 from birdmix.duration import seconds_of
 from birdmix.files import write_text
 from birdmix.suggest import first_line
