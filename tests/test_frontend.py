@@ -117,6 +117,14 @@ def test_minmax_takes_each_sample_from_0_to_1():
     assert mel.amax(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-5)
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_silence_lies_at_100_decibels_below_1_be_it_power_or_magnitude(power: int):
+    settings = LogMelSettings(power=power, normalise="fixed", offset=0, scale=1)
+    torch.testing.assert_close(
+        LogMel(settings)(torch.zeros(1, 4096)), torch.full((1, 1, 128, 9), -100.0)
+    )
+
+
 @pytest.mark.parametrize("compression", ["decibel", "pcen"])
 def test_a_broken_sample_stays_alone(compression: str):
     wave = noise(3)
@@ -142,6 +150,13 @@ def test_settings_come_back_from_json_as_they_were():
         (PcenSettings, {"gain": 1.1}, r"gain=1.1: it lies in \[0, 1\]"),
         (AttenuationSettings, {"max_attenuation": 2}, "max_attenuation=2: it lies in"),
         (MaskingSettings, {"mel_prob": -1}, "mel_prob=-1: it lies in"),
+        (MaskingSettings, {"num_time_masks": -1}, "num_time_masks=-1: it must be 0 or more"),
+        (MaskingSettings, {"num_mel_masks": -1}, "num_mel_masks=-1: it must be 0 or more"),
+        (
+            LogMelSettings,
+            {"compression": "pcen", "normalise": "fixed"},
+            "offset=80 scale=80 are made for decibels .* take offset=0 scale=1 or normalise=st",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(made: type, wrong: dict, message: str):

@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from birdmix.frontend.pcen import Pcen
-from birdmix.frontend.settings import LogMelSettings
-
-_MIN_POWER = 1e-10  # -100 dB, below 16-bit quantisation noise
-_EPS = 1e-5  # what silence is divided by
+from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
 
 # Mel filters are narrow; in a few blocks the product skips most of their zeros.
 _NUM_BLOCKS = 4
@@ -94,7 +91,7 @@ class LogMel(nn.Module):
     def _decibel(self, mel: Tensor) -> Tensor:
         """Turn mels [B, F, M] into decibels, in place."""
         decibels = 20 / self.settings.power
-        smallest = _MIN_POWER ** (self.settings.power / 2)
+        smallest = MIN_POWER ** (self.settings.power / 2)
         decibel = mel.clamp_(min=smallest).log10_().mul_(decibels)
         floor = decibel.amax(dim=(-2, -1), keepdim=True) - self.settings.top_db
         return torch.maximum(decibel, floor, out=decibel)
@@ -105,9 +102,9 @@ class LogMel(nn.Module):
             return mel.add_(self.settings.offset).div_(self.settings.scale)
         if self.settings.normalise == "minmax":
             low, high = torch.aminmax(mel.flatten(1), dim=1)
-            return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + _EPS)
+            return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + EPS)
         deviation, mean = torch.std_mean(mel, dim=(-2, -1), keepdim=True)
-        return mel.sub_(mean).div_(deviation + _EPS)
+        return mel.sub_(mean).div_(deviation + EPS)
 
 
 def _without_zeros(filters: Tensor, parts: int) -> tuple[slice, Tensor]:

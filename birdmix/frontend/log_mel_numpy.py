@@ -8,11 +8,8 @@ from scipy.fft import rfft
 from scipy.sparse import csr_array
 
 from birdmix.frontend.filters import mel_filters
-from birdmix.frontend.settings import LogMelSettings
+from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
 from birdmix.threads import each
-
-_MIN_POWER = 1e-10  # these two as in log_mel.py, which needs torch
-_EPS = 1e-5
 
 
 class NumpyLogMel:
@@ -59,7 +56,7 @@ class NumpyLogMel:
         its = self.settings
         if its.compression == "pcen":
             return self._pcen(mel)
-        smallest = _MIN_POWER ** (its.power / 2)
+        smallest = MIN_POWER ** (its.power / 2)
         decibel = np.log(np.maximum(mel, smallest)) * np.float32(20 / its.power / np.log(10))
         return np.maximum(decibel, decibel.max() - its.top_db)
 
@@ -84,5 +81,5 @@ class NumpyLogMel:
             return (mel + its.offset) / its.scale
         if its.normalise == "minmax":
             low, high = mel.min(), mel.max()
-            return (mel - low) / (high - low + _EPS)
-        return (mel - mel.mean()) / (mel.std(ddof=1) + _EPS)
+            return (mel - low) / (high - low + EPS)
+        return (mel - mel.mean()) / (mel.std(ddof=1) + EPS)

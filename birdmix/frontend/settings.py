@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 from birdmix.suggest import check_choice
 
+#: The least power of a mel bin: -100 dB, below 16-bit quantisation noise.
+MIN_POWER = 1e-10
+#: Added to a sample's range or deviation, which in silence is 0.
+EPS = 1e-5
+
 
 @dataclass
 class PcenSettings:
@@ -61,11 +66,12 @@ class LogMelSettings:
         normalise: standardise (each sample to mean 0, deviation 1), minmax (each sample to [0, 1])
             or fixed ((x + offset) / scale).
         power: What the mel filters sum up: 2 for power, 1 for magnitudes. Decibels are 10 log10 of
-            the one and 20 log10 of the other, so that a tone has the same level in both.
+            the one and 20 log10 of the other, so that a tone has the same level in both. The
+            floor is -100 dB in both, as librosa's; torchaudio's is -200 dB for magnitudes.
         compression: decibel, or pcen in its place.
         pcen: Its parameters.
-        offset: Of normalise=fixed.
-        scale: Of normalise=fixed.
+        offset: Of normalise=fixed; the default is made for decibels.
+        scale: Of normalise=fixed; as the offset.
         pad_mode: What stands beyond both ends of a sample: constant (silence; librosa's default) or
             reflect (torchaudio's).
     """
@@ -97,6 +103,14 @@ class LogMelSettings:
         _check_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "top_db", "scale")
         if self.power not in (1, 2):
             raise ValueError(f"power={self.power}: it is 1 (magnitudes) or 2 (power)")
+        defaults = (LogMelSettings.offset, LogMelSettings.scale)
+        fixed_pcen = (self.compression, self.normalise) == ("pcen", "fixed")
+        if fixed_pcen and (self.offset, self.scale) == defaults:
+            raise ValueError(
+                f"compression=pcen normalise=fixed: offset={self.offset:g} scale={self.scale:g} "
+                "are made for decibels and leave little more than a constant of PCEN; take "
+                "offset=0 scale=1 or normalise=standardise"
+            )
         if self.n_fft % 2:
             raise ValueError(f"n_fft={self.n_fft}: it must be even")
         if isinstance(self.pcen, dict):  # as a bundle stores it
@@ -154,6 +168,9 @@ class MaskingSettings:
 
     def __post_init__(self) -> None:
         _check_shares(self, "prob", "max_time_share", "max_mel_share", "time_prob", "mel_prob")
+        for name in ("num_time_masks", "num_mel_masks"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be 0 or more")
 
 
 @dataclass
