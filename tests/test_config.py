@@ -57,7 +57,6 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
     [
         ("mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
         ("+mix.mixup_porb=1", "'mix.mixup_porb'; did you mean 'mix.mixup_prob'?"),
-        ("loss.name=cross_entropy", "model.softmax=False do not go together; loss=cross_entropy"),
         ("optim.args.momentum=0.8", "put a + before it: +optim.args.momentum=VALUE"),
         ("+sed=1", "'sed'; did you mean 'seed'?"),
         ("mixx=both", "'mixx'; did you mean 'mix'?"),

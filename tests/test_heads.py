@@ -121,7 +121,7 @@ def test_log_odds_stay_exact_where_one_class_is_sure():
 
 
 def test_a_softmax_is_trained_as_it_is_and_heard_as_odds():
-    model = Classifier(ModelSettings("resnet10t", SMALL, softmax=True), num_classes=3)
+    model = Classifier(ModelSettings("resnet10t", SMALL), num_classes=3, softmax=True)
     mel = torch.randn(2, 1, 32, 64)
     heard = model.eval()(mel).clip
     assert torch.allclose(heard.sigmoid().sum(dim=1), torch.ones(2))

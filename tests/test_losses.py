@@ -226,6 +226,9 @@ def test_the_maximum_over_frames_joins_the_clip_by_its_share():
 
 # Laws
 
+#: Losses that are no means over samples.
+CONTRASTS = ("soft_auc", "two_way")
+
 ALL = pytest.mark.parametrize(
     "settings",
     [
@@ -290,6 +293,17 @@ def test_a_sample_without_weight_changes_nothing(settings: LossSettings):
         setattr(kept, name, getattr(case, name)[torch.arange(7) != 1])
     assert torch.allclose(case.loss(settings), kept.loss(settings))
     assert torch.allclose(gradient[torch.arange(7) != 1], kept.gradient(settings), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in CONTRASTS])
+def test_shares_of_a_batch_add_up_to_the_whole(name: str):
+    case, shares = Case(), [Case(), Case()]
+    for first, share in enumerate(shares):
+        for field in vars(case):
+            setattr(share, field, getattr(case, field)[first::2])
+    settings = LossSettings(name)
+    joined = sum(share.loss(settings) * share.weight.sum() for share in shares)
+    assert torch.allclose(case.loss(settings), joined / case.weight.sum())
 
 
 @ALL

@@ -49,6 +49,14 @@ def test_classes_are_taken_by_their_codes_and_new_ones_start_anew(before: Path, 
     assert "rows of 2 of 3 classes; 1 are new" in capsys.readouterr().out
 
 
+def test_classes_that_are_left_out_are_named_and_none_in_common_is_a_warning(before: Path, capsys):
+    codes = read_manifest(before / "bundle").labels.codes
+    build_model(second(before), Labels(codes[2:]), CPU)
+    assert f"no longer there: 2 classes: {codes[0]}, {codes[1]}" in capsys.readouterr().out
+    build_model(second(before), Labels(("Parus major",)), CPU)
+    assert "are they codes of the same kind?" in capsys.readouterr().out
+
+
 def test_another_front_end_is_told(before: Path, capsys):
     labels = read_manifest(before / "bundle").labels
     build_model(second(before, "frontend.log_mel.f_min=99"), labels, CPU)

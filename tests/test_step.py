@@ -100,6 +100,29 @@ def test_gates_of_all_slots_are_independent():
     assert np.abs(correlation).max() < 0.1
 
 
+def test_upper_frequencies_are_attenuated():
+    plain = step(MixSettings())
+    attenuated = replace(plain, attenuation=AttenuationSettings(prob=1.0))
+    before, after = (
+        each.see(batch_of(waveforms()), keys()).batch.x for each in (plain, attenuated)
+    )
+    assert torch.equal(before[:, :, 0], after[:, :, 0])  # the lowest mel bin
+    assert (before[:, :, -1] - after[:, :, -1]).amax() > 0 and (after <= before).all()
+
+
+def test_samples_of_which_nothing_is_known_do_not_dilute_the_loss():
+    whole = batch_of(waveforms())
+    spoilt = whole._replace(
+        known=whole.known & torch.tensor([1, 1, 0, 0], dtype=torch.bool)[:, None]
+    )
+    known = Batch(*(None if each is None else each[:2] for each in whole))
+    plain, audit = step(MixSettings()), Audit([])
+    loss, weight = plain(spoilt, keys(), audit)
+    expected, _ = plain(known, keys(), audit)
+    assert weight == 2
+    torch.testing.assert_close(loss, expected)
+
+
 def test_slots_stand_in_a_fixed_order():
     assert build_stages(ALL).slots == ["mixup", "cutmix", "mixup2", "hidden"]
     assert build_stages(MixSettings()).slots == []

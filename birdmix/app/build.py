@@ -8,7 +8,7 @@ import torch
 from birdmix.app.data import Data
 from birdmix.app.feed import build_batches, build_loader, build_validation
 from birdmix.app.schema import Config
-from birdmix.app.stages import begin_from
+from birdmix.app.stages import begin_from, check_stage
 from birdmix.audio.augment import Augmentation
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
@@ -51,12 +51,19 @@ def build_step(
     )
 
 
-def check_augmentations(config: Config) -> None:
-    """Build the augmentations, so that a wrong one is told before any work.
+def check_buildable(config: Config) -> None:
+    """Build what needs no data, so that a wrong name is told before a long scan of recordings.
 
     Raises:
-        ValueError: With the key, if one is wrong.
+        ValueError: If an augmentation, the network, the optimizer or where weights come from is
+            wrong.
     """
+    if config.resume is None:
+        check_stage(config)
+    with torch.device("meta"):  # shapes without numbers
+        model = Classifier(replace(config.model, pretrained=False, weights=None), 2)
+        freeze(model, config.optim.freeze)
+        build_optimizer(model, config.optim)
     for key in ("augment", "augment_mixed"):
         try:
             Augmentation(getattr(config.data, key), config.frontend.log_mel.sample_rate)
@@ -156,7 +163,7 @@ def build_model(
         ValueError: If those cannot be had, or the trainer wants what the device cannot do.
     """
     settings = config.model if fresh else replace(config.model, pretrained=False, weights=None)
-    model = Classifier(settings, len(labels))
+    model = Classifier(settings, len(labels), softmax=config.loss.is_softmax)
     if fresh and config.init_from is not None:
         begin_from(model, config, labels)
     if config.trainer.channels_last:

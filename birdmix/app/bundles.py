@@ -25,6 +25,7 @@ def write_epoch(
         log_mel=config.frontend.log_mel,
         model=config.model,
         segment_seconds=config.data.segment_seconds,
+        softmax=config.loss.is_softmax,
         metrics=metrics,
     )
     write_bundle(folder, manifest, training.judged_model.state_dict())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from birdmix.app.build import build_training, check_augmentations
+from birdmix.app.build import build_training, check_buildable
 from birdmix.app.bundles import BEST, BestBundles
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import TrainingConsole, say, speaking, warn, warnings_as_lines
@@ -51,7 +51,7 @@ def run(config: Config, directory: Path, listener: Listener | None = None) -> di
         Stopped: If an end was asked for before the last epoch; everything is saved.
     """
     began = time.monotonic()
-    check_augmentations(config)
+    check_buildable(config)
     stops = Stops(config.trainer.max_time)
     processes = open_processes(config.trainer)
     directory = _shared(directory, processes)

@@ -57,11 +57,6 @@ class Config:
                 f"init_from={self.init_from}: its weights would replace those of model.pretrained "
                 "and model.weights; set them to false and null"
             )
-        if self.model.softmax is not (self.loss.name == "cross_entropy"):
-            raise ValueError(
-                f"loss.name={self.loss.name} and model.softmax={self.model.softmax} do not go "
-                "together; loss=cross_entropy sets both"
-            )
         for name in self.loggers:
             check_choice("loggers", name, LOGGERS)
 

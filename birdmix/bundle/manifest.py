@@ -28,6 +28,7 @@ class Manifest:
         log_mel: The front end trained with.
         model: The architecture.
         segment_seconds: Length of the segments trained on, and of the windows listened to.
+        softmax: Whether it was trained to tell which one of the classes is there.
         metrics: Figures of the run's last epoch.
         versions: birdmix, and the libraries that made the weights.
         thresholds: Probability from which each label is called, as fitted on validation; None for a
@@ -38,6 +39,7 @@ class Manifest:
     log_mel: LogMelSettings
     model: ModelSettings
     segment_seconds: float
+    softmax: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     thresholds: tuple[float | None, ...] | None = None
@@ -60,6 +62,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "segment_seconds": manifest.segment_seconds,
         "log_mel": dataclasses.asdict(manifest.log_mel),
         "model": dataclasses.asdict(manifest.model),
+        "softmax": manifest.softmax,
         "thresholds": manifest.thresholds,
         "metrics": manifest.metrics,
         "versions": {"birdmix": __version__, **manifest.versions},
@@ -100,6 +103,7 @@ def _parse(file: Path, content: dict[str, Any]) -> Manifest:
             log_mel=LogMelSettings(**content["log_mel"]),
             model=ModelSettings(**content["model"]),
             segment_seconds=float(content["segment_seconds"]),
+            softmax=content["softmax"],
             metrics=content["metrics"],
             versions=content["versions"],
             thresholds=None if content["thresholds"] is None else tuple(content["thresholds"]),

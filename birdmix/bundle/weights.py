@@ -36,7 +36,7 @@ def load_classifier(folder: Path, manifest: Manifest) -> Classifier:
     """
     # The weights stand in the bundle: nothing is to be fetched.
     settings = replace(manifest.model, pretrained=False, weights=None)
-    classifier = Classifier(settings, num_classes=len(manifest.labels))
+    classifier = Classifier(settings, len(manifest.labels), softmax=manifest.softmax)
     weights = read_weights(folder)
     try:
         classifier.load_state_dict(weights)

@@ -26,22 +26,19 @@ class Classifier(nn.Module):
     Args:
         settings: What to build.
         num_classes: Classes C.
+        softmax: Whether it is trained to tell which one of the classes is there. Outside of
+            training its logits are then each class's log-odds by the softmax: they mean what those
+            of all others do.
 
     Raises:
         ValueError: If the backbone or its weights cannot be had.
     """
 
-    def __init__(self, settings: ModelSettings, num_classes: int) -> None:
+    def __init__(self, settings: ModelSettings, num_classes: int, *, softmax: bool = False) -> None:
         super().__init__()
-        if settings.softmax and num_classes < 2:
-            raise ValueError(
-                "model.softmax=true: one class alone excludes nothing; set it to false"
-            )
-        self.channels, self.parts, self.softmax = (
-            settings.channels,
-            settings.parts,
-            settings.softmax,
-        )
+        if softmax and num_classes < 2:
+            raise ValueError("loss=cross_entropy chooses among classes, and there is one; take bce")
+        self.channels, self.parts, self.softmax = settings.channels, settings.parts, softmax
         self.backbone, self.layout = build_backbone(settings)
         self.head = build_head(settings, self.layout.width, num_classes)
 

@@ -33,8 +33,6 @@ class ModelSettings:
             frames, which also hears each frame.
         dropout: Dropout before the last layer, in [0, 1).
         num_dropouts: Masks that dropout draws for each sample; their logits are averaged.
-        softmax: Whether classes exclude each other, as loss=cross_entropy trains them to; what is
-            heard is then each class's log-odds by the softmax.
         pretrained: Start from timm's published weights (needs a network once).
         weights: Start from the backbone in this file: safetensors, or pth that holds tensors only.
     """
@@ -47,7 +45,6 @@ class ModelSettings:
     head: str = "gem"
     dropout: float = 0.0
     num_dropouts: int = 1
-    softmax: bool = False
     pretrained: bool = False
     weights: str | None = None
 
@@ -133,6 +130,11 @@ class LossSettings:
         if self.class_weight != "none" and self.name in _WITHOUT_CLASS_WEIGHT:
             raise ValueError(f"class_weight={self.class_weight}: {self.name} takes none; set none")
         self._check_numbers()
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether the loss trains classes to exclude each other."""
+        return self.name == "cross_entropy"
 
     @property
     def numbers(self) -> dict[str, float]:

@@ -211,8 +211,9 @@ class Recordings:
         return target
 
     def label_counts(self) -> np.ndarray:
-        """Return the number of rows that hold each label, int64 [C]."""
-        return np.bincount(self.ragged("label")[1], minlength=len(self.labels))
+        """Return how many rows hold each label, by its value in them: the sum, float64 [C]."""
+        columns, values = self.ragged("label")[1], self.ragged("value")[1]
+        return np.bincount(columns, weights=values, minlength=len(self.labels))
 
 
 def concatenated(parts: Iterable[Recordings]) -> Recordings:

@@ -77,7 +77,8 @@ class TrainingStep:
         """Take a batch of waveforms [B, T] to its loss, and enter its mixes in the books.
 
         Returns:
-            The loss, a weighted mean over the samples; and the sum of their weights.
+            The loss, a weighted mean over the samples of which something is known; and the sum of
+            their weights.
         """
         given = batch.target
         seen = self.see(batch, keys)
@@ -91,8 +92,8 @@ class TrainingStep:
 
         logits = self.classifier(batch.x, mix_features if self.stages.hidden else None)
         audit.enter(plans, given, batch.target, seen.batch.x.shape, seen.peak, seen.finite)
-        loss = self.loss(logits, batch.target, batch.weight, batch.known)
-        return loss, batch.weight.sum()
+        weight = batch.weight * batch.known.any(dim=1)
+        return self.loss(logits, batch.target, weight, batch.known), weight.sum()
 
     def hear(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
         """Take a batch of waveforms [B, T] to the mixed ones, and say by which plans."""

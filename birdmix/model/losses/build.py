@@ -11,8 +11,14 @@ from timm.loss import DistributionBalancedLoss
 from torch import Tensor, nn
 
 from birdmix.model.logits import Logits
-from birdmix.model.losses.contrasts import CrossEntropy, SoftAUC, TwoWay
-from birdmix.model.losses.terms import Asymmetric, BinaryCrossEntropy, Focal, MeanOfTerms
+from birdmix.model.losses.contrasts import SoftAUC, TwoWay
+from birdmix.model.losses.terms import (
+    Asymmetric,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    MeanOfTerms,
+)
 from birdmix.model.settings import LossSettings
 
 #: Takes logits, targets [B, C], sample weights [B] and known labels, bool [B, C], to a scalar.

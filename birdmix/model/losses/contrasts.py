@@ -1,55 +1,22 @@
-"""Losses that hold labels or samples against each other.
+"""Losses that hold samples against each other: the samples of a batch, or of a process's share.
+
+They are no means over samples, so several processes do not add up to the loss of the whole batch.
 
 Shapes: B batch, C classes.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from birdmix.model.losses.terms import weighted_mean
-
-# The logit of what takes no part: far below all others, and finite, as are sums of some.
-_NEVER = -1e30
-_EPS = torch.finfo(torch.float32).eps
-
-
-class CrossEntropy(nn.Module):
-    """Softmax cross-entropy against targets that are scaled to a sum of 1.
-
-    An unknown class is not in the softmax, and a sample without labels adds nothing.
-
-    Args:
-        smoothing: This share of the targets is spread evenly over the known classes.
-        class_weight: What the target of each class counts, [C]; None counts all alike.
-    """
-
-    class_weight: Tensor | None
-
-    def __init__(self, smoothing: float = 0.0, class_weight: Tensor | None = None) -> None:
-        super().__init__()
-        self.smoothing = smoothing
-        self.register_buffer("class_weight", class_weight)
-
-    def forward(self, logits: Tensor, target: Tensor, weight: Tensor, known: Tensor) -> Tensor:
-        """Return the loss, a scalar; the arguments are those of ``MeanOfTerms``."""
-        counts = known.float()
-        target = target * counts
-        total = target.sum(dim=1, keepdim=True)
-        evenly = counts / counts.sum(dim=1, keepdim=True).clamp(min=1) * (total > 0)
-        share = target / total.clamp(min=_EPS) * (1 - self.smoothing) + evenly * self.smoothing
-        if self.class_weight is not None:
-            share = share * self.class_weight
-        log_probability = logits.float().masked_fill(~known, _NEVER).log_softmax(dim=1)
-        return weighted_mean(-(share * log_probability).sum(dim=1), weight)
+from birdmix.model.losses.terms import EPS, NEVER, weighted_mean
 
 
 class SoftAUC(nn.Module):
     """Logistic loss of the pairs of samples in the wrong order, for each class.
 
     A pair counts by the difference of its targets and the product of its weights, a class by its
-    clearest pair. The pairs are those of one batch, or of one process's share of it: larger batches
-    have more of them. It ranks samples, so logits have no zero and probabilities mean little.
+    clearest pair. Larger batches have more pairs. It ranks samples, so logits have no zero and
+    probabilities mean little.
     Source: the logistic surrogate of AUC, Gao and Zhou 2012, arXiv:1208.0645; for soft targets by
     their differences, as teams did in BirdCLEF 2025. Memory grows with B^2 C.
 
@@ -68,7 +35,7 @@ class SoftAUC(nn.Module):
         logits, counts = logits.float(), _of_largest(weight)[:, None] * known
         lead = (target[:, None] - target).clamp(min=0) * counts[:, None] * counts  # [B, B, C]
         wrong = F.softplus(logits - logits[:, None])
-        per_class = (lead * wrong).sum(dim=(0, 1)) / lead.sum(dim=(0, 1)).clamp(min=_EPS)
+        per_class = (lead * wrong).sum(dim=(0, 1)) / lead.sum(dim=(0, 1)).clamp(min=EPS)
         clearest = lead.amax(dim=(0, 1))
         if self.class_weight is not None:
             clearest = clearest * self.class_weight
@@ -112,10 +79,10 @@ class TwoWay(nn.Module):
 
 def _of_largest(weight: Tensor) -> Tensor:
     """Return weights as shares of the largest, [B]: only their ratios matter then."""
-    return weight / weight.amax().clamp(min=_EPS)
+    return weight / weight.amax().clamp(min=EPS)
 
 
 def _log_sum_exp(values: Tensor, share: Tensor, dim: int) -> Tensor:
     """Return log(sum(share * exp(values))); hardly anything where all shares are 0."""
-    shared = values + share.clamp(min=_EPS**2).log()
-    return shared.masked_fill(share <= 0, _NEVER).logsumexp(dim=dim)
+    shared = values + share.clamp(min=EPS**2).log()
+    return shared.masked_fill(share <= 0, NEVER).logsumexp(dim=dim)

@@ -1,4 +1,4 @@
-"""Losses that are a mean over samples and labels of one term for each.
+"""Losses that are means over samples, each of its labels: shares of a batch add up to the whole.
 
 Shapes: B batch, C classes.
 """
@@ -7,6 +7,10 @@ import torch
 from timm.loss import AsymmetricLossMultiLabel
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# The logit of what takes no part: far below all others, and finite, as are sums of some.
+NEVER = -1e30
+EPS = torch.finfo(torch.float32).eps
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -44,6 +48,36 @@ class MeanOfTerms(nn.Module):
             terms = terms * self.class_weight
         per_sample = (terms * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
         return weighted_mean(per_sample, weight)
+
+
+class CrossEntropy(nn.Module):
+    """Softmax cross-entropy against targets that are scaled to a sum of 1.
+
+    An unknown class is not in the softmax, and a sample without labels adds 0 to the mean.
+
+    Args:
+        smoothing: This share of the targets is spread evenly over the known classes.
+        class_weight: What the target of each class counts, [C]; None counts all alike.
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(self, smoothing: float = 0.0, class_weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("class_weight", class_weight)
+
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor, known: Tensor) -> Tensor:
+        """Return the loss, a scalar; the arguments are those of ``MeanOfTerms``."""
+        counts = known.float()
+        target = target * counts
+        total = target.sum(dim=1, keepdim=True)
+        evenly = counts / counts.sum(dim=1, keepdim=True).clamp(min=1) * (total > 0)
+        share = target / total.clamp(min=EPS) * (1 - self.smoothing) + evenly * self.smoothing
+        if self.class_weight is not None:
+            share = share * self.class_weight
+        log_probability = logits.float().masked_fill(~known, NEVER).log_softmax(dim=1)
+        return weighted_mean(-(share * log_probability).sum(dim=1), weight)
 
 
 class BinaryCrossEntropy(nn.Module):
