@@ -1,5 +1,7 @@
 """Metrics against hand-computed cases, and their edges."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -71,6 +73,21 @@ def test_padded_cmap_of_one_row_and_of_nothing_known():
 def test_top1_counts_rows_whose_best_class_is_true():
     truth = np.array([[1, 0], [1, 0]])
     assert top1_accuracy(truth, np.array([[2.0, 1.0], [0.0, 1.0]])) == 0.5
+
+
+@pytest.mark.parametrize(("shape", "what"), [((0, 3), "rows"), ((3, 0), "classes")])
+def test_top1_of_nothing_is_told(shape: tuple[int, int], what: str):
+    with pytest.raises(ValueError, match=f"top-1 accuracy: there are no {what}"):
+        top1_accuracy(np.zeros(shape), np.zeros(shape))
+
+
+@pytest.mark.parametrize("wrong", [0.4, np.nan, 2, -1])
+@pytest.mark.parametrize(
+    "metric", [macro_roc_auc, padded_cmap, top1_accuracy, macro_f1, best_f1_thresholds, row_f1]
+)
+def test_truth_that_is_neither_0_nor_1_is_refused(metric: Callable, wrong: float):
+    with pytest.raises(ValueError, match=rf"truth\[1, 0\] is {wrong}.* must be 0 or 1"):
+        metric(column(1, wrong, 0), column(1, 0, 0))
 
 
 def test_a_score_that_is_no_number_is_refused():
@@ -223,7 +240,22 @@ def test_weighted_accuracy_leaves_out_what_is_not_scored():
         weighted_accuracy(truth, decided, np.zeros_like(known))
 
 
+def test_decisions_that_are_neither_0_nor_1_are_refused():
+    truth, score = np.array([[1, 0]]), np.array([[0.7, 0.2]])
+    for metric in (row_f1, weighted_accuracy):
+        with pytest.raises(ValueError, match=r"decided\[0, 0\] is 0.7; it must be 0 or 1"):
+            metric(truth, score)
+    assert weighted_accuracy(truth, np.array([[1, 0.2]]), np.array([[True, False]])) == 1
+
+
 # ---- what is not known
+
+
+def test_what_is_not_known_may_hold_anything():
+    truth, score = column(1, 0.4, np.nan, 0), column(0.9, 0.5, 0.5, 0.1)
+    known = column(1, 0, 0, 1)
+    assert macro_roc_auc(truth, score, known) == padded_cmap(truth, score, known=known) == 1
+    assert expected_calibration_error(truth, score, known) == pytest.approx(0.1)
 
 
 def test_what_is_not_known_is_as_if_its_row_was_not_there():

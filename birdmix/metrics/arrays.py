@@ -14,7 +14,7 @@ def checked(
     """Return truth as bool, score as float64 and known as bool, all [N, C].
 
     Raises:
-        ValueError: If the shapes differ or a score is not a number.
+        ValueError: If the shapes differ, a score is not a number, or known truth is not 0 or 1.
     """
     truth, score = np.asarray(truth), np.asarray(score, np.float64)
     known = np.ones(truth.shape, bool) if known is None else np.asarray(known, bool)
@@ -25,7 +25,24 @@ def checked(
         )
     if np.isnan(score).any():
         raise ValueError("a score is not a number; look for NaN in the predictions")
-    return truth.astype(bool), score, known
+    return zeros_and_ones("truth", truth, known), score, known
+
+
+def zeros_and_ones(what: str, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return values as bool, [N, C]; what is not known may hold anything.
+
+    Raises:
+        ValueError: If a known value is not 0 or 1; the first one is named.
+    """
+    ones = values == 1
+    wrong = known & ~ones & (values != 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{what}[{row}, {column}] is {values[row, column]}; it must be 0 or 1, as "
+            f"by a threshold: {what} >= 0.5"
+        )
+    return ones
 
 
 def per_class(

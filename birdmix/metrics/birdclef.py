@@ -1,11 +1,11 @@
 """The metrics of the BirdCLEF years that asked for decisions; 2023 and later are ``ranking``'s.
 
-Shapes: N rows, C classes; truth and decided are true or false.
+Shapes: N rows, C classes; truth and decided are 0 or 1.
 """
 
 import numpy as np
 
-from birdmix.metrics.arrays import checked, macro
+from birdmix.metrics.arrays import checked, macro, zeros_and_ones
 
 
 def row_f1(truth: np.ndarray, decided: np.ndarray) -> float:
@@ -19,9 +19,10 @@ def row_f1(truth: np.ndarray, decided: np.ndarray) -> float:
         decided: [N, C].
 
     Raises:
-        ValueError: If there are no rows.
+        ValueError: If there are no rows, or something is not 0 or 1.
     """
-    truth, decided, _ = checked(truth, decided)
+    truth, decided, known = checked(truth, decided)
+    decided = zeros_and_ones("decided", decided, known)
     if not len(truth):
         raise ValueError("row F1: there are no rows; nothing can be scored")
     hits = (truth * decided).sum(axis=1)
@@ -44,10 +45,10 @@ def weighted_accuracy(
         known: What is scored, bool [N, C].
 
     Raises:
-        ValueError: If nothing is scored.
+        ValueError: If nothing is scored, or something that is scored is not 0 or 1.
     """
     truth, decided, known = checked(truth, decided, known)
-    right = truth == decided
+    right = truth == zeros_and_ones("decided", decided, known)
     rates = [_rates(right, known & truth), _rates(right, known & ~truth)]
     either = np.where(np.isnan(rates[0]), rates[1], rates[0])
     values = np.where(np.isnan(rates).any(axis=0), either, np.mean(rates, axis=0))

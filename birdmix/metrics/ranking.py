@@ -92,8 +92,15 @@ def padded_cmap(
 
 
 def top1_accuracy(truth: np.ndarray, score: np.ndarray) -> float:
-    """Return the share of rows whose highest score stands at a positive class."""
+    """Return the share of rows whose highest score stands at a positive class.
+
+    Raises:
+        ValueError: If there are no rows or no classes.
+    """
     truth, score, _ = checked(truth, score)
+    for what, number in zip(("rows", "classes"), truth.shape, strict=True):
+        if not number:
+            raise ValueError(f"top-1 accuracy: there are no {what}; nothing can be scored")
     return float(truth[np.arange(len(truth)), score.argmax(axis=1)].mean())
 
 
