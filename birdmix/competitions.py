@@ -147,14 +147,20 @@ def competition_named(name: str) -> Competition:
     return next(each for each in COMPETITIONS if each.name == name)
 
 
+def competition_with_column(columns: Iterable[str]) -> Competition | None:
+    """Return the competition whose one column is among these; None if there is none."""
+    names = set(columns)
+    return next((each for each in COMPETITIONS if each.column and each.column in names), None)
+
+
 def competition_of_columns(columns: Iterable[str]) -> Competition:
     """Tell from the columns of a submission or solution which competition it is of.
 
     Raises:
         ValueError: If several have such columns.
     """
-    for competition in COMPETITIONS:
-        if competition.column and competition.column in columns:
-            return competition
+    competition = competition_with_column(columns)
+    if competition:
+        return competition
     several = ", ".join(f"{c.name} ({c.metric})" for c in COMPETITIONS if not c.column)
     raise ValueError(f"a column per species does not tell the competition, it may be {several}")

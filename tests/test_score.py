@@ -44,7 +44,7 @@ def test_2022_weighs_species_alike_and_their_yes_and_no(tmp_path: Path):
     # a: all of one positive, half of two negatives; b: none of one, all of one
     assert lines[-1] == f"{((1 + 1 / 2) / 2 + (0 + 1) / 2) / 2:.8f}"
     assert lines[0].endswith("weighted accuracy, 2 of 2 species scored, 5 rows")
-    assert lines[1] == "left out: 1 rows that it lacks"
+    assert lines[1] == "left out: 1 row that it lacks"
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,15 @@ def test_2024_and_later_are_the_macro_roc_auc(tables, tmp_path: Path, year: int)
     assert float(lines[-1]) == pytest.approx(expected, abs=1e-8)
     assert lines[0] == f"birdclef-{year}: macro ROC-AUC, 3 of 5 species scored, 40 rows"
     assert len(lines) == 2
+
+
+def test_roc_auc_takes_whatever_ranks(tables, tmp_path: Path):
+    truth, score = tables
+    as_given, ranks, logits = (
+        scored(tmp_path, each.to_csv(), truth.to_csv(), 2024)
+        for each in (score, score.rank(), np.log((score + 0.01) / (1 - score)))
+    )
+    assert as_given == ranks == logits
 
 
 def test_2023_is_the_padded_cmap(tables, tmp_path: Path):
@@ -97,6 +106,7 @@ def test_usage_leaves_out_what_is_ignored_and_tells_the_parts(tables, tmp_path: 
 
 
 SOLUTION = "row_id,a,b\nr_5,1,0\nr_10,0,1\n"
+CALLS = "row_id,target\ns_a_5,True\n"
 CODES = "row_id,birds\nr_5,a\nr_10,nocall\n"
 
 
@@ -108,7 +118,7 @@ CODES = "row_id,birds\nr_5,a\nr_10,nocall\n"
         (SOLUTION + "r_5,0,0\n", SOLUTION, 2025, "submission.csv: row_id 'r_5' stands twice"),
         (SOLUTION.replace("b", "a"), SOLUTION, 2025, "submission.csv: column 'a' stands twice"),
         (SOLUTION.replace("0,1", "0,x"), SOLUTION, 2024, "row_id 'r_10', column 'b': 'x' is not a"),
-        (SOLUTION.replace("0,1", "0,"), SOLUTION, 2024, "row_id 'r_10', column 'b': '' is not a n"),
+        (SOLUTION.replace("0,1", "0,"), SOLUTION, 2024, "row_id 'r_10', column 'b': '' is not a f"),
         (SOLUTION.replace("0,1", "nan,1"), SOLUTION, 2026, "row_id 'r_10', column 'a': 'nan' is "),
         (SOLUTION.replace("0,1", "0,1.5"), SOLUTION, 2023, "column 'b': '1.5' is not a numb"),
         (SOLUTION.replace("0,1", "0,1,7"), SOLUTION, 2023, "submission.csv: this is no table of c"),
@@ -120,7 +130,15 @@ CODES = "row_id,birds\nr_5,a\nr_10,nocall\n"
         ("", SOLUTION, 2025, "submission.csv: this is no table of comma-separated val"),
         ("id,a\n1,0\n", SOLUTION, 2025, "submission.csv: no column 'row_id'"),
         (CODES.replace("nocall", ""), CODES, 2021, "submission.csv: row_id 'r_10' has no codes; a"),
-        (CODES, CODES, 2025, "solution.csv: row_id 'r_5', column 'birds': 'a' is not 0 or 1"),
+        (CODES, CODES, 2025, "solution.csv: column 'birds' is birdclef-2021's, birdclef-2025 has"),
+        (CALLS, CALLS, 2026, "solution.csv: column 'target' is birdclef-2022's, birdclef-2026 has"),
+        (SOLUTION.replace("0,1", "0,inf"), SOLUTION, 2025, "column 'b': 'inf' is not a finite num"),
+        (SOLUTION.replace("0,1", "0,1.5"), SOLUTION, 2023, "of ones, which a score of 1 ties with"),
+        (SOLUTION, "id,a\nr_5,1\n", 2025, "solution.csv: no column 'row_id'; a submission and it"),
+        (SOLUTION, "row_id,a,b\n", 2025, "solution.csv: there are no rows; nothing can be sc"),
+        (CODES, "row_id,birds\n", 2021, "solution.csv: there are no rows; nothing can be scored"),
+        (CALLS, "row_id,target\n", 2022, "solution.csv: there are no rows; nothing can be scored"),
+        (SOLUTION, "row_id,a,Usage\nr_5,1,Ignored\n", 2025, "solution.csv: there are no rows, but"),
         (
             "row_id,target\ns_a_5,maybe\n",
             "row_id,target\ns_a_5,True\n",

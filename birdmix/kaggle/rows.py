@@ -5,13 +5,37 @@ Shapes: R rows, C columns.
 
 import csv
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from birdmix.competitions import BIRDCLEF_2021
 from birdmix.suggest import first_line
+
+
+class Cells(NamedTuple):
+    """What the cells of a table may be.
+
+    Attributes:
+        right: Which of the numbers are.
+        told: What they must be, in words.
+    """
+
+    right: Callable[[np.ndarray], np.ndarray]
+    told: str
+
+
+DECISIONS = Cells(lambda values: np.isin(values, (0, 1)), "0 or 1, false or true")
+#: For a metric that asks for an order only: rank averages and logits will do.
+RANKS = Cells(np.isfinite, "a finite number")
+PADDED = Cells(
+    lambda values: (values >= 0) & (values <= 1),
+    "a number from 0 to 1; padded cmAP appends rows of ones, which a score of 1 ties with and a "
+    "higher one passes",
+)
 
 
 def read_rows(file: Path) -> pd.DataFrame:
@@ -35,7 +59,7 @@ def read_rows(file: Path) -> pd.DataFrame:
             f"{file}: this is no table of comma-separated values ({first_line(error)})"
         ) from error
     if "row_id" not in table:
-        raise ValueError(f"{file}: no column 'row_id'; a submission starts with it")
+        raise ValueError(f"{file}: no column 'row_id'; a submission and its solution start with it")
     for kind, names in (("column", header), ("row_id", table["row_id"])):
         twice = names[names.duplicated()]
         if len(twice):
@@ -65,18 +89,24 @@ def like(truth: pd.DataFrame, given: pd.DataFrame, file: Path) -> pd.DataFrame:
     ):
         missing = wanted[~wanted.isin(there)]
         if len(missing):
-            plural = "s are" if len(missing) > 1 else " is"
-            raise ValueError(f"{file}: {len(missing)} {kind}{plural} missing, '{missing[0]}' first")
+            are = "are" if len(missing) > 1 else "is"
+            number = counted(len(missing), kind)
+            raise ValueError(f"{file}: {number} {are} missing, '{missing[0]}' first")
     return given.loc[truth.index, truth.columns]
 
 
-def numbers(table: pd.DataFrame, file: Path, *, whole: bool = False) -> np.ndarray:
+def counted(number: int, what: str) -> str:
+    """Return ``"1 row"`` or ``"2,000 rows"``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def numbers(table: pd.DataFrame, file: Path, cells: Cells) -> np.ndarray:
     """Return a table's cells as numbers, float64 [R, C]; true is 1, false is 0.
 
     Args:
         table: Rows of a submission or solution.
         file: Where it was read.
-        whole: Whether only 0 and 1 will do, or anything between them as well.
+        cells: What they may be.
 
     Raises:
         ValueError: If a cell is something else; the first one is named.
@@ -84,13 +114,12 @@ def numbers(table: pd.DataFrame, file: Path, *, whole: bool = False) -> np.ndarr
     values = np.empty(table.shape)
     for c, name in enumerate(table):
         values[:, c] = _as_numbers(table[name])
-    right = np.isin(values, (0, 1)) if whole else (values >= 0) & (values <= 1)
+    right = cells.right(values)
     if not right.all():
         row, column = np.argwhere(~right)[0]
-        what = "0 or 1, false or true" if whole else "a number from 0 to 1"
         raise ValueError(
             f"{file}: row_id '{table.index[row]}', column '{table.columns[column]}': "
-            f"'{table.iloc[row, column]}' is not {what}"
+            f"'{table.iloc[row, column]}' is not {cells.told}"
         )
     return values
 

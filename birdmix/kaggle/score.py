@@ -5,6 +5,7 @@ Shapes: N rows or windows, C species or codes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,10 @@ from birdmix.competitions import (
     USAGE,
     Competition,
     competition_of_columns,
+    competition_with_column,
     window_and_bird,
 )
-from birdmix.kaggle.rows import like, numbers, read_rows
+from birdmix.kaggle.rows import DECISIONS, PADDED, RANKS, Cells, counted, like, numbers, read_rows
 from birdmix.metrics.birdclef import row_f1, weighted_accuracy
 from birdmix.metrics.ranking import macro_roc_auc, padded_cmap
 
@@ -79,17 +81,20 @@ def score_submission(
     columns = _columns(whole, solution, competition)
     usage = whole[USAGE].astype(str) if USAGE in whole else pd.Series("", whole.index)
     usage = usage[usage != IGNORED]
+    if not len(usage):
+        which = ", but for those it ignores" if len(whole) else ""
+        raise ValueError(f"{solution}: there are no rows{which}; nothing can be scored")
     truth = _Table(whole.loc[usage.index, columns], solution)
     score = _Table(like(truth.cells, given, submission), submission)
     value, words = _score(truth, score, competition)
-    left_out = {
-        "rows that the solution ignores": len(whole) - len(usage),
-        "rows that it lacks": (~given.index.isin(whole.index)).sum(),
-        "columns that it lacks": (~given.columns.isin(columns)).sum(),
-    }
+    left_out = (
+        (len(whole) - len(usage), "row", "that the solution ignores"),
+        ((~given.index.isin(whole.index)).sum(), "row", "that it lacks"),
+        ((~given.columns.isin(columns)).sum(), "column", "that it lacks"),
+    )
     told = [f"{competition.name}: {competition.metric}, {words}"]
-    if any(left_out.values()):
-        listed = (f"{number:,} {what}" for what, number in left_out.items() if number)
+    listed = [f"{counted(number, what)} {which}" for number, what, which in left_out if number]
+    if listed:
         told.append(f"left out: {', '.join(listed)}")
     return Scored(value, told + _parts(truth, score, usage, competition))
 
@@ -118,6 +123,12 @@ def _competition(solution: pd.DataFrame, file: Path) -> Competition:
 def _columns(solution: pd.DataFrame, file: Path, competition: Competition) -> list[str]:
     """Return the columns of a solution that are scored."""
     if not competition.column:
+        other = competition_with_column(solution.columns)
+        if other:
+            raise ValueError(
+                f"{file}: column '{other.column}' is {other.name}'s, {competition.name} has one "
+                "for each species; name the file's own year with --competition"
+            )
         return [name for name in map(str, solution) if name != USAGE]
     if competition.column not in solution:
         raise ValueError(
@@ -129,22 +140,23 @@ def _columns(solution: pd.DataFrame, file: Path, competition: Competition) -> li
 
 def _score(truth: _Table, score: _Table, competition: Competition) -> tuple[float, str]:
     """Return the figure, and what was scored in words."""
-    arrays = _ARRAYS[competition.value](truth, score)
+    metric = _METRICS[competition.metric]
+    arrays = metric.arrays(truth, score)
     known, num_columns = arrays.known, arrays.known.shape[1]
     needs_both = competition.metric == BIRDCLEF_2025.metric
     both = (arrays.truth & known).any(axis=0) & (~arrays.truth & known).any(axis=0)
     num_scored = int((both if needs_both else known.any(axis=0)).sum())
     try:
-        value = _METRICS[competition.metric](arrays)
+        value = metric.value(arrays)
     except ValueError as error:
         raise ValueError(f"{truth.file}: {error}") from error
     kind = "codes" if competition.value == "codes" else "species"
-    return value, f"{num_scored} of {num_columns} {kind} scored, {len(truth.cells):,} rows"
+    return value, f"{num_scored} of {num_columns} {kind} scored, {counted(len(truth.cells), 'row')}"
 
 
-def _from_probabilities(truth: _Table, score: _Table) -> _Arrays:
-    wanted = numbers(truth.cells, truth.file, whole=True).astype(bool)
-    return _Arrays(wanted, numbers(score.cells, score.file), np.ones(wanted.shape, bool))
+def _from_species(truth: _Table, score: _Table, cells: Cells) -> _Arrays:
+    wanted = numbers(truth.cells, truth.file, DECISIONS).astype(bool)
+    return _Arrays(wanted, numbers(score.cells, score.file, cells), np.ones(wanted.shape, bool))
 
 
 def _from_decisions(truth: _Table, score: _Table) -> _Arrays:
@@ -156,8 +168,8 @@ def _from_decisions(truth: _Table, score: _Table) -> _Arrays:
     (rows, windows), (columns, birds) = map(pd.factorize, np.array(pairs, object).reshape(-1, 2).T)
     crossed = np.zeros((3, len(windows), len(birds)), bool)
     crossed[:, rows, columns] = (
-        numbers(truth.cells, truth.file, whole=True)[:, 0],
-        numbers(score.cells, score.file, whole=True)[:, 0],
+        numbers(truth.cells, truth.file, DECISIONS)[:, 0],
+        numbers(score.cells, score.file, DECISIONS)[:, 0],
         np.ones(len(rows)),
     )
     return _Arrays(*crossed)
@@ -185,14 +197,18 @@ def _sets(table: _Table) -> list[set[str]]:
     return sets
 
 
-_ARRAYS: dict[str, Callable[[_Table, _Table], _Arrays]] = {
-    BIRDCLEF_2021.value: _from_codes,
-    BIRDCLEF_2022.value: _from_decisions,
-    BIRDCLEF_2025.value: _from_probabilities,
-}
-_METRICS: dict[str, Callable[[_Arrays], float]] = {
-    BIRDCLEF_2021.metric: lambda each: row_f1(each.truth, each.score),
-    BIRDCLEF_2022.metric: lambda each: weighted_accuracy(*each),
-    BIRDCLEF_2023.metric: lambda each: padded_cmap(each.truth, each.score),
-    BIRDCLEF_2025.metric: lambda each: macro_roc_auc(each.truth, each.score),
+class _Metric(NamedTuple):
+    arrays: Callable[[_Table, _Table], _Arrays]
+    value: Callable[[_Arrays], float]
+
+
+_METRICS = {
+    BIRDCLEF_2021.metric: _Metric(_from_codes, lambda each: row_f1(each.truth, each.score)),
+    BIRDCLEF_2022.metric: _Metric(_from_decisions, lambda each: weighted_accuracy(*each)),
+    BIRDCLEF_2023.metric: _Metric(
+        partial(_from_species, cells=PADDED), lambda each: padded_cmap(each.truth, each.score)
+    ),
+    BIRDCLEF_2025.metric: _Metric(
+        partial(_from_species, cells=RANKS), lambda each: macro_roc_auc(each.truth, each.score)
+    ),
 }
