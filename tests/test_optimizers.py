@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import timm.optim
 import torch
 from torch import nn
 
@@ -50,12 +51,37 @@ def test_an_optimizer_takes_more_arguments():
         ("adamw", {"wings": 2}),
         ("adamw", {"lr": 2}),
         ("adamw", {"betas": [2.0, 0.9]}),
-        ("sgd", {"betas": [0.9, 0.9]}),  # timm drops this one
+        ("adamw", {"betas": [0.9]}),
+        ("adamw", {"betas": [0.9, 0.99, 0.999]}),
+        # timm drops these without a word
+        ("sgd", {"betas": [0.9, 0.9]}),
+        *((name, {"momentum": 0.8}) for name in ("adamw", "adam", "lion", "adagrad")),
     ],
 )
 def test_an_argument_that_an_optimizer_does_not_take_is_refused(name: str, args: dict):
     with pytest.raises(ValueError, match=rf"{name}.*{next(iter(args))}|{next(iter(args))}.*{name}"):
         build_optimizer(nn.Linear(1, 1), OptimSettings(name, args))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("adahessian", "needs gradients of gradients"),
+        ("lookahead_adamw", r"no timm optimizer; timm.optim.list_optimizers\(\) lists them"),
+    ],
+)
+def test_an_optimizer_that_cannot_train_here_is_refused(name: str, said: str):
+    with pytest.raises(ValueError, match=rf"optim.name='?{name}'? .*{said}"):
+        build_optimizer(nn.Linear(1, 1), OptimSettings(name))
+
+
+def test_what_an_optimizer_lacks_here_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    def lacking(*_: object, **__: object) -> None:
+        raise AssertionError("CUDA required\nfor this one")
+
+    monkeypatch.setattr(timm.optim, "create_optimizer_v2", lacking)
+    with pytest.raises(ValueError, match=r"optim.name=adamw cannot .*\(CUDA required\)$"):
+        build_optimizer(nn.Linear(1, 1), OptimSettings())
 
 
 def test_norms_and_biases_have_no_weight_decay():

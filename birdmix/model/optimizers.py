@@ -1,5 +1,6 @@
 """The optimizer, what it leaves alone, its rate as a function of the step, the weight average."""
 
+import difflib
 import math
 from collections.abc import Iterable
 from itertools import accumulate, chain
@@ -24,17 +25,10 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Op
     With ``layer_decay``, groups hold the factor of their rate as ``lr_scale``.
 
     Raises:
-        ValueError: If timm knows no such optimizer, or it does not take an argument.
+        ValueError: If timm knows no such optimizer, it cannot be had here or does not take an
+            argument.
     """
-    known = [str(name) for name in timm.optim.list_optimizers()]
-    if settings.name not in known:
-        raise ValueError(
-            f"optim.name={settings.name!r} is no timm optimizer{did_you_mean(settings.name, known)}"
-        )
-    info = timm.optim.get_optimizer_info(settings.name)
-    for name, is_taken in (("betas", info.has_betas), ("eps", info.has_eps)):
-        if name in settings.args and not is_taken:  # timm would leave it out without a word
-            raise ValueError(f"optim.args.{name}: {settings.name} takes no {name}; leave it out")
+    _check_optimizer(settings)
     try:
         return timm.optim.create_optimizer_v2(
             model,
@@ -44,11 +38,31 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Op
             layer_decay=settings.layer_decay,
             **settings.args,
         )
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of arguments, or of a library or device that is not here
         raise ValueError(
             f"optim.name={settings.name} cannot be made with optim.args={settings.args} "
             f"({first_line(error)})"
         ) from error
+
+
+def _check_optimizer(settings: OptimSettings) -> None:
+    """Refuse what timm would leave out without a word, or what would fail in the first step."""
+    name, args = settings.name, settings.args
+    known = [str(each) for each in timm.optim.list_optimizers()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = did_you_mean(name, near) if near else "; timm.optim.list_optimizers() lists them"
+        raise ValueError(f"optim.name={name!r} is no timm optimizer{hint}")
+    info = timm.optim.get_optimizer_info(name)
+    if info.second_order:
+        raise ValueError(f"optim.name={name} needs gradients of gradients; choose another")
+    takes = {"betas": info.has_betas, "eps": info.has_eps, "momentum": info.has_momentum}
+    for each, is_taken in takes.items():
+        if each in args and not is_taken:
+            raise ValueError(f"optim.args.{each}: {name} takes no {each}; leave it out")
+    betas = args.get("betas")
+    if isinstance(betas, list | tuple) and len(betas) != info.num_betas:
+        raise ValueError(f"optim.args.betas={list(betas)}: {name} takes {info.num_betas} of them")
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
