@@ -7,6 +7,7 @@ import timm.optim
 import torch
 from torch import nn
 
+from birdmix.model.backbone import build_backbone
 from birdmix.model.classifier import Classifier, join, split
 from birdmix.model.settings import ModelSettings
 
@@ -28,10 +29,23 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name():
         Classifier(ModelSettings("resnet10t.c3_in2k"), num_classes=2)
 
 
+@pytest.mark.parametrize("name", ["", "hf-hub:someone/something"])
+def test_a_name_that_is_near_none_is_not_answered_with_all_of_them(name: str):
+    with pytest.raises(ValueError, match=r"is no timm model; timm.list_models\(\) lists them$"):
+        Classifier(ModelSettings(name), num_classes=2)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         (ModelSettings("resnet10t", {"wings": 2}), r"model.backbone_args=\{'wings': 2\}"),
+        *(
+            (ModelSettings("resnet10t", arguments), r"model.backbone_args=.*does not take them")
+            for arguments in (
+                *({"act_layer": "rellu"}, {"norm_layer": "foo"}),
+                *({"layers": [1]}, {"output_stride": 7}),
+            )
+        ),
         (ModelSettings("vgg11", drop_path=0.1), "model.drop_path=0.1: vgg11 has none"),
         (ModelSettings("test_vit", {"img_size": 32}), "no map over frequency and time but"),
         (ModelSettings("test_vit"), r"160 x 160 only.*backbone_args.img_size=\[MELS,FRAMES\]"),
@@ -46,6 +60,21 @@ def test_a_backbone_that_cannot_do_what_is_asked_is_refused(settings: ModelSetti
 
 
 @pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (ModelSettings("test_maxvit", {"img_size": 64}), "not take pictures of 1 x 64 x 96 .*set"),
+        (ModelSettings("test_vit"), "160 x 160 only; say what it gets with"),
+    ],
+)
+def test_a_backbone_of_one_size_is_told_the_size_it_is_going_to_see(
+    settings: ModelSettings, said: str
+):
+    with pytest.raises(ValueError, match=rf"{said} \+?model.backbone_args.img_size=\[64,96\]"):
+        build_backbone(settings, picture=(64, 96))
+    build_backbone(ModelSettings("test_maxvit", {"img_size": [64, 96]}), picture=(64, 96))
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"head": "sad"}, "head='sad'.*did you mean 'sed'"),
@@ -54,6 +83,8 @@ def test_a_backbone_that_cannot_do_what_is_asked_is_refused(settings: ModelSetti
         ({"parts": 0}, "parts=0: it is at least 1"),
         ({"num_dropouts": 3}, "num_dropouts=3 needs a dropout above 0"),
         ({"backbone_args": {"in_chans": 3}}, "backbone_args.in_chans is said by channels"),
+        ({"backbone_args": {"checkpoint_path": "/a"}}, "checkpoint_path is said by weights"),
+        ({"backbone_args": {"pretrained_cfg": "a"}}, "said by backbone, as NAME.TAG"),
         ({"pretrained": True, "weights": "a.pth"}, "choose one"),
     ],
 )

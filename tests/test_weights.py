@@ -17,13 +17,16 @@ from birdmix.bundle.manifest import Manifest
 from birdmix.bundle.weights import load_classifier, read_weights, write_bundle
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.labels import Labels
-from birdmix.model import weights
+from birdmix.model import backbone, weights
 from birdmix.model.classifier import Classifier
 from birdmix.model.settings import ModelSettings
 from birdmix.model.stages import carry_over
+from birdmix.model.weight_file import read_weight_file
+from birdmix.training.checkpoint import LAST, save_checkpoint
 
 SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
 TINY = ModelSettings("resnet10t", dict(SMALL), head="sed")
+PLAIN = ModelSettings("resnet10t", head="sed")
 
 
 def pictures(**arguments: object) -> torch.nn.Module:
@@ -83,7 +86,7 @@ def test_the_weights_of_a_mono_backbone_fit_three_channels(tmp_path: Path):
 
 
 def test_published_weights_are_fetched_only_when_asked_for(monkeypatch: pytest.MonkeyPatch):
-    network = pictures()
+    network = timm.create_model("resnet10t", num_classes=10).eval()
     asked = []
 
     def hub(hub_id: str, **_: object) -> dict[str, Tensor]:
@@ -92,8 +95,8 @@ def test_published_weights_are_fetched_only_when_asked_for(monkeypatch: pytest.M
 
     monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", hub)
     monkeypatch.setattr(weights, "_reach", lambda *_: None)
-    assert not answers_as(Classifier(TINY, 3), network) and not asked
-    assert answers_as(Classifier(replace(TINY, pretrained=True), 3), network)
+    assert not answers_as(Classifier(PLAIN, 3), network) and not asked
+    assert answers_as(Classifier(replace(PLAIN, pretrained=True), 3), network)
     assert asked == ["timm/resnet10t.c3_in1k"]
 
 
@@ -107,7 +110,7 @@ def test_without_a_network_the_file_and_the_way_to_use_it_are_named(
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(ValueError, match="no route") as refused:
-        Classifier(replace(TINY, pretrained=True), 3)
+        Classifier(replace(PLAIN, pretrained=True), 3)
     said = str(refused.value)
     assert "model.pretrained=true: the weights of resnet10t" in said and "\n" not in said
     assert "download model.safetensors from" in said and "timm/resnet10t.c3_in1k" in said
@@ -124,6 +127,32 @@ def fault(settings: ModelSettings) -> str:
         Classifier(settings, 3)
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            SMALL,
+            r"changes the shape of 76 tensors \(conv1.0.weight, .*\.\.\.\); published weights ",
+        ),
+        ({"layers": (1, 1, 1, 2)}, "for the plain resnet10t: model=timm model.backbone=resnet10t"),
+        ({"act_layer": "rellu"}, "resnet10t does not take them .*rellu"),
+    ],
+)
+def test_arguments_that_published_weights_cannot_follow_are_told_before_any_network(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict, said: str
+):
+    monkeypatch.setattr(weights, "_reach", lambda *_: pytest.fail("asked a network"))
+    told = fault(ModelSettings("resnet10t", dict(arguments), pretrained=True))
+    assert re.search(said, told) and "model.backbone_args={" in told
+
+
+def test_published_weights_are_fitted_to_the_size_of_pictures(monkeypatch: pytest.MonkeyPatch):
+    fetched = []
+    monkeypatch.setattr(backbone, "with_published", lambda make, _: fetched.append(1) or make())
+    Classifier(ModelSettings("test_maxvit", {"img_size": [32, 64]}, pretrained=True), 3)
+    assert fetched
 
 
 def test_weights_of_another_shape_are_refused_layer_by_layer(tmp_path: Path):
@@ -153,6 +182,48 @@ def test_files_that_are_absent_damaged_or_could_run_code_are_refused(tmp_path: P
     assert "could run code" in fault(replace(TINY, weights=str(tmp_path / "a.pth")))
     torch.save({"epoch": 3}, tmp_path / "b.pth")
     assert "holds more than weights" in fault(replace(TINY, weights=str(tmp_path / "b.pth")))
+
+
+@pytest.mark.parametrize("name", ["cached", "weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("form", ["safetensors", "plain"])
+def test_a_file_is_read_by_what_it_holds_not_by_its_name(tmp_path: Path, name: str, form: str):
+    state = pictures().state_dict()
+    file = Path(saved(state, tmp_path, form)).rename(tmp_path / name)
+    assert read_weight_file(file).keys() == state.keys()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.backbone.", "module.", "backbone.", "a.b.c."])
+def test_what_all_names_begin_with_is_left_out(tmp_path: Path, prefix: str):
+    network = pictures()
+    state = {prefix + name: each for name, each in network.state_dict().items()}
+    file = saved(
+        {**state, "head.weight": torch.zeros(3)} if prefix == "model.backbone." else state,
+        tmp_path,
+        "plain",
+    )
+    assert answers_as(Classifier(replace(TINY, weights=file), 3), network)
+
+
+def test_a_folder_is_refused_with_the_file_in_it(tmp_path: Path):
+    assert f"init_from={tmp_path}" in fault(replace(TINY, weights=str(tmp_path)))
+    (tmp_path / "model.safetensors").touch()
+    said = fault(replace(TINY, weights=str(tmp_path)))
+    assert f"is a folder; name {tmp_path / 'model.safetensors'}" in said
+
+
+def test_a_checkpoint_of_a_run_is_refused_for_its_averaged_weights(tmp_path: Path):
+    state = {"position": {}, "model": pictures().state_dict(), "average": None, "audit": [1]}
+    save_checkpoint(tmp_path, state)
+    said = fault(replace(TINY, weights=str(tmp_path / LAST)))
+    assert "is a checkpoint of birdmix; init_from=RUN_DIR" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float):
+    state = pictures().state_dict()
+    state["conv1.0.weight"][0] = value
+    said = fault(replace(TINY, weights=saved(state, tmp_path, "plain")))
+    assert "1 of its tensors are not finite (conv1.0.weight)" in said
 
 
 def test_a_bundle_rebuilds_its_classifier_without_the_file_it_began_with(tmp_path: Path):

@@ -13,6 +13,11 @@ _SAID_BY = {
     "global_pool": "head",
     "num_classes": "the data's labels",
     "pretrained": "pretrained",
+    "pretrained_cfg": "backbone, as NAME.TAG",
+    "pretrained_cfg_overlay": "backbone, as NAME.TAG",
+    "checkpoint_path": "weights",
+    "scriptable": "birdmix itself",
+    "exportable": "birdmix itself",
 }
 
 
@@ -161,8 +166,8 @@ class OptimSettings:
 
     Attributes:
         name: timm optimizer name.
-        args: More arguments for ``timm.optim.create_optimizer_v2`` (betas, momentum, ...):
-            ``+optim.args.momentum=0.8``.
+        args: More arguments for ``timm.optim.create_optimizer_v2`` (betas, eps, ...):
+            ``+optim.args.betas=[0.9,0.98]``.
         lr: Peak learning rate.
         weight_decay: Weight decay of matrices and kernels; norms and biases have none.
         layer_decay: Factor of the learning rate from each layer to the one below it, in (0, 1];

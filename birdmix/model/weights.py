@@ -1,9 +1,9 @@
 """Weights that a backbone starts from: published ones, or those of a file."""
 
-import pickle
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,24 +11,24 @@ from typing import Any
 
 import timm
 import timm.models
+import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor
 
+from birdmix.model.weight_file import FILES, read_weight_file
 from birdmix.suggest import did_you_mean, first_line
 
 _PREFIX = "backbone."
 _SHOWN = 3
 _COLOURS = 3
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_TIMEOUT_SECONDS = 10.0
-_REMEDY = "save the weights alone: torch.save(model.state_dict(), FILE)"
 
 
 def with_published(create: Callable[..., Any], name: str) -> Any:
     """Make a backbone with the weights that timm publishes.
 
     Args:
-        create: Makes the backbone; takes ``pretrained``.
+        create: Makes the backbone, without fail if that has no weights; takes ``pretrained``.
         name: timm model name.
 
     Raises:
@@ -45,19 +45,17 @@ def with_published(create: Callable[..., Any], name: str) -> Any:
         if source.hf_hub_id:
             _reach(source.hf_hub_id, source.hf_hub_filename)
         return create(pretrained=True)
-    except (TypeError, AssertionError):  # it is the backbone that was asked for wrongly
-        raise
     except Exception as error:  # of the network, of the hub's client, of a damaged file
         raise ValueError(
             f"model.pretrained=true: the weights of {name} cannot be had ({first_line(error)}); "
-            f"where there is a network, download {source.hf_hub_filename or _HUB_FILES[0]} from "
+            f"where there is a network, download {source.hf_hub_filename or FILES[0]} from "
             f"{place}, then set model.weights=FILE model.pretrained=false"
         ) from error
 
 
 def _reach(hub_id: str, filename: str | None) -> None:
     """Fail at once if the hub cannot be reached, where its client would try for a minute."""
-    names = (filename, *_HUB_FILES) if filename else _HUB_FILES
+    names = (filename, *FILES) if filename else FILES
     cached = any(isinstance(try_to_load_from_cache(hub_id, each), str) for each in names)
     if cached or constants.HF_HUB_OFFLINE:
         return
@@ -77,10 +75,10 @@ def load_backbone(backbone: Any, num_channels: int, file: Path) -> None:
         file: safetensors, or anything that ``torch.load`` reads without running code.
 
     Raises:
-        ValueError: If it cannot be read, or is of another architecture.
+        ValueError: If it cannot be read, is of another architecture or not finite.
     """
-    state = backbone_of(_read(file))
     own = backbone.state_dict()
+    state = _unprefixed(backbone_of(read_weight_file(file)), own)
     # What the authors of an architecture call its layers, timm translates: by convention there is
     # one function for it in a model's module.
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
@@ -89,6 +87,13 @@ def load_backbone(backbone: Any, num_channels: int, file: Path) -> None:
             state = translate(state, backbone)
     classifiers = tuple(f"{layer}." for layer in _names(backbone, "classifier"))
     state = {name: each for name, each in state.items() if not name.startswith(classifiers)}
+    wrong = [name for name, each in state.items() if not torch.isfinite(each).all()]
+    if wrong:
+        raise ValueError(
+            f"model.weights={file}: {len(wrong)} of its tensors are not finite "
+            f"({', '.join(wrong[:_SHOWN])}{', ...' if len(wrong) > _SHOWN else ''}); take the "
+            "weights of an earlier epoch"
+        )
     fit(backbone, num_channels, state, f"model.weights={file}")
 
 
@@ -141,23 +146,21 @@ def backbone_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return part or state
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise ValueError(f"model.weights={file}: there is no such file")
-    try:
-        state = timm.models.load_state_dict(str(file), weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        if pickle.UnpicklingError in (type(error), type(error.__cause__)):
-            raise ValueError(
-                f"model.weights={file}: damaged, or a pickle of more than tensors, which could run "
-                f"code and is not opened; {_REMEDY}"
-            ) from error
-        raise ValueError(
-            f"model.weights={file}: damaged ({first_line(error)}); fetch it again"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise ValueError(f"model.weights={file} holds more than weights by name; {_REMEDY}")
-    return state
+def _unprefixed(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that, less what their names begin with, are most of a backbone's.
+
+    Those of a network that holds it begin with where it lies there, as ``model.encoder.``.
+    """
+    fitting: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if ".".join(parts[start:]) in own:
+                fitting["".join(f"{part}." for part in parts[:start])] += 1
+    prefix, count = max(fitting.items(), key=lambda item: item[1], default=("", 0))
+    if 2 * count <= len(own):
+        return state
+    return {n.removeprefix(prefix): each for n, each in state.items() if n.startswith(prefix)}
 
 
 def _adapted(
