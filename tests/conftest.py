@@ -1,5 +1,7 @@
 """What tests share: a tiny demo, one small run for all who need a bundle, real recordings."""
 
+import copy
+import functools
 import os
 from pathlib import Path
 
@@ -68,6 +70,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def configured(*overrides: str) -> Config:
     """Compose the project's own configuration, as train.py does."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> Config:
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return to_config(compose("config", overrides=list(overrides)))

@@ -39,8 +39,11 @@ def to_config(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ValueError(explain(error)) from error
     assert isinstance(checked, DictConfig)
-    _check_settings(checked)
-    return cast(Config, OmegaConf.to_object(checked))
+    try:
+        return cast(Config, OmegaConf.to_object(checked))
+    except ValueError:
+        _check_settings(checked)  # its message has the full key
+        raise
 
 
 def configure(composed: DictConfig, overrides: list[str]) -> Config:

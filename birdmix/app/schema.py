@@ -1,5 +1,6 @@
 """The configuration's schema: the rooms' own settings, nested; no default lives here but theirs."""
 
+import functools
 from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
@@ -61,6 +62,7 @@ class Config:
             check_choice("loggers", name, LOGGERS)
 
 
+@functools.cache
 def register() -> None:
     """Make the schema known to Hydra, under the name that ``conf/config.yaml`` begins with."""
     ConfigStore.instance().store(name="schema", node=Config)
