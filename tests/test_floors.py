@@ -37,7 +37,7 @@ HOMES = {
     "omegaconf": {"app"},
     "typer": {"app"},
     "rich": {"app"},
-    "safetensors": {"bundle"},
+    "safetensors": {"bundle", "model"},
 }
 
 HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")

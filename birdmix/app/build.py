@@ -61,7 +61,8 @@ def check_buildable(config: Config) -> None:
     if config.resume is None:
         check_stage(config)
     with torch.device("meta"):  # shapes without numbers
-        model = Classifier(replace(config.model, pretrained=False, weights=None), 2)
+        settings = replace(config.model, pretrained=False, weights=None)
+        model = Classifier(settings, 2, picture=_picture(config))
         freeze(model, config.optim.freeze)
         build_optimizer(model, config.optim)
     for key in ("augment", "augment_mixed"):
@@ -163,7 +164,8 @@ def build_model(
         ValueError: If those cannot be had, or the trainer wants what the device cannot do.
     """
     settings = config.model if fresh else replace(config.model, pretrained=False, weights=None)
-    model = Classifier(settings, len(labels), softmax=config.loss.is_softmax)
+    softmax = config.loss.is_softmax
+    model = Classifier(settings, len(labels), picture=_picture(config), softmax=softmax)
     if fresh and config.init_from is not None:
         begin_from(model, config, labels)
     if config.trainer.channels_last:
@@ -173,6 +175,12 @@ def build_model(
             raise ValueError("trainer.sync_batch_norm=true needs GPUs; leave it out on others")
         model = synchronised(model)
     return compiled(model) if config.trainer.compile else model
+
+
+def _picture(config: Config) -> tuple[int, int]:
+    """Return the mel bins and frames of a segment."""
+    log_mel = config.frontend.log_mel
+    return log_mel.n_mels, log_mel.num_frames(log_mel.num_samples(config.data.segment_seconds))
 
 
 def _paths(data: Data, batches: EpochBatches, epoch: int, batch: int) -> list[str]:

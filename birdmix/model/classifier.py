@@ -26,6 +26,7 @@ class Classifier(nn.Module):
     Args:
         settings: What to build.
         num_classes: Classes C.
+        picture: Mel bins and frames of what it is going to hear, if that is known.
         softmax: Whether it is trained to tell which one of the classes is there. Outside of
             training its logits are then each class's log-odds by the softmax: they mean what those
             of all others do.
@@ -34,12 +35,21 @@ class Classifier(nn.Module):
         ValueError: If the backbone or its weights cannot be had.
     """
 
-    def __init__(self, settings: ModelSettings, num_classes: int, *, softmax: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        num_classes: int,
+        *,
+        picture: tuple[int, int] | None = None,
+        softmax: bool = False,
+    ) -> None:
         super().__init__()
         if softmax and num_classes < 2:
             raise ValueError("loss=cross_entropy chooses among classes, and there is one; take bce")
         self.channels, self.parts, self.softmax = settings.channels, settings.parts, softmax
-        self.backbone, self.layout = build_backbone(settings)
+        if picture is not None:
+            picture = picture[0], -(-picture[1] // settings.parts)
+        self.backbone, self.layout = build_backbone(settings, picture)
         self.head = build_head(settings, self.layout.width, num_classes)
 
     def forward(

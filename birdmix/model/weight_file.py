@@ -3,9 +3,9 @@
 import argparse
 import pickle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import safetensors.torch
 import timm.models
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def read_weight_file(file: Path) -> dict[str, Tensor]:
 def _content(file: Path) -> Any:
     try:
         if _is_safetensors(file):
-            return _tensors(file)
+            return safetensors.torch.load_file(file)
         # timm's own training script saves its arguments too.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -68,14 +68,6 @@ def _content(file: Path) -> Any:
         raise ValueError(
             f"model.weights={file}: damaged ({first_line(error)}); fetch it again"
         ) from error
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """Read safetensors; timm goes by the suffix, which files in caches have not."""
-    with TemporaryDirectory() as folder:
-        named = Path(folder) / "weights.safetensors"
-        named.symlink_to(file.resolve())
-        return timm.models.load_state_dict(str(named))
 
 
 def _is_safetensors(file: Path) -> bool:
