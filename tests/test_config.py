@@ -1,5 +1,7 @@
 """Configuration: every file builds, and what is misspelt is refused with the nearest right name."""
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,3 +109,13 @@ def test_one_word_chooses_the_mix():
 def test_numbers_of_sources_can_be_told():
     mix = configured("mix.num_sources=[0.5,0,0.5]", "run_dir=x").mix
     assert build_stages(mix).num_batch_sources == 4
+
+
+def test_every_recipe_of_the_readme_is_a_configuration():
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    recipes = text[text.index("## Recipes") : text.index("## Runs of runs")]
+    lines = [each.split(" && ")[0] for each in re.findall(r"^python train.py (.*)$", recipes, re.M)]
+    assert len(lines) > 20
+    for line in lines:
+        if not line.startswith("--help"):
+            configured(*shlex.split(line, comments=True), "run_dir=x")
