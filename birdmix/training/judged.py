@@ -94,6 +94,7 @@ def _soft_bce(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 _POSITIVES = ("a class with positive rows", _has_positives)
 _FIGURES = {
+    # Binary cross-entropy, whatever the run is trained by.
     "loss": _Figure(lambda j: float(_soft_bce(j.truth, j.logits)[j.known].mean())),
     "macro_roc_auc": _Figure(
         lambda j: macro_roc_auc(j.positive, j.logits, j.known),
