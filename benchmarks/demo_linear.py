@@ -22,8 +22,8 @@ from birdmix.audio.decode import decode
 from birdmix.audio.songs import SAMPLE_RATE, TWINS
 from birdmix.audio.synthesis import WINDOW_SECONDS
 from birdmix.recordings.demo import ensure_demo
-from birdmix.recordings.settings import DemoSettings
 from birdmix.recordings.demo_tables import CODES
+from birdmix.recordings.settings import DemoSettings
 
 WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 
