@@ -79,6 +79,7 @@ def band_levels(waveform: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power.reshape(64, -1).sum(axis=1))
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_samples_for_any_number_of_threads(root, tmp_path):
     ensure_demo(tmp_path / "demo", replace(TINY, num_threads=1))
     first, again = sounds(root), sounds(tmp_path / "demo")

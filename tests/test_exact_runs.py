@@ -149,7 +149,7 @@ def in_a_step() -> None:
     ("die", "num_workers"),
     [
         (between_the_renames, 0),
-        (while_validating, 2),
+        pytest.param(while_validating, 2, marks=pytest.mark.slow),
         pytest.param(in_the_middle_of_writing, 2, marks=pytest.mark.slow),
         pytest.param(in_a_step, 3, marks=pytest.mark.slow),
     ],

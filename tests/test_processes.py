@@ -138,6 +138,7 @@ def die_in_the_second_process() -> None:
     loop._backward = fourth
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_with_one(config: Config, tmp_path: Path):
     first, second = start_many(config, tmp_path, act=die_in_the_second_process)
     first.join(60)

@@ -235,6 +235,7 @@ def test_without_optuna_one_line_says_what_to_install(tmp_path: Path, monkeypatc
         search(write_space(tmp_path), [], tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_trials_are_runs_and_no_key_of_a_service_reaches_them(
     demo: Path, tmp_path: Path, monkeypatch
 ):

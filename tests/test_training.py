@@ -347,7 +347,7 @@ class ScalingFabric(Fabric):
         self.strategy.precision.scaler = torch.amp.GradScaler("cpu", growth_interval=3)
 
 
-@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("scaled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_low_precision_resumes_exactly_with_the_state_of_its_scaler(
     config: Config, data: Data, tmp_path: Path, scaled: bool, monkeypatch: pytest.MonkeyPatch
 ):
