@@ -1,17 +1,29 @@
 """Words for errors: the nearest right name for a wrong one, the first line of a long story."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
-def did_you_mean(wrong: str, right: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` or, if nothing is near, the list of right names."""
+def did_you_mean(wrong: str, right: Iterable[str], lister: str | None = None) -> str:
+    """Return ``"; did you mean 'x'?"`` or, if nothing is near, what there is.
+
+    Args:
+        wrong: A name.
+        right: The right names.
+        lister: What lists them, where they are too many to name.
+    """
     names = list(right)
     near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"; there is: {shown or 'nothing to choose from'}"
+    if lister is not None:
+        return f"; {lister} lists them"
+    return f"; there is: {first_few(names, 12) or 'nothing to choose from'}"
+
+
+def first_few(names: Sequence[str], count: int = 3) -> str:
+    """Return ``"a, b, c, ..."``: the first names, and whether there are more."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def check_choice(key: str, value: str, right: Iterable[str]) -> None:

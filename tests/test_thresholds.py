@@ -12,12 +12,14 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.labels import Labels
 from birdmix.metrics.decisions import macro_f1
 from birdmix.model.settings import ModelSettings
+from birdmix.recordings.table import Recordings
 from birdmix.training.judged import Judged
 from birdmix.training.settings import ValidationSettings
 from birdmix.training.thresholds import fit_thresholds
 from birdmix.training.validate import ValidationSet, monitored_figure
 
 LABELS = Labels(("early", "late", "mixed", "absent"))
+RECORDINGS = Recordings.build(Path(), LABELS, path=["a", "b", "c"], codes=[()] * 3)
 
 
 def judged(known: np.ndarray | None = None) -> Judged:
@@ -86,7 +88,7 @@ def test_a_run_gives_its_bundle_the_thresholds_of_the_last_validation_set(
 
 def test_a_monitored_figure_without_a_scored_class_is_refused_with_what_is_lacking():
     known = np.ones((3, 2), bool)
-    silent = ValidationSet("validation", np.zeros((3, 2)), known, [], 0)
+    silent = ValidationSet("validation", np.zeros((3, 2)), known, [], 0, RECORDINGS)
     with pytest.raises(ValueError, match="what is held out has not a class with both positive"):
         monitored_figure([silent], "validation_macro_roc_auc")
     assert monitored_figure([silent], None) == "validation_loss"

@@ -83,23 +83,14 @@ def build_batches(
     return batches
 
 
-def validation_rows(config: Config, data: Data) -> dict[str, Recordings]:
-    """Return what each validation set judges, a row each: recordings, or annotated windows."""
-    rate = config.frontend.log_mel.sample_rate
-    num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
-    overlap = config.data.min_overlap_seconds
-    return {
-        name: in_windows(recordings, data.store, num_samples, rate, overlap)
-        for name, recordings in data.validation.items()
-    }
-
-
 def build_validation(config: Config, data: Data, processes: Processes) -> list[ValidationSet]:
     """Make the sets that every epoch is judged by, each process its share."""
     rate = config.frontend.log_mel.sample_rate
     num_samples = config.frontend.log_mel.num_samples(config.data.segment_seconds)
     sets = []
-    for name, rows in validation_rows(config, data).items():
+    for name, recordings in data.validation.items():
+        overlap = config.data.min_overlap_seconds
+        rows = in_windows(recordings, data.store, num_samples, rate, overlap)
         windows = Windows(
             rows,
             data.store,
@@ -109,13 +100,12 @@ def build_validation(config: Config, data: Data, processes: Processes) -> list[V
             with_context=name == "validation_soundscape",
         )
         if not windows.keys:
-            held_out = len(data.validation[name])
             raise ValueError(
-                f"nothing is known of any window of the {held_out} recordings held out; set "
+                f"nothing is known of any window of the {len(recordings)} recordings held out; set "
                 "data.annotated, or hold out others (data.fold), or none (data.fold=null)"
             )
         batches = windows.in_batches(max(config.data.batch_size // processes.size, 1))
         share = batches[processes.rank :: processes.size]
         loaded = loader(windows, share, config.data.num_workers)
-        sets.append(ValidationSet(name, windows.truth, windows.known, loaded, len(batches)))
+        sets.append(ValidationSet(name, windows.truth, windows.known, loaded, len(batches), rows))
     return sets

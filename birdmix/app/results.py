@@ -8,7 +8,7 @@ import pandas as pd
 from birdmix.app.bundles import export_best, keep_thresholds, write_epoch
 from birdmix.app.console import listening_progress, say
 from birdmix.app.data import Data
-from birdmix.app.feed import build_validation, validation_rows
+from birdmix.app.feed import build_validation
 from birdmix.app.figures import draw_figures
 from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from birdmix.app.schema import Config
@@ -45,7 +45,7 @@ def write_results(
     judged = judge_all(config, data, training)
     thresholds = fit_bundle(bundle, config, data, judged)
     if judged:
-        rows = validation_rows(config, data).values()
+        rows = [each.rows for each in training.validation]
         write_out_of_fold(directory / OUT_OF_FOLD, zip(rows, judged, strict=True), config.data.fold)
     metrics = dict(read_manifest(bundle).metrics)
     test = _submit(config, data.labels, directory)

@@ -22,7 +22,7 @@ from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.files import remove_if_empty, remove_partials, write_text
 from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
-from birdmix.training.log import num_epochs_logged
+from birdmix.training.log import FINAL, num_epochs_logged
 from birdmix.training.loggers import RunLogger
 from birdmix.training.loop import fit
 from birdmix.training.position import Hook
@@ -66,7 +66,7 @@ def run(config: Config, directory: Path, listener: Listener | None = None) -> di
             return {}
         metrics = write_results(config, data, training, directory)
     metrics["seconds"] = time.monotonic() - began
-    write_text(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(directory / FINAL, json.dumps(metrics, indent=2) + "\n")
     _tell(config, directory, metrics)
     return metrics
 
@@ -152,7 +152,7 @@ def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
         OUT_OF_FOLD: "what it says of the recordings held out",
         "submission.csv": "the test soundscapes, window by window",
         "figures": "a mixed batch, learning curves, ROC-AUC per class",
-        "metrics.json": "the final figures",
+        FINAL: "the final figures",
     }
     for name, what in made.items():
         if (directory / name).exists():

@@ -9,6 +9,7 @@ from birdmix.bundle.weights import read_weights
 from birdmix.labels import Labels
 from birdmix.model.classifier import Classifier
 from birdmix.model.stages import carry_over
+from birdmix.suggest import first_few
 
 
 def check_stage(config: Config) -> None:
@@ -54,8 +55,8 @@ def _tell_of_other_classes(before: Labels, now: Labels, config: Config) -> None:
     left_out = [code for code in before.codes if code not in now.codes]
     if len(left_out) == len(before):
         warn(
-            f"no class of {config.init_from} ({', '.join(before.codes[:3])}, ...) is one of this "
-            f"run's ({', '.join(now.codes[:3])}, ...); are they codes of the same kind?"
+            f"no class of {config.init_from} ({first_few(before.codes)}) is one of this "
+            f"run's ({first_few(now.codes)}); are they codes of the same kind?"
         )
     elif left_out:
         say(f"no longer there: {len(left_out)} classes: {', '.join(left_out)}")

@@ -15,12 +15,10 @@ from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
 from birdmix.files import atomic_path, write_text
 from birdmix.suggest import first_line
+from birdmix.training.log import FINAL
 
 #: The table beside the runs.
 SUMMARY = "summary.csv"
-
-#: A run's final figures.
-METRICS = "metrics.json"
 
 #: Why a run of a sweep came to nothing, beside what it was asked to be.
 FAILED = "failed.json"
@@ -191,9 +189,9 @@ def _read(directory: Path) -> Row:
     if (directory / FAILED).is_file():
         failure = json.loads((directory / FAILED).read_text(encoding="utf-8"))
         state, error, settings = "failed", failure["error"], failure["overrides"]
-    if (directory / METRICS).is_file():
+    if (directory / FINAL).is_file():
         state, error = "done", ""
-        figures = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+        figures = json.loads((directory / FINAL).read_text(encoding="utf-8"))
     if (directory / CONFIG).is_file():
         try:
             settings = _telling(read_config(directory))

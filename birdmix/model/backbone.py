@@ -4,7 +4,6 @@ Shapes: B batch, D features, h frequency, w time of the feature map.
 """
 
 import copy
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 
 from birdmix.model.settings import ModelSettings
 from birdmix.model.weights import load_backbone, with_published
-from birdmix.suggest import did_you_mean, first_line
+from birdmix.suggest import did_you_mean, first_few, first_line
 
 #: Input channels, by how a mel becomes them.
 NUM_CHANNELS = {"mono": 1, "repeated": 3, "deltas": 3}
@@ -24,7 +23,6 @@ NUM_CHANNELS = {"mono": 1, "repeated": 3, "deltas": 3}
 # What a picture's size is said by, and, with a window's, what timm fits published weights to.
 _SIZES = frozenset({"img_size", "strict_img_size", "dynamic_img_size"})
 _FITTED = _SIZES | {"window_size"}
-_SHOWN = 3
 
 
 class Layout(NamedTuple):
@@ -63,8 +61,7 @@ def build_backbone(
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = did_you_mean(name, near) if near else "; timm.list_models() lists them"
+        hint = did_you_mean(name, timm.list_models(), "timm.list_models()")
         raise ValueError(f"model.backbone={name!r} is no timm model{hint}")
     published = timm.list_pretrained(f"{name.split('.')[0]}.*")
     if "." in name and name not in published:
@@ -119,9 +116,8 @@ def _check_published_shapes(asked: Any, published: Any, settings: ModelSettings)
         name = settings.backbone
         raise ValueError(
             f"model.pretrained=true: model.backbone_args={settings.backbone_args} changes the "
-            f"shape of {len(other)} tensors ({', '.join(other[:_SHOWN])}"
-            f"{', ...' if len(other) > _SHOWN else ''}); published weights are for the plain "
-            f"{name}: model=timm model.backbone={name}"
+            f"shape of {len(other)} tensors ({first_few(other)}); published weights are for the "
+            f"plain {name}: model=timm model.backbone={name}"
         )
 
 

@@ -1,6 +1,5 @@
 """The optimizer, what it leaves alone, its rate as a function of the step, the weight average."""
 
-import difflib
 import math
 from collections.abc import Iterable
 from itertools import accumulate, chain
@@ -50,8 +49,7 @@ def _check_optimizer(settings: OptimSettings) -> None:
     name, args = settings.name, settings.args
     known = [str(each) for each in timm.optim.list_optimizers()]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = did_you_mean(name, near) if near else "; timm.optim.list_optimizers() lists them"
+        hint = did_you_mean(name, known, "timm.optim.list_optimizers()")
         raise ValueError(f"optim.name={name!r} is no timm optimizer{hint}")
     info = timm.optim.get_optimizer_info(name)
     if info.second_order:

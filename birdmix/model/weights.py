@@ -16,10 +16,9 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor
 
 from birdmix.model.weight_file import FILES, read_weight_file
-from birdmix.suggest import did_you_mean, first_line
+from birdmix.suggest import did_you_mean, first_few, first_line
 
 _PREFIX = "backbone."
-_SHOWN = 3
 _COLOURS = 3
 _HUB_TIMEOUT_SECONDS = 10.0
 
@@ -91,8 +90,7 @@ def load_backbone(backbone: Any, num_channels: int, file: Path) -> None:
     if wrong:
         raise ValueError(
             f"model.weights={file}: {len(wrong)} of its tensors are not finite "
-            f"({', '.join(wrong[:_SHOWN])}{', ...' if len(wrong) > _SHOWN else ''}); take the "
-            "weights of an earlier epoch"
+            f"({first_few(wrong)}); take the weights of an earlier epoch"
         )
     fit(backbone, num_channels, state, f"model.weights={file}")
 
@@ -122,7 +120,7 @@ def fit(backbone: Any, num_channels: int, state: dict[str, Tensor], source: str)
     missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in own]
     faults = [
-        f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+        f"{len(names)} {what} ({first_few(names)})"
         for names, what in (
             (shapes, "of its tensors have another shape"),
             (missing, "are missing"),

@@ -5,6 +5,9 @@ from pathlib import Path
 
 METRICS = "metrics.csv"
 
+#: A run's final figures.
+FINAL = "metrics.json"
+
 
 class MetricsLog:
     """Append rows to a run's ``metrics.csv``.

@@ -13,6 +13,7 @@ from torch import nn
 
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
+from birdmix.recordings.table import Recordings
 from birdmix.suggest import did_you_mean
 from birdmix.training.judged import Judged
 from birdmix.training.processes import Processes
@@ -28,6 +29,7 @@ class ValidationSet:
         known: Which of them are known, bool [N, C].
         batches: The windows of its rows, batch by batch: this process's share of them.
         num_batches: Number of all batches, over all processes.
+        rows: What they are: recordings, or annotated windows.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ValidationSet:
     known: np.ndarray
     batches: Iterable[Batch]
     num_batches: int
+    rows: Recordings
 
     def figures(self) -> dict[str, str]:
         """Return the names of all figures, and what this truth lacks to have them, if anything."""
