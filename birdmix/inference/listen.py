@@ -90,7 +90,7 @@ def predict(engine: Engine, folder: Path, path: str) -> WindowPredictions:
     manifest = engine.manifest
     blocks = Blocks(Path(folder) / path, manifest.log_mel.sample_rate)
     windows = Windowed(blocks, manifest.num_samples, manifest.log_mel.sample_rate)
-    score = [engine(batch) for batch in windows.batches(BATCH)]
+    score = [engine.judge(engine.hear(batch)).clip for batch in windows.batches(BATCH)]
     start = np.arange(sum(map(len, score))) * manifest.segment_seconds
     return WindowPredictions(
         path=path,

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from birdmix.bundle.manifest import Manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.frontend.log_mel import LogMel
+from birdmix.inference.engine import Heard
 from birdmix.model.classifier import channels_last
 
 
@@ -19,15 +21,25 @@ class TorchEngine:
         manifest: Its manifest.
     """
 
+    batch = 32
+    side_by_side = 1  # torch has threads of its own
+
     def __init__(self, bundle: Path, manifest: Manifest) -> None:
         self.manifest = manifest
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = f"torch {self.device.type}"
+        self.ear = ("torch", repr(manifest.log_mel))
         self.classifier = channels_last(load_classifier(bundle, manifest)).to(self.device)
         self.log_mel = LogMel(manifest.log_mel).to(self.device)
 
     @torch.inference_mode()
-    def __call__(self, waveforms: np.ndarray) -> np.ndarray:
-        """Return the logits, float32 [W, C], of waveforms, float32 [W, T]."""
-        mel = self.log_mel(torch.from_numpy(waveforms).to(self.device))
-        logits = self.classifier(mel.to(memory_format=torch.channels_last)).clip
-        return logits.float().cpu().numpy()
+    def hear(self, waveforms: np.ndarray) -> Tensor:
+        """Turn waveforms, float32 [W, T], into log-mels [W, 1, M, F] on the device."""
+        return self.log_mel(torch.from_numpy(waveforms).to(self.device))
+
+    @torch.inference_mode()
+    def judge(self, pictures: Tensor) -> Heard:
+        """Return the logits of log-mels [W, 1, M, F]."""
+        logits = self.classifier(pictures.to(memory_format=torch.channels_last))
+        clip, frames = (None if each is None else each.float().cpu().numpy() for each in logits)
+        return Heard(clip, frames)
