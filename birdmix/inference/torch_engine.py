@@ -1,5 +1,6 @@
 """The torch engine: the classifier as it was trained."""
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ class TorchEngine:
         self.manifest = manifest
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.name = f"torch {self.device.type}"
-        self.ear = ("torch", repr(manifest.log_mel))
+        self.ear: Hashable = ("torch", repr(manifest.log_mel))
         self.classifier = channels_last(load_classifier(bundle, manifest)).to(self.device)
         self.log_mel = LogMel(manifest.log_mel).to(self.device)
 
@@ -41,5 +42,9 @@ class TorchEngine:
     def judge(self, pictures: Tensor) -> Heard:
         """Return the logits of log-mels [W, 1, M, F]."""
         logits = self.classifier(pictures.to(memory_format=torch.channels_last))
-        clip, frames = (None if each is None else each.float().cpu().numpy() for each in logits)
-        return Heard(clip, frames)
+        frames = None if logits.frames is None else _on_host(logits.frames)
+        return Heard(_on_host(logits.clip), frames)
+
+
+def _on_host(logits: Tensor) -> np.ndarray:
+    return logits.float().cpu().numpy()
