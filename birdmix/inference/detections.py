@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from birdmix.windows import WindowPredictions
+import numpy as np
+
+from birdmix.windows import FLOOR, WindowPredictions, probability
+
+#: Windows nearer than this, in seconds, touch: starts and ends are rounded numbers.
+_TOUCHING = 1e-6
+
+#: Windows x classes that are looked at together: memory is bounded, whatever the thresholds.
+_CELLS = 1 << 22
 
 
 class Detection(NamedTuple):
@@ -48,3 +56,49 @@ class HeardRecording:
     def path(self) -> str:
         """The recording, relative to the folder listened to."""
         return self.predictions.path
+
+
+def detect(predictions: WindowPredictions, thresholds: np.ndarray) -> tuple[Detection, ...]:
+    """Call species in a recording, and merge the neighbouring windows in which one is called.
+
+    Windows are neighbours if the next one starts no later than the former ends.
+
+    Args:
+        predictions: Windows by their start.
+        thresholds: Lowest probability at which each class is called, float64 [C]; NaN is never.
+
+    Returns:
+        By start, then column.
+    """
+    num_windows, num_classes = predictions.score.shape
+    block = max(_CELLS // max(num_windows, 1), 1)
+    found = [
+        _runs(predictions, thresholds, slice(at, at + block)) for at in range(0, num_classes, block)
+    ]
+    start, end, column, confidence = map(np.concatenate, zip(*found, strict=True))
+    order = np.lexsort((column, start))
+    columns = (each[order].tolist() for each in (start, end, column, confidence))
+    return tuple(map(Detection._make, zip(*columns, strict=True)))
+
+
+def _runs(
+    predictions: WindowPredictions, thresholds: np.ndarray, classes: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return start, end, column and confidence of the detections of some classes."""
+    score, threshold = predictions.score[:, classes], thresholds[classes]
+    column, window = np.nonzero((score >= _lowest_logit(threshold)).T)
+    confidence = probability(score[window, column])
+    called = confidence >= threshold[column]
+    column, window, confidence = column[called], window[called], confidence[called]
+    start, end = predictions.start_seconds[window], predictions.end_seconds[window]
+    apart = (column[1:] != column[:-1]) | (start[1:] > end[:-1] + _TOUCHING)
+    first = np.flatnonzero(np.r_[np.ones(min(len(column), 1), bool), apart])
+    last = np.r_[first[1:], len(column)][: len(first)] - 1
+    highest = np.maximum.reduceat(confidence, first) if len(first) else confidence
+    return start[first], end[last], column[first] + classes.start, highest
+
+
+def _lowest_logit(threshold: np.ndarray) -> np.ndarray:
+    """Return logits a little below thresholds: it spares the probability of most windows."""
+    inside = np.clip(threshold, FLOOR, 1 - FLOOR)
+    return np.where(threshold <= FLOOR, -np.inf, np.log(inside / (1 - inside)) - 1e-6)

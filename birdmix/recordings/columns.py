@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from birdmix.audio.clock import stamps
 from birdmix.suggest import check_choice
 
 LABEL_SEPARATOR = ";"
@@ -13,8 +14,6 @@ SECONDARY = ("positive", "soft", "unknown", "ignore")
 
 #: What a recording's group may be, the first that a source has if nobody chooses.
 GROUPS = ("group", "recordist", "site", "date", "recording")
-
-_STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_-]?(\d\d)(\d\d)(\d\d))?(?!\d)")
 
 
 def split_labels(text: str, separator: str | None = LABEL_SEPARATOR) -> tuple[str, ...]:
@@ -85,12 +84,8 @@ def with_secondary(
 
 def datetime_of(path: str) -> datetime | None:
     """Return when a recording began, if its name says so: ``..._20160625_213143.wav``."""
-    for match in _STAMP.finditer(path.rsplit("/", 1)[-1]):
-        try:
-            return datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
-        except ValueError:
-            continue  # digits that are no date
-    return None
+    first = next(stamps(path.rsplit("/", 1)[-1]), None)
+    return None if first is None else first.moment.replace(tzinfo=None)
 
 
 def read_datetime(text: str) -> datetime | None:
