@@ -21,13 +21,14 @@ def window_starts(num_samples: int, window: int, step: int, min_tail: int = 0) -
     Args:
         num_samples: Length of the recording in samples, at least 1.
         window: Window length in samples.
-        step: Distance between starts in samples; below ``window`` windows overlap.
+        step: Distance between starts in samples; below ``window`` windows overlap, above it they
+            leave gaps.
         min_tail: Samples not yet covered that are too few for one more window.
 
     Returns:
         Starts in samples, int64 [W], at least one; the last window may reach beyond the end.
     """
-    uncovered = num_samples - window - min_tail
+    uncovered = num_samples - max(window, step) - min_tail
     count = 1 if uncovered <= 0 else 1 + -(-uncovered // step)
     return np.arange(count, dtype=np.int64) * step
 
@@ -64,6 +65,7 @@ class WindowPredictions:
         end_seconds: End of each window, float64 [W].
         score: Logits, float32 [W, C]: they ensemble, smooth and take priors, and do not saturate.
         warning: What was odd about the recording; empty if nothing.
+        seconds: Length of the recording; NaN if nobody said.
     """
 
     path: str
@@ -71,6 +73,7 @@ class WindowPredictions:
     end_seconds: np.ndarray
     score: np.ndarray
     warning: str = ""
+    seconds: float = float("nan")
 
     @property
     def probability(self) -> np.ndarray:

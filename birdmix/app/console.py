@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # listening must not import what trains
 
 console = Console(highlight=False)
 
+# Seconds between lines of progress where there is no terminal.
+_SAY_EVERY = 60
+
 
 def say(text: str) -> None:
     """Print a line."""
@@ -72,9 +75,39 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def listening_progress(description: str) -> Iterator[Callable[[Listening], None]]:
-    """Show how far listening is; yields a function of its books."""
-    with progress(description) as on_progress:
-        yield lambda books: on_progress(books.done, books.num_files)
+    """Show how far listening is; yields a function of its books. Elsewhere a line each minute."""
+    said_at = time.monotonic()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[told]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(description, total=None, told="")
+
+        def on_progress(books: Listening) -> None:
+            nonlocal said_at
+            told = listening_line(books)
+            bar.update(task, completed=books.bytes_done, total=books.num_bytes, told=told)
+            if not console.is_terminal and time.monotonic() - said_at > _SAY_EVERY:
+                said_at = time.monotonic()
+                say(f"{description}: {told}")
+
+        yield on_progress
+
+
+def listening_line(books: Listening) -> str:
+    """Say how far listening is: recordings, hours, times real time, time left, failures."""
+    told = (
+        f"{books.done:,} of {books.num_files:,} recordings, {books.seconds / 3600:.1f} h, "
+        f"{books.rate:.0f} x real time"
+    )
+    left = books.seconds_left
+    if left is not None:
+        told += f", {int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d} left"
+    return told + (f", {len(books.failed):,} failed" if books.failed else "")
 
 
 class TrainingConsole:

@@ -101,10 +101,12 @@ class Clock:
     def began(self, file: Path) -> datetime | None:
         """Return when a recording began; None if nothing tells."""
         moment = recorded_at(file)
-        if moment is None:
-            return None
+        return None if moment is None else self.zoned(moment)
+
+    def zoned(self, moment: datetime) -> datetime:
+        """Return what a clock says in the zone; an hour that clocks skip is the one after."""
         if moment.tzinfo is None and self.clock_zone is not None:
-            moment = later(moment.replace(tzinfo=self.clock_zone), 0)  # hours that clocks skip
+            moment = later(moment.replace(tzinfo=self.clock_zone), 0)
         if moment.tzinfo is not None and self.zone is not None:
             moment = moment.astimezone(self.zone)
         return moment
@@ -153,7 +155,7 @@ def _words(file: Path) -> dict[str, bytes]:
 
 
 def _named(file: Path) -> list[datetime]:
-    """Return the moments in a name, or that which early AudioMoths wrote: ``5B32D3A4.WAV``."""
+    """Return the moments in a name, or that which early AudioMoths wrote: ``5B07FAC0.WAV``."""
     if match := _HEXADECIMAL.fullmatch(file.name):
         moment = datetime.fromtimestamp(int(match[1], 16), UTC)
         return [moment] if moment.year in _HEXADECIMAL_YEARS else []

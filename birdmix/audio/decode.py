@@ -28,15 +28,23 @@ class Blocks:
         path: Recording.
         sample_rate: Hz of the blocks.
         block_seconds: How much is decoded at a time.
+        channel: The one to hear, counted from 1; None is the mean of all.
 
     Raises:
-        AudioError: On iteration, if the recording yields no samples at all.
+        AudioError: On iteration, if the recording yields no samples at all, or lacks the channel.
     """
 
-    def __init__(self, path: Path, sample_rate: int, block_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sample_rate: int,
+        block_seconds: float = 30.0,
+        channel: int | None = None,
+    ) -> None:
         self.path = path
         self.sample_rate = sample_rate
         self.block_seconds = block_seconds
+        self.channel = channel
         self.problems: list[Problem] = []
         self._stopped = ""
 
@@ -72,9 +80,12 @@ class Blocks:
     def _native(self, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         """Yield mono blocks at the file's own rate, and keep the books."""
         books = Books()
+        if self.channel is not None and self.channel > file.channels:
+            raise AudioError(self.path, f"has no channel {self.channel}, only {file.channels}")
+        heard = slice(None) if self.channel is None else slice(self.channel - 1, self.channel)
         for frames in self._frames(file):
             if len(frames):
-                yield books.enter(frames)
+                yield books.enter(np.ascontiguousarray(frames[:, heard]))
 
         stopped, decoded = self._stopped, books.decoded
         if not decoded:

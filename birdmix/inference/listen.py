@@ -1,22 +1,18 @@
-"""Listen to a folder: recordings in, window predictions out, failures told apart.
+"""Listen to a folder: recordings in, window predictions out, failures told apart."""
 
-Shapes: T samples, W windows, C classes.
-"""
-
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from birdmix.audio.decode import Blocks
 from birdmix.audio.sound_file import AudioError, find_recordings
-from birdmix.inference.engine import Engine
-from birdmix.windows import MIN_TAIL_SECONDS, WindowPredictions, cut
+from birdmix.inference.listener import Listener
+from birdmix.windows import WindowPredictions
 
-#: Windows that go through the model at a time.
-BATCH = 32
+# Recordings that are heard at a time at most: each has a file open, and some blocks in memory.
+_MOST = 16
 
 
 @dataclass
@@ -24,113 +20,129 @@ class Listening:
     """What came of a folder, as it grows.
 
     Attributes:
-        num_files: Recordings found.
+        num_files: Recordings to hear.
+        num_bytes: Their size.
         done: Recordings that ended, well or not.
+        bytes_done: Their size.
         seconds: Audio heard.
         failed: Path and reason of each recording that yields no samples.
         began: ``time.monotonic()`` at the first recording, in seconds.
     """
 
     num_files: int = 0
+    num_bytes: int = 0
     done: int = 0
+    bytes_done: int = 0
     seconds: float = 0.0
     failed: list[tuple[str, str]] = field(default_factory=list)
-    began: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Seconds of audio heard in a second."""
+        return self.seconds / max(time.monotonic() - self.began, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end, by the size of what is left; None before anything is done."""
+        if not self.bytes_done:
+            return None
+        spent = time.monotonic() - self.began
+        return spent * (self.num_bytes - self.bytes_done) / self.bytes_done
 
 
-def listen(
-    engine: Engine,
-    folder: Path,
-    *,
-    on_progress: Callable[[Listening], None] | None = None,
-    listening: Listening | None = None,
-) -> Iterator[WindowPredictions]:
-    """Predict every recording below a folder.
+#: Called after each recording.
+Progress = Callable[[Listening], None]
 
-    Every recording ends in exactly one place: it is yielded, or it stands in ``listening.failed``.
 
-    Args:
-        engine: The model.
-        folder: Folder of recordings, nested as it likes.
-        on_progress: Called after each recording.
-        listening: The books to keep; read them while or after iterating.
+def recordings_in(folder: Path) -> list[str]:
+    """List the recordings below a folder, sorted.
 
     Raises:
-        ValueError: If the folder is missing or holds no recordings.
+        ValueError: If the folder is missing or holds none.
     """
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: no such folder; name a folder of recordings")
     paths = find_recordings(folder)
     if not paths:
         raise ValueError(f"{folder}: no recordings here (wav, flac, ogg, opus, mp3, aiff, ...)")
-    books = listening if listening is not None else Listening()
-    books.num_files = len(paths)
-    books.began = time.monotonic()
-    for path in paths:
-        try:
-            predictions = predict(engine, folder, path)
-        except AudioError as error:
-            books.failed.append((path, error.reason))
-        else:
-            books.seconds += float(predictions.end_seconds[-1])
-            yield predictions
-        books.done += 1
-        if on_progress:
-            on_progress(books)
+    return paths
 
 
-def predict(engine: Engine, folder: Path, path: str) -> WindowPredictions:
-    """Predict the windows of one recording, side by side, the last one padded with silence.
+def listen(
+    listener: Listener,
+    folder: Path,
+    paths: Sequence[str],
+    *,
+    on_progress: Progress | None = None,
+    listening: Listening | None = None,
+) -> Iterator[WindowPredictions]:
+    """Hear recordings, several at a time; they come in the order in which they are ready.
 
-    Memory is bounded by the block and the batch, whatever the recording's length.
-
-    Raises:
-        AudioError: If the recording yields no samples.
-    """
-    manifest = engine.manifest
-    blocks = Blocks(Path(folder) / path, manifest.log_mel.sample_rate)
-    windows = Windowed(blocks, manifest.num_samples, manifest.log_mel.sample_rate)
-    score = [engine.judge(engine.hear(batch)).clip for batch in windows.batches(BATCH)]
-    start = np.arange(sum(map(len, score))) * manifest.segment_seconds
-    return WindowPredictions(
-        path=path,
-        start_seconds=start,
-        end_seconds=np.minimum(start + manifest.segment_seconds, windows.seconds),
-        score=np.concatenate(score),
-        warning="; ".join(map(str, blocks.problems)),
-    )
-
-
-class Windowed:
-    """Adjoining windows of a stream of blocks.
+    Every recording ends in exactly one place: it is yielded, or it stands in ``listening.failed``.
+    What is said of a recording does not depend on the others.
 
     Args:
-        blocks: The recording.
-        num_samples: Window length T.
-        sample_rate: Hz.
+        listener: Who listens.
+        folder: Folder of the recordings.
+        paths: Which of them, relative to it.
+        on_progress: Called after each recording.
+        listening: The books to keep; read them while or after iterating.
+
+    Raises:
+        ValueError: If the folder goes away meanwhile.
     """
+    books = listening if listening is not None else Listening()
+    size = {path: _size(folder, path) for path in paths}
+    books.num_files, books.num_bytes = len(paths), sum(size.values())
+    books.began = time.monotonic()
+    for path, heard in _side_by_side(listener, folder, paths):
+        books.done += 1
+        books.bytes_done += size[path]
+        if isinstance(heard, AudioError):
+            if not Path(folder).is_dir():
+                raise ValueError(
+                    f"{folder}: it is gone; bring it back, and the same command goes on"
+                )
+            books.failed.append((path, heard.reason))
+        else:
+            books.seconds += heard.seconds
+            yield heard
+        if on_progress:
+            on_progress(books)
+    books.failed.sort()
 
-    def __init__(self, blocks: Blocks, num_samples: int, sample_rate: int) -> None:
-        self.blocks = blocks
-        self.num_samples = num_samples
-        self.sample_rate = sample_rate
-        self.total = 0
 
-    @property
-    def seconds(self) -> float:
-        """Seconds heard so far."""
-        return self.total / self.sample_rate
+def _side_by_side(
+    listener: Listener, folder: Path, paths: Sequence[str]
+) -> Iterator[tuple[str, WindowPredictions | AudioError]]:
+    """Hear a few recordings at a time, each decoded in a thread of its own."""
+    readers = min(max(os.cpu_count() or 1, 2), _MOST)
+    left = iter(paths)
+    running: dict[Future, str] = {}
+    with ThreadPoolExecutor(readers, "decoding") as pool:
+        try:
+            while True:
+                while len(running) < 2 * readers and (path := next(left, None)) is not None:
+                    running[pool.submit(listener.predict, folder, path)] = path
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    path = running.pop(future)
+                    error = future.exception()
+                    if isinstance(error, AudioError):
+                        yield path, error
+                    else:
+                        yield path, future.result()
+        except BaseException:
+            listener.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        """Yield the windows, float32 [W, T] with W at most ``batch_size``."""
-        rest = np.zeros(0, np.float32)
-        for block in self.blocks:
-            self.total += len(block)
-            rest = np.concatenate([rest, block])
-            whole = len(rest) // self.num_samples * self.num_samples
-            windows, rest = rest[:whole].reshape(-1, self.num_samples), rest[whole:]
-            for at in range(0, len(windows), batch_size):
-                yield windows[at : at + batch_size]
-        first_window = self.total == len(rest)
-        if first_window or len(rest) > MIN_TAIL_SECONDS * self.sample_rate:
-            yield cut(rest, 0, self.num_samples)[None]
+
+def _size(folder: Path, path: str) -> int:
+    try:
+        return os.stat(Path(folder) / path).st_size
+    except OSError:  # it is told when it is to be heard
+        return 0

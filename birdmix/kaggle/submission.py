@@ -1,7 +1,7 @@
 """Write a submission: window predictions in a competition's rows and columns."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ import pandas as pd
 from birdmix.competitions import BIRDCLEF_2026, Competition
 from birdmix.files import atomic_path
 from birdmix.inference.engine import Engine
-from birdmix.inference.listen import Listening, listen
+from birdmix.inference.listen import Listening, Progress, listen, recordings_in
+from birdmix.inference.listener import Listener
+from birdmix.inference.settings import ListenSettings
 from birdmix.windows import FLOOR, WindowPredictions
 
 
@@ -18,7 +20,7 @@ def submit(
     engine: Engine,
     data: Path,
     out: Path,
-    on_progress: Callable[[Listening], None] | None = None,
+    on_progress: Progress | None = None,
     listening: Listening | None = None,
 ) -> Listening:
     """Predict a competition's test soundscapes and write the submission.
@@ -27,7 +29,7 @@ def submit(
     found. A column that the model does not know gets 1 / columns, and is named in a warning.
 
     Args:
-        engine: The model; its windows must be as long as the competition's.
+        engine: The model; it hears what it was trained on about each row.
         data: The competition's folder.
         out: The submission to write, whole or not at all.
         on_progress: Called after each soundscape.
@@ -37,28 +39,33 @@ def submit(
         The books of the listening: files, seconds, failures.
 
     Raises:
-        ValueError: If the folder, the sample submission or the window length does not fit.
+        ValueError: If the folder, the sample submission or the segment length does not fit.
     """
     competition = BIRDCLEF_2026
     columns = _columns(data / competition.sample_submission)
-    if engine.manifest.segment_seconds != competition.window_seconds:
-        raise ValueError(
-            f"the bundle hears windows of {engine.manifest.segment_seconds:g} s, a row of "
-            f"{competition.name} is {competition.window_seconds:g} s; "
-            f"train with data.segment_seconds={competition.window_seconds:g}"
-        )
+    listener = Listener([engine], ListenSettings(window=competition.window_seconds))
     prior = 1 / len(columns)
     books = listening if listening is not None else Listening()
     soundscapes = data / competition.test_soundscapes
     tables = [
         _rows(each, engine.manifest.labels.codes, columns, prior, competition)
-        for each in listen(engine, soundscapes, on_progress=on_progress, listening=books)
+        for each in _heard(listener, soundscapes, on_progress, books)
     ]
     if not tables:
         raise ValueError(f"{soundscapes}: none of {books.num_files} soundscapes yields samples")
     _warn(columns, engine.manifest.labels.codes, prior, books)
     _write(out, pd.concat(tables, ignore_index=True))
     return books
+
+
+def _heard(
+    listener: Listener, soundscapes: Path, on_progress: Progress | None, books: Listening
+) -> Iterator[WindowPredictions]:
+    """Hear the soundscapes, in the order of their names."""
+    paths = recordings_in(soundscapes)
+    with listener:
+        heard = listen(listener, soundscapes, paths, on_progress=on_progress, listening=books)
+        yield from sorted(heard, key=lambda each: each.path)
 
 
 def _columns(sample: Path) -> list[str]:

@@ -1,0 +1,180 @@
+"""What a journal says, read by thresholds, a list of species and a clock; and the tables of it.
+
+Shapes: C classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from birdmix.app.console import say, warn
+from birdmix.audio.clock import Clock
+from birdmix.inference.detections import HeardRecording, detect
+from birdmix.inference.ensemble import THRESHOLD, Ranks
+from birdmix.inference.journal import Entry, Journal
+from birdmix.inference.listener import Listener, row_times
+from birdmix.inference.rows import smoothed
+from birdmix.inference.selections import FORMATS
+from birdmix.inference.tables import (
+    SCORES,
+    write_activity,
+    write_detections,
+    write_recordings,
+    write_scores,
+)
+from birdmix.labels import Labels
+from birdmix.suggest import check_choice, first_few
+from birdmix.windows import WindowPredictions
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is made of what was heard; to change it costs no listening.
+
+    Attributes:
+        threshold: Probability from which any species is called; None is the bundles' own for each.
+        smoothing: Share of a row's logits that its neighbours give, in [0, 1).
+        species: A file that names the species to keep, a line each; None keeps all.
+        scores: parquet or csv, to write every score; None is neither.
+        formats: raven, audacity, birdnet, kaleidoscope.
+        timezone: What datetimes are written in.
+        clock_timezone: Where recorders' clocks ran that do not say so.
+    """
+
+    threshold: float | None = None
+    smoothing: float = 0.0
+    species: Path | None = None
+    scores: str | None = None
+    formats: tuple[str, ...] = ()
+    timezone: str | None = None
+    clock_timezone: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            check_choice("--format", name, FORMATS)
+        if self.scores is not None:
+            check_choice("--scores", self.scores, SCORES)
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"--smoothing {self.smoothing:g}: it lies in [0, 1)")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"--threshold {self.threshold:g}: it lies between 0 and 1")
+
+
+class Findings:
+    """The recordings of a journal with their detections; iterate as often as you like.
+
+    Args:
+        journal: What was heard.
+        folder: The folder listened to.
+        listener: Who has heard it.
+        output: How it is read.
+
+    Attributes:
+        labels: The species kept.
+
+    Raises:
+        ValueError: If zones, species or thresholds do not fit.
+    """
+
+    def __init__(self, journal: Journal, folder: Path, listener: Listener, output: Output) -> None:
+        self.journal, self.folder, self.listener, self.output = journal, folder, listener, output
+        self.clock = Clock(output.timezone, output.clock_timezone)
+        self.columns = _columns(listener.labels, output.species)
+        codes, names = listener.labels.codes, listener.labels.names
+        self.labels = Labels(
+            tuple(codes[c] for c in self.columns), tuple(names[c] for c in self.columns)
+        )
+        self.thresholds = _thresholds(listener, output.threshold)[self.columns]
+        self._ranks: Ranks | None = None
+
+    def __iter__(self) -> Iterator[HeardRecording]:
+        for entry in self.journal.entries():
+            predictions = self._predictions(entry)
+            place = PurePosixPath(entry.path).parent.as_posix()
+            yield HeardRecording(
+                predictions=predictions,
+                seconds=entry.seconds,
+                deployment=place if place != "." else self.folder.resolve().name,
+                began=self._began(entry),
+                detections=detect(predictions, self.thresholds),
+            )
+
+    def _began(self, entry: Entry) -> datetime | None:
+        if entry.recorded_at is None:
+            return None
+        return self.clock.zoned(datetime.fromisoformat(entry.recorded_at))
+
+    def _predictions(self, entry: Entry) -> WindowPredictions:
+        listener = self.listener
+        score = entry.score if self._ranks is None else self._ranks.mean(entry.score)
+        score = smoothed(score[:, self.columns], self.output.smoothing)
+        start, end = row_times(len(score), listener.window, listener.step, entry.seconds)
+        return WindowPredictions(entry.path, start, end, score, entry.warning, entry.seconds)
+
+    def rank(self) -> None:
+        """Put ranks in the place of scores, over all that was heard."""
+        num_models = len(self.listener.engines)
+        ranks = Ranks(self.journal.num_rows(), num_models, len(self.listener.labels))
+        for entry in self.journal.entries():
+            ranks.add(entry.score)
+        ranks.sort()
+        self._ranks = ranks
+
+    def write(self, out: Path) -> dict[str, int]:
+        """Write the tables.
+
+        Returns:
+            Numbers of recordings, of detections, and of those recordings that have no datetime.
+        """
+        if self.listener.settings.combine == "rank":
+            self.rank()
+        counts = {"detections": write_detections(out / "detections.csv", self, self.labels)}
+        counts["undated"] = write_activity(out / "activity.csv", self, self.labels)
+        counts["recordings"] = write_recordings(out / "recordings.csv", self)
+        if self.output.scores is not None:
+            write_scores(out / f"scores.{self.output.scores}", self, self.labels)
+        log_mel = self.listener.engines[0].manifest.log_mel
+        for name in self.output.formats:
+            band = (log_mel.f_min, log_mel.highest)
+            FORMATS[name](out / name, self, self.labels, root=self.folder, band=band)
+        return counts
+
+
+def _columns(labels: Labels, species: Path | None) -> list[int]:
+    """Return the columns of the species that a list names, by code or by name."""
+    if species is None:
+        return list(range(len(labels)))
+    try:
+        lines = species.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--species {species}: cannot be read ({error})") from error
+    wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    column = {name: c for c, name in enumerate(labels.names)}
+    column |= {code: c for c, code in enumerate(labels.codes)}
+    unknown = [name for name in wanted if name not in column]
+    if len(unknown) == len(wanted):
+        raise ValueError(
+            f"--species {species}: none of its {len(wanted)} lines is a species of the bundle; "
+            f"write a code or a name in each, as {first_few(labels.codes)}"
+        )
+    if unknown:
+        warn(
+            f"{species}: {len(unknown)} of {len(wanted)} species are not in the bundle: "
+            f"{first_few(unknown, 10)}"
+        )
+    return sorted({column[name] for name in wanted if name in column})
+
+
+def _thresholds(listener: Listener, threshold: float | None) -> np.ndarray:
+    """Return the probability from which each class is called, float64 [C]."""
+    if threshold is not None:
+        return np.full(len(listener.labels), threshold)
+    if listener.settings.combine == "rank":
+        raise ValueError("--combine rank: ranks know nothing of the bundles' thresholds; give one")
+    if listener.thresholds is None:
+        say(f"the bundle has no thresholds: species are called from {THRESHOLD} on")
+        return np.full(len(listener.labels), THRESHOLD)
+    return listener.thresholds

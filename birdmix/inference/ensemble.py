@@ -1,0 +1,118 @@
+"""Several models as one: their labels aligned by code, their scores combined.
+
+Shapes: R rows, C classes of all models together, N all rows of a folder.
+"""
+
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from birdmix.bundle.manifest import Manifest
+from birdmix.labels import Labels
+from birdmix.windows import FLOOR, probability
+
+#: Where neither a bundle nor the user says from which probability a species is called.
+THRESHOLD = 0.5
+
+
+def joint_labels(manifests: Sequence[Manifest]) -> Labels:
+    """Return the codes of all models, each once, in the order in which they are met."""
+    names: dict[str, str] = {}
+    for manifest in manifests:
+        for code, name in zip(manifest.labels.codes, manifest.labels.names, strict=True):
+            names.setdefault(code, name)
+    return Labels(tuple(names), tuple(names.values()))
+
+
+def aligned(score: np.ndarray, own: Labels, labels: Labels) -> np.ndarray:
+    """Return a model's scores in the columns of ``labels``, NaN for species it does not know."""
+    if own.codes == labels.codes:
+        return score
+    wide = np.full((len(score), len(labels)), np.nan, np.float32)
+    wide[:, [labels.column(code) for code in own.codes]] = score
+    return wide
+
+
+def combined(scores: Sequence[np.ndarray], combine: str, power: float) -> np.ndarray:
+    """Return the mean over the models that know a species, as logits, float32 [R, C].
+
+    Args:
+        scores: Of each model, float32 [R, C], NaN for species it does not know.
+        combine: logit, or power: the mean of probabilities to a power, its root taken.
+        power: That power.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    if combine == "logit":
+        return np.asarray(np.nanmean(scores, axis=0, dtype=np.float64), np.float32)
+    known = [np.where(np.isnan(each), np.nan, probability(each)) for each in scores]
+    mean = np.nanmean(np.power(known, power), axis=0) ** (1 / power)
+    return logit(mean)
+
+
+def logit(share: np.ndarray) -> np.ndarray:
+    """Return the logits, float32, of probabilities, drawn in from 0 and 1 by ``FLOOR``."""
+    share = np.clip(share, FLOOR, 1 - FLOOR)
+    return np.log(share / (1 - share)).astype(np.float32)
+
+
+def joint_thresholds(manifests: Sequence[Manifest], labels: Labels) -> np.ndarray | None:
+    """Return the mean of the models' thresholds, in logits; NaN where no model ever calls.
+
+    Returns:
+        Float64 [C]; None if no model has any.
+    """
+    fitted = [each for each in manifests if each.thresholds is not None]
+    if not fitted:
+        return None
+    total, count = np.zeros(len(labels)), np.zeros(len(labels))
+    told = np.zeros(len(labels), bool)
+    for manifest in fitted:
+        columns = [labels.column(code) for code in manifest.labels.codes]
+        values = np.array(manifest.thresholds, np.float64)  # None becomes NaN
+        told[columns] = True
+        total[columns] += np.where(np.isnan(values), 0, logit(values))
+        count[columns] += ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean = probability(total / count)
+    return np.where(count > 0, mean, np.where(told, np.nan, THRESHOLD))
+
+
+class Ranks:
+    """Where a score stands among all of its species' scores in a folder, model by model.
+
+    They lie in a file that has no name, not in memory.
+
+    Args:
+        num_rows: Rows N of all recordings.
+        num_models: Models whose columns stand side by side.
+        num_classes: Classes C.
+    """
+
+    def __init__(self, num_rows: int, num_models: int, num_classes: int) -> None:
+        self.num_models, self.num_classes = num_models, num_classes
+        shape = (num_models * num_classes, num_rows)
+        with tempfile.TemporaryFile() as file:
+            self.scores = np.memmap(file, np.float32, "w+", shape=shape)
+        self._filled = 0
+
+    def add(self, score: np.ndarray) -> None:
+        """Take the scores of a recording, float32 [R, models * C], NaN for unknown species."""
+        self.scores[:, self._filled : self._filled + len(score)] = score.T
+        self._filled += len(score)
+
+    def sort(self) -> None:
+        """Sort, once all are there."""
+        for column in self.scores:
+            column.sort()
+
+    def mean(self, score: np.ndarray) -> np.ndarray:
+        """Return the mean rank over models as a logit, float32 [R, C]; equals share theirs."""
+        rank = np.empty(score.shape)
+        for column, ordered in enumerate(self.scores):
+            below = np.searchsorted(ordered, score[:, column], "left")
+            up_to = np.searchsorted(ordered, score[:, column], "right")
+            rank[:, column] = (below + up_to) / 2 / len(ordered)
+        rank[np.isnan(score)] = np.nan
+        return logit(np.nanmean(rank.reshape(-1, self.num_models, self.num_classes), axis=1))

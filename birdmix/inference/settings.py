@@ -1,0 +1,44 @@
+"""How recordings are heard."""
+
+from dataclasses import dataclass
+
+from birdmix.suggest import check_choice
+
+
+@dataclass(frozen=True)
+class ListenSettings:
+    """How a recording becomes rows of scores.
+
+    Attributes:
+        window: Length of a row in seconds; None is that of the segments trained on.
+        step: Seconds from one row to the next; None is ``window``, side by side.
+        context: Seconds heard about each row, the row in the middle, silence beyond the ends of the
+            recording; None is the length of the segments that each model was trained on.
+        pool: What of it is the row's score: clip (what the head says of all that was heard), mean
+            or max (of the frames within the row, of a head that hears frames).
+        shift: Each row is also heard this many seconds earlier and later, and the logits averaged;
+            0 is off.
+        combine: Mean over several models: of their logits, of probabilities to a power, or of each
+            species' ranks over all rows.
+        power: The exponent of --combine power.
+        channel: The one that is heard, counted from 1; None is the mean of all.
+    """
+
+    window: float | None = None
+    step: float | None = None
+    context: float | None = None
+    pool: str = "clip"
+    shift: float = 0.0
+    combine: str = "logit"
+    power: float = 2.0
+    channel: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("--pool", self.pool, ("clip", "mean", "max"))
+        check_choice("--combine", self.combine, ("logit", "power", "rank"))
+        for name in ("window", "step", "context", "power", "channel"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name} {value:g}: it must be above 0")
+        if not self.shift >= 0:
+            raise ValueError(f"--shift {self.shift:g}: it is 0 (off) or above")
