@@ -5,12 +5,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from birdmix.audio.clock import Clock
 from birdmix.inference.detections import Detection, HeardRecording, detect
-from birdmix.inference.tables import write_detections
+from birdmix.inference.scores import score_columns
+from birdmix.inference.selections import FORMATS
+from birdmix.inference.tables import (
+    write_activity,
+    write_detections,
+    write_failed,
+    write_recordings,
+    write_scores,
+)
 from birdmix.labels import Labels
+from birdmix.recordings.annotations import Annotation, read_annotations
 from birdmix.windows import FLOOR, WindowPredictions
+from tests.recordings import read, write_wave
 
 LABELS = Labels(("rob", "wren"), ("Robin", "Wren, Eurasian"))
 
@@ -26,7 +38,7 @@ def windows(
     score = logit(np.array(probability, np.float64))
     if score.ndim == 1:
         score = np.stack([score, np.full_like(score, -9)], axis=1)
-    start = np.arange(len(score)) * step
+    start = np.arange(len(score)) * float(step)
     return WindowPredictions(path, start, start + window, score, warning)
 
 
@@ -131,3 +143,244 @@ def test_names_may_hold_anything(tmp_path: Path):
     path = 'a, "b"\nü\udcff.wav'  # with a byte that is no UTF-8
     write_detections(tmp_path / "detections.csv", [heard((0, 5, 0, 0.5), path=path)], LABELS)
     assert [row["path"] for row in rows(tmp_path / "detections.csv")] == [path]
+
+
+def test_recordings_are_written_with_detections_or_not(tmp_path: Path):
+    began = datetime(2024, 5, 1, 5, 30)
+    recordings = [
+        heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), began=began, seconds=19.5, warning="cut short"),
+        heard(path="silent.wav"),
+    ]
+    assert write_recordings(tmp_path / "recordings.csv", recordings) == 2
+    first, second = rows(tmp_path / "recordings.csv")
+    assert first == {
+        "path": "a/x.wav",
+        "datetime": "2024-05-01T05:30:00",
+        "deployment": "a",
+        "seconds": "19.5",
+        "windows": "4",
+        "detections": "2",
+        "warning": "cut short",
+    }
+    assert (second["datetime"], second["detections"], second["warning"]) == ("", "0", "")
+
+
+def test_failures_are_written_with_their_reasons(tmp_path: Path):
+    write_failed(tmp_path / "failed.csv", [("a/x.wav", "the file is empty (0 bytes)")])
+    assert rows(tmp_path / "failed.csv") == [
+        {"path": "a/x.wav", "error": "the file is empty (0 bytes)"}
+    ]
+
+
+def activity(folder: Path, recordings: list[HeardRecording]) -> tuple[int, list[tuple]]:
+    file = folder / "activity.csv"
+    num_undated = write_activity(file, recordings, LABELS)
+    names = ("species", "date", "hour", "detections", "seconds", "recorded_seconds")
+    return num_undated, [tuple(row[name] for name in names) for row in rows(file)]
+
+
+def test_activity_splits_seconds_at_hours_and_counts_where_detections_start(tmp_path: Path):
+    began = datetime(2024, 5, 1, 22, 59, 50)
+    recording = heard((5, 15, 0, 0.9), (3605, 3620, 0, 0.9), began=began, seconds=3630)
+    _, found = activity(tmp_path, [recording])
+    assert found == [
+        ("rob", "2024-05-01", "22", "1", "5", "10"),
+        ("rob", "2024-05-01", "23", "1", "10", "3600"),
+        ("rob", "2024-05-02", "0", "0", "10", "20"),
+    ]
+
+
+def test_activity_has_zeros_for_the_hours_in_which_somebody_listened(tmp_path: Path):
+    recordings = [
+        heard((0, 5, 1, 0.9), began=datetime(2024, 5, 2, 6)),
+        heard(began=datetime(2024, 5, 1, 5, 30)),
+        heard(began=datetime(2024, 5, 1, 5, 40)),
+    ]
+    num_undated, found = activity(tmp_path, [*recordings, heard((0, 5, 0, 0.9))])
+    assert num_undated == 1
+    assert found == [
+        ("wren", "2024-05-01", "5", "0", "0", "40"),
+        ("wren", "2024-05-02", "6", "1", "5", "20"),
+    ]
+
+
+def test_activity_counts_no_padding(tmp_path: Path):
+    recording = heard((15, 20, 0, 0.9), began=datetime(2024, 5, 1, 5), seconds=17.5)
+    assert activity(tmp_path, [recording])[1] == [("rob", "2024-05-01", "5", "1", "2.5", "17.5")]
+
+
+def test_activity_goes_by_the_clock_on_the_wall(tmp_path: Path):
+    berlin = Clock("Europe/Berlin").zone
+    nights = [datetime(2024, 10, 27, 1, tzinfo=berlin), datetime(2024, 3, 31, 1, tzinfo=berlin)]
+    recordings = [heard((0, 5, 0, 0.9), began=night, seconds=3 * 3600) for night in nights]
+    hours = [(row[1], row[2], row[5]) for row in activity(tmp_path, recordings)[1]]
+    assert hours == [
+        *[("2024-03-31", hour, "3600") for hour in ("1", "3", "4")],
+        *[("2024-10-27", "1", "3600"), ("2024-10-27", "2", "7200")],
+    ]
+
+
+def test_every_window_is_written_with_all_its_scores(tmp_path: Path):
+    began = datetime(2024, 5, 1, 23, 59, 55, tzinfo=UTC)
+    recordings = [heard(probability=[[0.25, 0.5], [1e-9, 0.75]], began=began), heard(path="b.wav")]
+    assert write_scores(tmp_path / "scores.csv", recordings, LABELS) == 6
+    found = rows(tmp_path / "scores.csv")
+    assert found[1] == {
+        "path": "a/x.wav",
+        "datetime": "2024-05-02T00:00:00+00:00",
+        "deployment": "a",
+        "start_seconds": "5",
+        "end_seconds": "10",
+        "rob": "1e-06",
+        "wren": "0.75",
+    }
+    assert [row["path"] for row in found] == ["a/x.wav"] * 2 + ["b.wav"] * 4
+
+
+def test_parquet_says_what_csv_says(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("birdmix.inference.scores._CELLS", 6)  # groups of three rows
+    rng = np.random.default_rng(0)
+    recordings = [
+        heard(path=f"{at % 2}/{at}.wav", probability=rng.uniform(0.01, 0.99, (n, 2)).tolist())
+        for at, n in enumerate([1, 7, 2])
+    ]
+    for suffix in ("csv", "parquet"):
+        assert write_scores(tmp_path / f"scores.{suffix}", recordings, LABELS) == 10
+    file = pq.ParquetFile(tmp_path / "scores.parquet")
+    assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [3, 3, 3, 1]
+    table = file.read()
+    assert str(table.schema.field("rob").type) == "float"
+    for row, expected in zip(table.to_pylist(), rows(tmp_path / "scores.csv"), strict=True):
+        assert [str(row[name]) for name in ("path", "datetime", "deployment")] == [
+            expected[name] for name in ("path", "datetime", "deployment")
+        ]
+        for name in ("start_seconds", "end_seconds", "rob", "wren"):
+            assert row[name] == pytest.approx(float(expected[name]), rel=1e-5)
+
+
+def test_parquet_takes_any_name_and_no_recordings(tmp_path: Path):
+    write_scores(tmp_path / "scores.parquet", [heard(path="ü\udcff.wav")], LABELS)
+    assert pq.read_table(tmp_path / "scores.parquet")["path"][0].as_py() == "ü\\xff.wav"
+    assert write_scores(tmp_path / "none.parquet", [], LABELS) == 0
+    assert pq.read_table(tmp_path / "none.parquet").column_names[-1] == "wren"
+
+
+def test_a_label_that_is_named_like_a_column_has_another_name():
+    labels = Labels(("path", "path_", "rob", "datetime"))
+    assert score_columns(labels)[5:] == ("path__", "path_", "rob", "datetime_")
+
+
+def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path: Path):
+    def failing():
+        yield heard((0, 5, 0, 0.9))
+        raise OSError("no space left on device")
+
+    for write, name in (
+        (write_detections, "detections.csv"),
+        (write_activity, "activity.csv"),
+        (write_scores, "scores.csv"),
+        (write_scores, "scores.parquet"),
+    ):
+        write(tmp_path / name, [heard((0, 5, 0, 0.9))], LABELS)
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(OSError, match="no space"):
+            write(tmp_path / name, failing(), LABELS)
+        assert (tmp_path / name).read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def written(folder: Path, name: str, *recordings: HeardRecording) -> Path:
+    out = folder / name
+    FORMATS[name](out, recordings, LABELS, root=folder / "sound", band=(50, 15000.5))
+    return out
+
+
+def test_raven_tables_have_the_columns_raven_requires(tmp_path: Path):
+    out = written(tmp_path, "raven", heard((0, 7.5, 1, 0.875)), heard(path="silent.wav"))
+    assert [file.name for file in out.rglob("*.txt")] == ["x.wav.selections.txt"]
+    header, row = (out / "a/x.wav.selections.txt").read_text().splitlines()
+    assert dict(zip(header.split("\t"), row.split("\t"), strict=True)) == {
+        "Selection": "1",
+        "View": "Spectrogram 1",
+        "Channel": "1",
+        "Begin Time (s)": "0",
+        "End Time (s)": "7.5",
+        "Low Freq (Hz)": "50",
+        "High Freq (Hz)": "15000.5",
+        "Begin File": "x.wav",
+        "Species": "wren",
+        "Common Name": "Wren, Eurasian",
+        "Confidence": "0.875000",
+    }
+
+
+def test_raven_tables_come_back_as_recordings_with_events(tmp_path: Path):
+    names = ("a/x.wav", "b/x.wav", "b/x.flac", 'b/"odd"\tü.wav')  # the same name, in two folders
+    recordings = [heard((1, 7.5, 1, 0.9), (5, 10, 0, 0.8), path=name) for name in names]
+    written(tmp_path, "raven", *recordings).rename(tmp_path / "sound")
+    for name in names:
+        write_wave(tmp_path / "sound" / name, seconds=10)
+    found = read("selections", tmp_path / "sound", label_column="Species").recordings
+    assert sorted(found.paths) == sorted(names)
+    assert found.labels.codes == ("rob", "wren")
+    for events in found.table["events"].to_pylist():
+        assert [(event["start"], event["end"], event["label"]) for event in events] == [
+            (1, 7.5, 1),
+            (5, 10, 0),
+        ]
+
+
+def test_audacity_labels_come_back_as_annotations(tmp_path: Path):
+    out = written(tmp_path, "audacity", heard((0, 7.5, 1, 0.999999), (5, 10, 0, 0.5)))
+    file = out / "a/x.wav.txt"
+    assert read_annotations(file) == [
+        Annotation(0, 7.5, "Wren, Eurasian 0.99", f"{file}, row 1"),
+        Annotation(5, 10, "Robin 0.50", f"{file}, row 2"),
+    ]
+
+
+def test_birdnet_csv_has_birdnets_columns(tmp_path: Path):
+    (row,) = rows(written(tmp_path, "birdnet", heard((0, 7.5, 1, 0.875))) / "birdnet.csv")
+    assert row == {
+        "Start (s)": "0",
+        "End (s)": "7.5",
+        "Scientific name": "wren",
+        "Common name": "Wren, Eurasian",
+        "Confidence": "0.875000",
+        "File": str(tmp_path / "sound/a/x.wav"),
+    }
+
+
+def test_kaleidoscope_csv_leads_to_the_file(tmp_path: Path):
+    recordings = (heard((1e-5, 7.5, 1, 0.875)), heard((5, 10, 0, 0.5), path="x.wav"))
+    out = written(tmp_path, "kaleidoscope", *recordings)
+    first, second = rows(out / "kaleidoscope.csv")
+    assert (first["INDIR"], first["FOLDER"], first["IN FILE"]) == (
+        str(tmp_path / "sound"),
+        "a",
+        "x.wav",
+    )
+    assert (first["OFFSET"], first["DURATION"], first["confidence"]) == (
+        "0.00001",
+        "7.49999",
+        "0.875000",
+    )
+    assert (second["FOLDER"], second["IN FILE"], second["lat"]) == ("", "x.wav", "-1")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_detections_that_are_none_any_more_leave_no_trace(tmp_path: Path, name: str):
+    written(tmp_path, name, heard((0, 5, 0, 0.9)))
+    out = written(tmp_path, name, heard())
+    assert "rob" not in "".join(f.read_text().lower() for f in out.rglob("*") if f.is_file())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_take_any_name(tmp_path: Path, name: str):
+    out = written(tmp_path, name, heard((0, 5, 0, 0.9), path='a/"b,\n\u2028\udcff.wav'))
+    (file,) = (file for file in out.rglob("*") if file.is_file())
+    if name in ("raven", "audacity"):
+        assert len(read_annotations(file, "Species")) == 1
+    else:
+        column = "File" if name == "birdnet" else "IN FILE"
+        assert rows(file)[0][column].endswith('"b,\n\u2028\udcff.wav')

@@ -1,48 +1,30 @@
-"""The tables that listening writes, each whole or absent.
+"""The tables that listening writes, each whole or absent."""
 
-Seconds are plain decimals, datetimes ISO 8601 to the second (rounded down), confidences lie within
-(0, 1). Bytes of a path that are no UTF-8 are written as they are.
-"""
-
-import csv
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from birdmix.audio.clock import later
-from birdmix.files import atomic_path
+from birdmix.inference.activity import write_activity
+from birdmix.inference.csv_files import PLACE, confident, decimal, place, table
 from birdmix.inference.detections import HeardRecording
+from birdmix.inference.scores import SCORES, write_scores
 from birdmix.labels import Labels
 from birdmix.windows import WindowPredictions
 
+__all__ = [
+    "SCORES",
+    "write_activity",
+    "write_detections",
+    "write_failed",
+    "write_predictions",
+    "write_recordings",
+    "write_scores",
+]
+
 DETECTION_COLUMNS = (
-    *("path", "datetime", "deployment", "start_seconds", "end_seconds"),
-    *("species", "common_name", "confidence"),
+    *PLACE,
+    *("start_seconds", "end_seconds", "species", "common_name", "confidence"),
 )
-
-
-@contextmanager
-def table(file: Path, columns: Iterable[str]) -> Iterator[Any]:
-    """Yield a writer of the rows of a CSV, which is there when the block ends without an error."""
-    with (
-        atomic_path(file) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        yield writer
-
-
-def decimal(seconds: float) -> str:
-    """Write seconds to the microsecond, without an exponent and without idle zeros."""
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
-
-
-def moment(began: datetime | None, seconds: float) -> str:
-    """Write a moment of a recording; empty if nobody knows when it began."""
-    return "" if began is None else later(began, seconds).isoformat(timespec="seconds")
+RECORDING_COLUMNS = (*PLACE, "seconds", "windows", "detections", "warning")
 
 
 def write_detections(file: Path, recordings: Iterable[HeardRecording], labels: Labels) -> int:
@@ -55,10 +37,26 @@ def write_detections(file: Path, recordings: Iterable[HeardRecording], labels: L
     with table(file, DETECTION_COLUMNS) as writer:
         for each in recordings:
             for start, end, column, confidence in each.detections:
-                place = (each.path, moment(each.began, start), each.deployment)
+                stretch = (*place(each, start), decimal(start), decimal(end))
                 name = (labels.codes[column], labels.names[column])
-                writer.writerow([*place, decimal(start), decimal(end), *name, f"{confidence:.6f}"])
+                writer.writerow([*stretch, *name, confident(confidence)])
             num_rows += len(each.detections)
+    return num_rows
+
+
+def write_recordings(file: Path, recordings: Iterable[HeardRecording]) -> int:
+    """Write ``recordings.csv``: a row per recording that was heard, detections or not.
+
+    Returns:
+        Number of rows.
+    """
+    num_rows = 0
+    with table(file, RECORDING_COLUMNS) as writer:
+        for each in recordings:
+            counts = (len(each.predictions.start_seconds), len(each.detections))
+            told = (decimal(each.seconds), *counts, each.predictions.warning)
+            writer.writerow([*place(each, 0), *told])
+            num_rows += 1
     return num_rows
 
 
