@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torchaudio
 
+from birdmix import threads
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.log_mel_numpy import NumpyLogMel
 from birdmix.frontend.settings import LogMelSettings
@@ -68,7 +69,8 @@ def cases(x: torch.Tensor) -> dict[str, Case]:
 
     def twin(settings: LogMelSettings) -> Case:
         log_mel = NumpyLogMel(settings)
-        return lambda: log_mel(array)
+        clips = np.split(array, len(array))
+        return lambda: np.concatenate([mel for _, mel in threads.each(log_mel, clips)])
 
     short = decibels(n_fft=1024, hop_length=320, n_mels=64, f_max=14_000)
     pcen = LogMelSettings(power=1, compression="pcen")

@@ -38,6 +38,9 @@ HOMES = {
     "typer": {"app"},
     "rich": {"app"},
     "safetensors": {"bundle", "model"},
+    "onnx": {"inference"},
+    "onnxruntime": {"inference"},
+    "openvino": {"inference"},
 }
 
 HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")
@@ -47,7 +50,7 @@ TORCH_FREE_ROOMS = [
     *["labels", "windows", "keys", "files", "suggest", "competitions", "duration", "threads"],
     *["audio", "metrics", "recordings", "report", "bundle", "inference", "kaggle"],
 ]
-TORCH_FILES = {"bundle.weights", "inference.torch_engine"}
+TORCH_FILES = {"bundle.weights", "inference.torch_engine", "inference.export"}
 
 
 def torch_free_modules() -> list[str]:

@@ -53,6 +53,28 @@ def predict(
 
 
 @app.command()
+def export(
+    bundle: Bundle,
+    engine: Annotated[str, typer.Option(help="onnx or openvino.")],
+    precision: Annotated[
+        str, typer.Option(help="f32, bf16 (openvino, on processors that have it) or int8.")
+    ] = "f32",
+    windows: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recordings to check by, where the bundle has no windows."),
+    ] = None,
+) -> None:
+    """Add an exported network to a bundle: it listens without torch, and faster on a CPU.
+
+    It is held against torch on the bundle's golden windows, and not written if it differs.
+    """
+    with one_line_errors():
+        from birdmix.app.export import export_bundle
+
+        export_bundle(bundle, engine, precision, windows)
+
+
+@app.command()
 def submit(
     bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder of a BirdCLEF competition (2026).")],

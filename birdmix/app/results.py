@@ -10,6 +10,7 @@ from birdmix.app.console import listening_progress, say
 from birdmix.app.data import Data
 from birdmix.app.feed import build_validation
 from birdmix.app.figures import draw_figures
+from birdmix.app.golden import held_out_windows, keep_golden
 from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
@@ -44,6 +45,9 @@ def write_results(
     _export(config, data.labels, training, bundle)
     judged = judge_all(config, data, training)
     thresholds = fit_bundle(bundle, config, data, judged)
+    log_mel = config.frontend.log_mel
+    num_samples = log_mel.num_samples(config.data.segment_seconds)
+    keep_golden(bundle, held_out_windows(data, num_samples, log_mel.sample_rate))
     if judged:
         rows = [each.rows for each in training.validation]
         write_out_of_fold(directory / OUT_OF_FOLD, zip(rows, judged, strict=True), config.data.fold)

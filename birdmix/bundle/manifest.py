@@ -1,12 +1,14 @@
 """``bundle.json``: what a bundle is, readable without torch."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from birdmix import __version__
+from birdmix.bundle.exports import Export, sha256_of
 from birdmix.files import write_text
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.labels import Labels
@@ -33,6 +35,7 @@ class Manifest:
         versions: birdmix, and the libraries that made the weights.
         thresholds: Probability from which each label is called, as fitted on validation; None for a
             label that is never to be called, and as a whole if none were fitted.
+        exports: The exported networks, by engine.
     """
 
     labels: Labels
@@ -43,6 +46,7 @@ class Manifest:
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     thresholds: tuple[float | None, ...] | None = None
+    exports: dict[str, Export] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.thresholds is not None and len(self.thresholds) != len(self.labels):
@@ -66,6 +70,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "thresholds": manifest.thresholds,
         "metrics": manifest.metrics,
         "versions": {"birdmix": __version__, **manifest.versions},
+        "exports": {name: dataclasses.asdict(made) for name, made in manifest.exports.items()},
     }
     write_text(folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -96,6 +101,22 @@ def read_manifest(folder: Path) -> Manifest:
     return _parse(file, content)
 
 
+def digest(folder: Path, kind: str = "torch") -> str:
+    """Return a hash of all that an engine hears by: the manifest, the weights, its own export.
+
+    Exports for other engines do not change it.
+
+    Args:
+        folder: The bundle's folder.
+        kind: The engine's: torch, onnx or openvino.
+    """
+    manifest = read_manifest(folder)
+    own = {name: made for name, made in manifest.exports.items() if name == kind}
+    content = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, exports=own)))
+    weights = sha256_of(Path(folder) / WEIGHTS)
+    return hashlib.sha256(f"{content} {weights}".encode()).hexdigest()
+
+
 def _parse(file: Path, content: dict[str, Any]) -> Manifest:
     try:
         return Manifest(
@@ -107,6 +128,8 @@ def _parse(file: Path, content: dict[str, Any]) -> Manifest:
             metrics=content["metrics"],
             versions=content["versions"],
             thresholds=None if content["thresholds"] is None else tuple(content["thresholds"]),
+            # Bundles from before there were exports lack the key.
+            exports={name: Export(**made) for name, made in content.get("exports", {}).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error

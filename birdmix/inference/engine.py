@@ -3,13 +3,26 @@
 Shapes: W windows, T samples, C classes, F' frames of the feature map.
 """
 
+import os
 from collections.abc import Hashable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from birdmix.bundle.exports import exported_file
 from birdmix.bundle.manifest import Manifest, read_manifest
+from birdmix.suggest import check_choice
+
+#: Engines of exported networks, the fastest first, and the library of each.
+EXPORTED = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+#: All names of engines.
+ENGINES = ("auto", "torch", *EXPORTED)
+
+# What NVIDIA's driver leaves, under Linux and in its guest under Windows.
+_GPU = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 class Heard(NamedTuple):
@@ -31,6 +44,7 @@ class Engine(Protocol):
         manifest: What the model is.
         name: Which engine it is, and its precision: ``openvino f32``.
         ear: Engines whose ears are equal take each other's pictures: a mel is computed once.
+        num_samples: The only length T of windows that it hears; None if it hears any.
         batch: Windows that are best heard at a time.
         side_by_side: Threads that may call it at a time, to keep all processors busy.
     """
@@ -38,6 +52,7 @@ class Engine(Protocol):
     manifest: Manifest
     name: str
     ear: Hashable
+    num_samples: int | None
     batch: int
     side_by_side: int
 
@@ -53,13 +68,75 @@ def open_engine(bundle: Path, name: str = "auto") -> Engine:
 
     Args:
         bundle: The bundle's folder.
-        name: torch; or auto, the fastest that the bundle and this machine have.
+        name: torch, openvino or onnx; or auto, the fastest that the bundle and this machine have.
 
     Raises:
-        ValueError: If the bundle is missing, damaged or of another format.
+        ValueError: If the bundle is missing, damaged or of another format, or lacks the engine's
+            export; or if the engine's library is not installed.
     """
+    check_choice("engine", name, ENGINES)
     manifest = read_manifest(bundle)
-    # Imported here, so that an engine without torch can stand beside it.
-    from birdmix.inference.torch_engine import TorchEngine
+    kind = _fastest(manifest) if name == "auto" else name
+    # Imported here: each needs a library that the others do without.
+    if kind == "torch":
+        check_installed("torch", "torch", "pip install birdmix, or take an exported engine")
+        from birdmix.inference.torch_engine import TorchEngine
 
-    return TorchEngine(bundle, manifest)
+        return TorchEngine(bundle, manifest)
+    return _open_exported(bundle, manifest, kind)
+
+
+def _open_exported(bundle: Path, manifest: Manifest, kind: str) -> Engine:
+    if kind not in manifest.exports:
+        raise ValueError(
+            f"engine={kind}: {bundle} is not exported to it; "
+            f"birdmix export --bundle {bundle} --engine {kind}"
+        )
+    check_installed(kind, EXPORTED[kind], "pip install 'birdmix[export]'")
+    export = manifest.exports[kind]
+    file = exported_file(bundle, kind, export)
+    return exported_engine(kind, manifest, file, export.precision)
+
+
+def exported_engine(kind: str, manifest: Manifest, file: Path, precision: str) -> Engine:
+    """Make the engine of an exported network."""
+    if kind == "openvino":
+        from birdmix.inference.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(manifest, file, precision)
+    from birdmix.inference.onnx_engine import OnnxEngine
+
+    return OnnxEngine(manifest, file, precision)
+
+
+def check_installed(engine: str, library: str, remedy: str) -> None:
+    """Refuse an engine whose library is not there.
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    if find_spec(library) is None:
+        raise ValueError(f"engine={engine}: {library} is not installed; {remedy}")
+
+
+def _fastest(manifest: Manifest) -> str:
+    if any(each.exists() for each in _GPU) and find_spec("torch") is not None:
+        from birdmix.inference.torch_engine import has_gpu
+
+        if has_gpu():
+            return "torch"
+    there = (
+        kind
+        for kind, library in EXPORTED.items()
+        if kind in manifest.exports and find_spec(library)
+    )
+    return next(there, "torch")
+
+
+def processors() -> int:
+    """Return how many processors this process has: torchrun's others on this machine have theirs.
+
+    OMP_NUM_THREADS does not count: torchrun sets it to 1 whatever there is.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)

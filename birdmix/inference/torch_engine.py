@@ -11,7 +11,12 @@ from birdmix.bundle.manifest import Manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.frontend.log_mel import LogMel
 from birdmix.inference.engine import Heard
-from birdmix.model.classifier import channels_last
+from birdmix.model.classifier import Classifier, channels_last
+
+
+def has_gpu() -> bool:
+    """Tell whether torch has a GPU to listen on."""
+    return torch.cuda.is_available()
 
 
 class TorchEngine:
@@ -20,18 +25,20 @@ class TorchEngine:
     Args:
         bundle: The bundle's folder.
         manifest: Its manifest.
+        device: cpu or cuda; None is a GPU if there is one.
     """
 
     batch = 32
     side_by_side = 1  # torch has threads of its own
 
-    def __init__(self, bundle: Path, manifest: Manifest) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, device: str | None = None) -> None:
         self.manifest = manifest
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device or ("cuda" if has_gpu() else "cpu"))
         self.name = f"torch {self.device.type}"
         self.ear: Hashable = ("torch", repr(manifest.log_mel))
         self.classifier = channels_last(load_classifier(bundle, manifest)).to(self.device)
         self.log_mel = LogMel(manifest.log_mel).to(self.device)
+        self.num_samples = manifest.num_samples if _has_one_size(self.classifier) else None
 
     @torch.inference_mode()
     def hear(self, waveforms: np.ndarray) -> Tensor:
@@ -44,6 +51,11 @@ class TorchEngine:
         logits = self.classifier(pictures.to(memory_format=torch.channels_last))
         frames = None if logits.frames is None else _on_host(logits.frames)
         return Heard(_on_host(logits.clip), frames)
+
+
+def _has_one_size(classifier: Classifier) -> bool:
+    """Tell whether a backbone was made for pictures of one size."""
+    return bool(classifier.backbone.pretrained_cfg.get("fixed_input_size"))
 
 
 def _on_host(logits: Tensor) -> np.ndarray:

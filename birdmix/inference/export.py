@@ -1,0 +1,150 @@
+"""Export: a bundle's network in ONNX, checked at once against torch on the golden windows.
+
+Shapes: W windows, M mel bins, F frames, C classes, F' frames of the feature map.
+"""
+
+import importlib.metadata
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from birdmix.bundle.exports import Export, sha256_of
+from birdmix.bundle.golden import Golden, read_golden
+from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
+from birdmix.bundle.weights import load_classifier
+from birdmix.files import atomic_path
+from birdmix.inference.agreement import MIN_WINDOWS, Agreement, agreement
+from birdmix.inference.engine import EXPORTED, check_installed, exported_engine
+from birdmix.inference.quantise import quantise
+from birdmix.model.classifier import Classifier
+from birdmix.suggest import check_choice
+
+PRECISIONS = ("f32", "bf16", "int8")
+
+#: Version of ONNX's operators; both engines have known it since 2023.
+_OPSET = 18
+
+
+def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
+    """Add an exported network to a bundle; it is not written where it differs from torch.
+
+    Args:
+        bundle: The bundle's folder.
+        engine: openvino or onnx.
+        precision: f32; bf16, which OpenVINO computes in on processors that have it; or int8.
+
+    Raises:
+        ValueError: If the bundle is damaged or has no golden windows, the engine is not installed
+            or has no such precision here, or the exported network differs from torch.
+    """
+    check_choice("engine", engine, EXPORTED)
+    check_choice("precision", precision, PRECISIONS)
+    check_installed(engine, EXPORTED[engine], "pip install 'birdmix[export]'")
+    check_installed(engine, "onnx", "pip install 'birdmix[export]'")
+    if precision == "bf16":
+        _check_bf16(engine)
+    manifest, golden = read_manifest(bundle), read_golden(bundle)
+    if precision != "f32" and len(golden.clip) < MIN_WINDOWS:
+        raise ValueError(
+            f"precision={precision}: {bundle} has {len(golden.clip)} golden windows, too few to "
+            f"rank; make at least {MIN_WINDOWS} with --windows FOLDER, or take precision=f32"
+        )
+    final = Path(bundle) / f"network-{engine}.onnx"
+    with atomic_path(final) as partial:
+        _write_network(load_classifier(bundle, manifest), golden, partial)
+        if precision == "int8":
+            quantise(partial, golden.pictures)
+        near = _check(engine, manifest, partial, precision, golden)
+        made = Export(
+            file=final.name,
+            sha256=sha256_of(partial),
+            precision=precision,
+            num_windows=len(golden.clip),
+            difference=near.difference,
+            rank_agreement=near.rank,
+            top_agreement=near.top,
+            versions={
+                name: importlib.metadata.version(name)
+                for name in ("torch", "onnx", EXPORTED[engine])
+            },
+        )
+    write_manifest(bundle, replace(manifest, exports={**manifest.exports, engine: made}))
+    return made
+
+
+def _write_network(classifier: Classifier, golden: Golden, file: Path) -> None:
+    """Write a classifier as ONNX: any number of windows, of one length."""
+    names = ["clip"] if golden.frames is None else ["clip", "frames"]
+    with warnings.catch_warnings():
+        # The exporter by torch.export takes ten times as long and packages that it alone needs.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*legacy.*")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        torch.onnx.export(
+            _Network(classifier),
+            (torch.from_numpy(golden.pictures[:2].astype(np.float32)),),
+            str(file),
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=["mel"],
+            output_names=names,
+            dynamic_axes={name: {0: "windows"} for name in ("mel", *names)},
+        )
+
+
+class _Network(nn.Module):
+    """A classifier whose logits are a plain tuple."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, ...]:
+        logits = self.classifier(mel)
+        return tuple(each for each in logits if each is not None)
+
+
+def _check(kind: str, manifest: Manifest, file: Path, precision: str, golden: Golden) -> Agreement:
+    """Hold an exported network against torch.
+
+    Raises:
+        ValueError: If it is too far off.
+    """
+    engine = exported_engine(kind, manifest, file, precision)
+    pictures = golden.pictures.astype(np.float32)
+    at_a_time = range(0, len(pictures), engine.batch)
+    heard = [engine.judge(pictures[at : at + engine.batch]) for at in at_a_time]
+    clip = np.concatenate([each.clip for each in heard])
+    frames = None
+    if golden.frames is not None:
+        theirs = [each.frames for each in heard if each.frames is not None]
+        frames = np.concatenate(theirs), golden.frames
+    near = agreement(clip, golden.clip, frames)
+    lacks = near.lacks(precision)
+    if lacks:
+        remedy = (
+            "the golden windows may be another model's: make new ones with --windows FOLDER"
+            if precision == "f32"
+            else "take precision=f32"
+        )
+        raise ValueError(
+            f"{engine.name} does not hear as torch does and is not written: over "
+            f"{len(clip)} golden windows {lacks}; {remedy}"
+        )
+    return near
+
+
+def _check_bf16(engine: str) -> None:
+    if engine != "openvino":
+        raise ValueError(f"precision=bf16: engine={engine} has none; engine=openvino has")
+    from birdmix.inference.openvino_engine import has_bf16
+
+    if not has_bf16():
+        raise ValueError(
+            "precision=bf16: this processor has no bfloat16 to check it with; take precision=f32, "
+            "or export on one that has"
+        )

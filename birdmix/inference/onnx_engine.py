@@ -1,0 +1,34 @@
+"""The ONNX Runtime engine: an exported network on the CPU, without torch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from birdmix.bundle.manifest import Manifest
+from birdmix.inference.engine import Heard
+from birdmix.inference.exported import ExportedEngine
+
+VERSIONS = {"onnxruntime": onnxruntime.__version__}
+
+
+class OnnxEngine(ExportedEngine):
+    """A network that ONNX Runtime runs; each call in the thread that makes it.
+
+    Args:
+        manifest: The bundle's manifest.
+        file: The exported network.
+        precision: What it was exported in.
+    """
+
+    def __init__(self, manifest: Manifest, file: Path, precision: str) -> None:
+        super().__init__(manifest, f"onnx {precision}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
+
+    def judge(self, pictures: np.ndarray) -> Heard:
+        """Return the logits of log-mels, float32 [W, 1, M, F]."""
+        return Heard(*self.session.run(None, {"mel": pictures}))
