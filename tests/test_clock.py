@@ -72,6 +72,7 @@ def test_audiomoth_tells_in_a_comment(tmp_path: Path, comment: str, expected: st
         ("2024-05-14T05:30:00Z", "2024-05-14T05:30:00+00:00"),
         ("2024-05-14 05:30:00-06:00", "2024-05-14T05:30:00-06:00"),
         ("2024-05-14T05:30:00.125+02:00\r", "2024-05-14T05:30:00.125000+02:00"),
+        ("0001-01-01T00:00:00+02:00", ""),  # a year that no zone can be applied to
         ("2024-05-14", ""),
         ("yesterday at 5:30", ""),
     ],
@@ -110,6 +111,12 @@ def test_samples_of_more_than_4_gb_are_stepped_over(tmp_path: Path):
     with file.open("r+b") as stream:
         stream.seek(num_bytes, 2)  # a hole: nothing is stored
         stream.write(guano("2024-05-14T05:30:00"))
+    assert told(file) == "2024-05-14T05:30:00"
+
+
+def test_a_length_beyond_the_file_is_its_end(tmp_path: Path):
+    ds64 = chunk("ds64", b"\xff" * 28)
+    file = wav(tmp_path, guano("2024-05-14T05:30:00"), ds64, chunk("data", b"", size=0xFFFFFFFF))
     assert told(file) == "2024-05-14T05:30:00"
 
 

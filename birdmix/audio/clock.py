@@ -69,10 +69,10 @@ def recorded_at(file: Path) -> datetime | None:
     """
     words = _words(file)
     named = _named(file)
-    told = _of_audiomoth(words.get("ICMT", b"")) or _of_guano(words.get("guan", b""))
+    told = _possible(_of_audiomoth(words.get("ICMT", b"")) or _of_guano(words.get("guan", b"")))
     if told is not None and (not named or any(_near(told, each) for each in named)):
         return told
-    return named[0] if named else _of_bext(words.get("bext", b""))
+    return named[0] if named else _possible(_of_bext(words.get("bext", b"")))
 
 
 def later(moment: datetime, seconds: float) -> datetime:
@@ -160,6 +160,11 @@ def _named(file: Path) -> list[datetime]:
         moment = datetime.fromtimestamp(int(match[1], 16), UTC)
         return [moment] if moment.year in _HEXADECIMAL_YEARS else []
     return [moment for moment, timed in stamps(file.name) if timed]
+
+
+def _possible(moment: datetime | None) -> datetime | None:
+    """Refuse what damaged headers tell; names have their years in their pattern."""
+    return moment if moment is not None and 1900 <= moment.year < 2100 else None
 
 
 def _near(one: datetime, other: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from io import BufferedReader
+from io import SEEK_END, BufferedReader
 from pathlib import Path
 
 _MOST_CHUNKS = 64
@@ -33,9 +33,9 @@ def _chunks(stream: BufferedReader) -> Iterator[tuple[str, bytes]]:
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return
-    at, num_data = 12, 0
+    at, num_data, end = 12, 0, stream.seek(0, SEEK_END)
     for _ in range(_MOST_CHUNKS):
-        stream.seek(at)
+        stream.seek(min(at, end))
         head = stream.read(9)
         padded = at % 2 and head[:1] == b"\0"  # chunks are padded to even lengths, mostly
         head = head[1:] if padded else head[:8]
