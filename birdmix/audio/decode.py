@@ -11,7 +11,14 @@ import soundfile
 import soxr
 
 from birdmix.audio.problems import Books, Problem
-from birdmix.audio.sound_file import AudioError, Stream, num_frames_of, open_sound, reason_of
+from birdmix.audio.sound_file import (
+    AudioError,
+    Stream,
+    channels_heard,
+    num_frames_of,
+    open_sound,
+    reason_of,
+)
 
 # A decoder's error costs at most what one such read would have given.
 _STEP_SECONDS = 0.5
@@ -80,9 +87,7 @@ class Blocks:
     def _native(self, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         """Yield mono blocks at the file's own rate, and keep the books."""
         books = Books()
-        if self.channel is not None and self.channel > file.channels:
-            raise AudioError(self.path, f"has no channel {self.channel}, only {file.channels}")
-        heard = slice(None) if self.channel is None else slice(self.channel - 1, self.channel)
+        heard = channels_heard(self.path, file.channels, self.channel)
         for frames in self._frames(file):
             if len(frames):
                 yield books.enter(np.ascontiguousarray(frames[:, heard]))

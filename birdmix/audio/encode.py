@@ -26,3 +26,15 @@ def write_ogg(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     ):
         for start in range(0, len(waveform), _BLOCK):
             file.write(waveform[start : start + _BLOCK])
+
+
+def write_flac(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write a mono waveform as 16-bit FLAC, whole or not at all.
+
+    Args:
+        path: Target file.
+        waveform: float32 [T] within [-1, 1]; what lies beyond is clipped.
+        sample_rate: Hz.
+    """
+    with atomic_path(path) as partial:
+        soundfile.write(partial, waveform, sample_rate, format="FLAC", subtype="PCM_16")

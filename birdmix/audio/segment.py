@@ -14,8 +14,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from birdmix.audio.decode import decode
-from birdmix.audio.sound_file import AudioError, Stream, mono, num_frames_of, open_sound, reason_of
+from birdmix.audio.decode import Blocks
+from birdmix.audio.sound_file import (
+    AudioError,
+    Stream,
+    channels_heard,
+    mono,
+    num_frames_of,
+    open_sound,
+    reason_of,
+)
 
 # soxr's filter forgets within this many samples of the slower rate (tested against full decodes).
 _FILTER_MARGIN = 2048
@@ -32,7 +40,9 @@ _OPUS_LEAD_SECONDS = 1
 _TWO_PAGES = 2 * 65_307
 
 
-def read(path: Path, start: int, num_samples: int, sample_rate: int) -> np.ndarray:
+def read(
+    path: Path, start: int, num_samples: int, sample_rate: int, channel: int | None = None
+) -> np.ndarray:
     """Read a segment.
 
     Args:
@@ -40,17 +50,20 @@ def read(path: Path, start: int, num_samples: int, sample_rate: int) -> np.ndarr
         start: First sample, counted at ``sample_rate``.
         num_samples: Length at ``sample_rate``.
         sample_rate: Hz.
+        channel: The one to hear, counted from 1; None is the mean of all.
 
     Returns:
         Mono waveform, float32 [T]; shorter than asked where the recording ends. Samples that are
         not finite read as zero.
 
     Raises:
-        AudioError: If nothing can be decoded there.
+        AudioError: If nothing can be decoded there, or it lacks the channel.
     """
     with open_sound(path, Stream) as file:
+        heard = channels_heard(path, file.channels, channel)
         if num_frames_of(file) is None:  # no seeking there
-            return decode(path, sample_rate)[start : start + num_samples]
+            blocks = Blocks(path, sample_rate, channel=channel)
+            return np.concatenate(list(blocks))[start : start + num_samples]
         common = math.gcd(file.samplerate, sample_rate)
         ticks_in, ticks_out = file.samplerate // common, sample_rate // common
         # Both rates meet every `ticks_in` native samples: starting there keeps the filter's phase.
@@ -58,9 +71,10 @@ def read(path: Path, start: int, num_samples: int, sample_rate: int) -> np.ndarr
         first = max(start // ticks_out - margin, 0)
         last = -(-(start + num_samples) // ticks_out) + margin
         try:
-            waveform = mono(_cut(file, first * ticks_in, (last - first) * ticks_in))
+            frames = _cut(file, first * ticks_in, (last - first) * ticks_in)
         except Exception as error:
             raise AudioError(path, f"cannot be decoded: {reason_of(error)}") from error
+        waveform = mono(frames[:, heard])
         finite = np.isfinite(waveform)
         if not finite.all():
             waveform = np.where(finite, waveform, np.float32(0))

@@ -99,6 +99,19 @@ def num_frames_of(file: soundfile.SoundFile) -> int | None:
     return file.frames if 0 <= file.frames < 2**48 else None
 
 
+def channels_heard(path: Path, channels: int, channel: int | None) -> slice:
+    """Return which of a recording's channels to hear: one, counted from 1, or all for None.
+
+    Raises:
+        AudioError: If the recording lacks that one.
+    """
+    if channel is None:
+        return slice(None)
+    if not 1 <= channel <= channels:
+        raise AudioError(path, f"has no channel {channel}, only {channels}")
+    return slice(channel - 1, channel)
+
+
 def mono(frames: np.ndarray) -> np.ndarray:
     """Return the mean of all channels, float32 [T], of frames [T, channels]."""
     channels = frames.shape[1]

@@ -21,6 +21,13 @@ MUTED = "#66757f"
 FAINT = "#dfe5e8"
 ACCENT = "#0b7a75"
 WARNING = "#c8553d"
+#: The same in the dark, and what they stand on.
+DARK_GROUND = "#12191d"
+DARK_INK = "#dfe5e8"
+DARK_MUTED = "#93a3ad"
+DARK_FAINT = "#2b3940"
+DARK_ACCENT = "#3fb8b1"
+DARK_WARNING = "#e5846e"
 #: Colours of curves, apart for colour-blind eyes as well.
 SERIES = (ACCENT, "#d98324", "#5b4b9a", "#2e78b7", "#a23b72", "#6b8e23")
 
@@ -31,7 +38,7 @@ SMALL_SIZE = 8.5
 #: Baseline to baseline, as a multiple of the font size.
 LINE_SPACING = 1.3
 
-_DPI = 110
+DPI = 110
 _POINTS_PER_INCH = 72
 _SMALLEST_SHARE = 0.8  # text shrinks to this share of its size before it is cut
 _HINTING = 1.04  # letters snapped to pixels run wider than their outlines
@@ -40,13 +47,13 @@ _ASCENT = 0.95  # from the top of a line to its baseline, as a multiple of the f
 
 def new_figure(width: float, height: float) -> Figure:
     """Return a white page of ``width`` by ``height`` inches."""
-    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all, in the format that the suffix of ``path`` names."""
     with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=_DPI)
+        figure.savefig(partial, dpi=DPI)
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

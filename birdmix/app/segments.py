@@ -1,0 +1,192 @@
+"""``birdmix segments``: clips of detections, their pictures, and a page to check them by ear."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from birdmix.app.console import progress, say, warn
+from birdmix.audio.clip import Clip, cut_clip
+from birdmix.audio.encode import write_flac
+from birdmix.audio.sound_file import AudioError
+from birdmix.files import atomic_directory, shown
+from birdmix.inference.csv_files import decimal, table
+from birdmix.inference.found import Found, Listened, read_found
+from birdmix.inference.segments import Names, by_species, choose
+from birdmix.report.clip import ClipPainter
+from birdmix.report.page import Card, Section, write_page
+from birdmix.threads import Progress, each
+
+_COLUMNS = ("file", "path", "start_seconds", "end_seconds", "species", "confidence")
+_OF_THE_CLIP = ("clip_start_seconds", "clip_end_seconds", "gain_db")
+
+
+class _Chosen(NamedTuple):
+    """A detection to check, and the name of its files without their suffix."""
+
+    found: Found
+    name: str
+
+
+def write_segments(
+    target: Path,
+    out: Path,
+    *,
+    recordings: Path | None,
+    per_species: int,
+    pad_seconds: float,
+    species: Sequence[str],
+) -> None:
+    """Write a folder to check detections by ear: a page, clips, pictures, ``segments.csv``.
+
+    The folder is written whole or not at all. A recording that cannot be read costs its own clips
+    alone, and is named.
+
+    Args:
+        target: Table of detections, or the folder that ``birdmix predict`` wrote.
+        out: The folder to write; it holds nothing yet.
+        recordings: Folder of the recordings; None is what ``run.json`` says.
+        per_species: Most clips of a species.
+        pad_seconds: Heard before and after a detection.
+        species: Codes of those wanted; all if empty.
+
+    Raises:
+        ValueError: If there is nothing to write, or ``out`` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: it holds something already; name a new folder")
+    listened = read_found(target)
+    groups = by_species(listened.found, species)
+    names = Names()
+    chosen = [
+        _Chosen(found, names.of(found))
+        for some in groups.values()
+        for found in choose(some, per_species)
+    ]
+    folder = _folder(target, listened, recordings, chosen)
+    with atomic_directory(out) as partial:
+        with progress("cutting clips") as on_progress:
+            cards = _write_clips(
+                partial, folder, chosen, pad_seconds, listened.channel, on_progress
+            )
+        if not any(cards.values()):
+            raise ValueError(f"{folder}: none of the chosen recordings can be read")
+        sections = _sections(groups, cards)
+        write_page(partial / "index.html", sections, _heard(groups, folder), str(folder.resolve()))
+    num_clips = sum(len(some) for some in cards.values())
+    say(f"wrote {out / 'index.html'} ({num_clips} clips of {len(sections)} species)")
+
+
+def _folder(
+    target: Path, listened: Listened, recordings: Path | None, chosen: Sequence[_Chosen]
+) -> Path:
+    """Return the folder of the recordings, if one of them at least is there."""
+    folder = recordings if recordings is not None else listened.folder
+    if folder is None:
+        raise ValueError(f"{target}: no run.json beside it; name the folder with --recordings")
+    if not any((folder / one.found.path).is_file() for one in chosen):
+        raise ValueError(
+            f"{folder}: {chosen[0].found.path} is not there, nor any other of the recordings; "
+            "name their folder with --recordings"
+        )
+    return folder
+
+
+def _write_clips(
+    out: Path,
+    folder: Path,
+    chosen: Sequence[_Chosen],
+    pad_seconds: float,
+    channel: int | None,
+    on_progress: Progress,
+) -> dict[str, list[Card]]:
+    """Write clips, their pictures and ``segments.csv``; return the cards of each species.
+
+    Decoding goes on in threads while a picture is painted.
+    """
+    painter = ClipPainter()
+    failed: Counter[tuple[str, str]] = Counter()
+    cards: dict[str, list[Card]] = {}
+
+    def cut(one: _Chosen) -> Clip | AudioError:
+        found = one.found
+        try:
+            clip = cut_clip(
+                folder / found.path, found.start_seconds, found.end_seconds, pad_seconds, channel
+            )
+        except AudioError as error:
+            return error
+        write_flac(out / f"{one.name}.flac", clip.waveform, clip.sample_rate)
+        return clip
+
+    with table(out / "segments.csv", (*_COLUMNS, *_OF_THE_CLIP)) as writer:
+        for one, clip in each(cut, chosen, on_progress):
+            found = one.found
+            if isinstance(clip, AudioError):
+                failed[found.path, clip.reason] += 1
+                continue
+            painter.paint(
+                out / f"{one.name}.png",
+                clip.waveform,
+                clip.sample_rate,
+                clip.begin_seconds,
+                (found.start_seconds, found.end_seconds),
+            )
+            writer.writerow(_row(one, clip))
+            cards.setdefault(found.species, []).append(_card(one, clip))
+    for (path, reason), count in failed.items():
+        warn(f"{shown(path)}: {reason}; {count} clip{'' if count == 1 else 's'} left out")
+    return cards
+
+
+def _row(one: _Chosen, clip: Clip) -> Iterator[str]:
+    found = one.found
+    yield from (f"{one.name}.flac", found.path)
+    yield from (decimal(found.start_seconds), decimal(found.end_seconds))
+    yield from (found.species, f"{found.confidence:.6f}")
+    yield from (decimal(clip.begin_seconds), decimal(clip.begin_seconds + clip.seconds))
+    yield f"{clip.gain_db:.1f}"
+
+
+def _card(one: _Chosen, clip: Clip) -> Card:
+    found = one.found
+    return Card(
+        sound=f"{one.name}.flac",
+        picture=f"{one.name}.png",
+        seconds=clip.seconds,
+        path=found.path,
+        datetime=found.datetime,
+        deployment=found.deployment,
+        start_seconds=decimal(found.start_seconds),
+        end_seconds=decimal(found.end_seconds),
+        confidence=f"{found.confidence:.6f}",
+        gain_db=clip.gain_db,
+    )
+
+
+def _sections(
+    groups: Mapping[str, Sequence[Found]], cards: Mapping[str, Sequence[Card]]
+) -> list[Section]:
+    """Return the species that have a clip."""
+    sections = []
+    for code, some in groups.items():
+        confidence = [found.confidence for found in some]
+        section = Section(
+            species=code,
+            common_name=some[0].common_name or code,
+            num_detections=len(some),
+            confidence=(min(confidence), max(confidence)),
+            cards=cards.get(code, ()),
+        )
+        if section.cards:
+            sections.append(section)
+    return sections
+
+
+def _heard(groups: Mapping[str, Sequence[Found]], folder: Path) -> str:
+    """Say what was found, in a line."""
+    num_found = sum(len(some) for some in groups.values())
+    num_paths = len({found.path for some in groups.values() for found in some})
+    return (
+        f"{num_found:,} detections of {len(groups)} species in {num_paths:,} recordings of {folder}"
+    )

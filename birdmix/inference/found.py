@@ -1,0 +1,160 @@
+"""Read back what a listening found: its detections, and where their recordings lie."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from sys import intern
+from typing import NamedTuple
+
+from birdmix.suggest import did_you_mean, first_line
+
+_FILE = "detections.csv"
+
+#: Spreadsheets of some countries save a CSV with semicolons and decimal commas.
+_SEPARATORS = ",;\t"
+
+_LONGEST_HEADER = 1 << 16
+
+
+class Found(NamedTuple):
+    """A row of ``detections.csv``.
+
+    Attributes:
+        path: The recording, relative to the folder listened to.
+        datetime: When the detection starts, ISO 8601; empty if nothing tells.
+        deployment: The folder that the recording lies in.
+        start_seconds: Where in the recording it starts.
+        end_seconds: Where it ends.
+        species: Code.
+        common_name: Name.
+        confidence: In [0, 1].
+    """
+
+    path: str
+    datetime: str
+    deployment: str
+    start_seconds: float
+    end_seconds: float
+    species: str
+    common_name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Listened:
+    """What a listening found.
+
+    Attributes:
+        found: All detections.
+        folder: Folder of the recordings; None if nothing tells.
+        channel: The one that was heard, counted from 1; None is the mean of all.
+    """
+
+    found: list[Found]
+    folder: Path | None
+    channel: int | None
+
+
+def read_found(target: Path) -> Listened:
+    """Read a table of detections and the ``run.json`` beside it.
+
+    Args:
+        target: The table; or the folder that ``birdmix predict`` wrote, whose parts
+            (``part-*/detections.csv``) are read as one.
+
+    Raises:
+        ValueError: With file and row, if it is missing, damaged or none, or holds no detection.
+    """
+    files = _files(target)
+    found = [each for file in files for each in _rows(file)]
+    if not found:
+        raise ValueError(f"{target}: no detections; listen with a lower --threshold")
+    beside = [file.with_name("run.json") for file in files]
+    runs = {_folder_and_channel(file) for file in beside if file.is_file()}
+    if len(runs) > 1:
+        raise ValueError(f"{target}: its parts are of different folders or channels; name one part")
+    folder, channel = runs.pop() if runs else (None, None)
+    return Listened(found, folder, channel)
+
+
+def _files(target: Path) -> list[Path]:
+    if target.is_file():
+        return [target]
+    if not target.is_dir():
+        raise ValueError(f"{target}: no such file or folder; name what `birdmix predict` wrote")
+    if (target / _FILE).is_file():
+        return [target / _FILE]
+    files = sorted(target.glob(f"part-*/{_FILE}"))
+    if not files:
+        raise ValueError(f"{target}: no {_FILE} here; name the folder that `birdmix predict` wrote")
+    return files
+
+
+def _rows(file: Path) -> Iterator[Found]:
+    """Yield the rows of a table, columns in any order."""
+    # As the writer has it: bytes of a path that are no UTF-8 stay what they are.
+    with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+        header = stream.readline(_LONGEST_HEADER).strip()
+        if not header.replace("\t", " ").isprintable():
+            raise ValueError(f"{file}: no table of detections; name one of `birdmix predict`")
+        separator = max(_SEPARATORS, key=header.count)
+        names = [name.strip() for name in header.replace('"', "").split(separator)]
+        for name in Found._fields:
+            if name not in names:
+                raise ValueError(
+                    f"{file}: no table of detections, as it has no column '{name}'"
+                    f"{did_you_mean(name, names)}"
+                )
+        place = [names.index(name) for name in Found._fields]
+        reader = csv.reader(stream, delimiter=separator)
+        try:
+            for cells in reader:
+                if cells:
+                    yield _row(cells, place, len(names))
+        except (ValueError, csv.Error) as error:
+            where = f"{file}, row {reader.line_num + 1}"
+            raise ValueError(f"{where}: {first_line(error)}; mend or remove the row") from error
+
+
+def _row(cells: Sequence[str], place: Sequence[int], num_columns: int) -> Found:
+    if len(cells) != num_columns:
+        raise ValueError(f"{len(cells)} cells for {num_columns} columns")
+    path, datetime, deployment, start, end, species, name, confidence = (cells[p] for p in place)
+    found = Found(
+        path=intern(path),
+        datetime=datetime,
+        deployment=intern(deployment),
+        start_seconds=_number("start_seconds", start),
+        end_seconds=_number("end_seconds", end),
+        species=intern(species),
+        common_name=intern(name),
+        confidence=_number("confidence", confidence),
+    )
+    if not path or not species:
+        raise ValueError("path and species are not blank")
+    if not 0 <= found.start_seconds < found.end_seconds < float("inf"):
+        raise ValueError(f"start {start} and end {end} need 0 <= start < end, in seconds")
+    if not 0 <= found.confidence <= 1:
+        raise ValueError(f"confidence {confidence} is not within [0, 1]")
+    return found
+
+
+def _number(name: str, cell: str) -> float:
+    try:
+        return float(cell.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"{name} '{cell}' is no number") from None
+
+
+def _folder_and_channel(file: Path) -> tuple[Path | None, int | None]:
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        folder, channel = run["folder"], run.get("channel")
+        return Path(folder), None if channel is None else int(channel)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: damaged ({first_line(error)}); remove it, and name the folder of the "
+            "recordings with --recordings"
+        ) from error

@@ -1,0 +1,357 @@
+"""``birdmix segments``: detections chosen, cut, painted, and put on a page."""
+
+import csv
+import json
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from birdmix.app.cli import app
+from birdmix.audio.clip import PEAK, bounds, cut_clip
+from birdmix.audio.sound_file import AudioError
+from birdmix.inference.found import Found, read_found
+from birdmix.inference.segments import Names, choose, furthest_apart
+from birdmix.inference.tables import DETECTION_COLUMNS
+from birdmix.report.clip import spectrogram
+
+RATE = 8000
+HEADER = ",".join(Found._fields)
+EVIL = '<b>&"x'
+
+
+def found(confidence: float, path: str = "a.wav", start: float = 0.0, species: str = "robin"):
+    return Found(path, "", "site", start, start + 3, species, species.title(), confidence)
+
+
+def tone(path: Path, seconds: float = 8.0, rate: int = RATE, level: float = 0.01) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * rate)) / rate
+    soundfile.write(path, level * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT")
+    return path
+
+
+def detections(folder: Path, rows: list[Found], recordings: Path | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "detections.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([Found._fields, *rows])
+    if recordings is not None:
+        (folder / "run.json").write_text(json.dumps({"folder": str(recordings), "channel": None}))
+    return folder
+
+
+def segments(target: Path, out: Path, *options: object) -> Result:
+    arguments = ["segments", str(target), "--out", str(out), *map(str, options)]
+    return CliRunner().invoke(app, arguments)
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its tags, what they point to, its text."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.clips: list[dict] = []
+        self.text = ""
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.tags.append(tag)
+        given = dict(attributes)
+        self.links += [given[name] for name in ("src", "href") if name in given]
+        if given.get("class") == "clip":
+            self.clips.append(given)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+# Which detections.
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_the_chosen_values_are_as_far_apart_as_any_could_be(count: int):
+    for seed in range(20):
+        values = np.sort(np.random.default_rng(seed).random(9) ** 3)
+        best = max(np.diff(some).min() for some in combinations(values, count))
+        chosen = furthest_apart(values, count)
+        assert len(chosen) == count
+        assert -np.diff(chosen).max() == pytest.approx(best)
+        assert (chosen[0], chosen[-1]) == (values[-1], values[0])
+
+
+def test_choice_is_even_over_the_range_though_most_crowd_at_its_end():
+    crowd = [found(0.3 + 0.1 * n / 1000, start=n) for n in range(1000)]
+    sparse = [found(0.4 + 0.5 * n / 100, start=2000 + n) for n in range(101)]
+    confidence = [f.confidence for f in choose([*crowd, *sparse], 7)]
+    assert confidence == pytest.approx(np.linspace(0.9, 0.3, 7), abs=0.01)
+
+
+def test_a_gap_in_the_range_costs_no_evenness_beyond_it():
+    crowd = [found(0.3 + 0.1 * n / 1000, start=n) for n in range(1001)]
+    confidence = [f.confidence for f in choose([*crowd, found(0.9)], 6)]
+    assert confidence == pytest.approx([0.9, 0.4, 0.375, 0.35, 0.325, 0.3], abs=1e-3)
+
+
+def test_choice_prefers_recordings_of_which_there_is_less():
+    many = [found(0.5 + n / 1000, path="a.wav", start=n) for n in range(401)]
+    others = [found(0.601, path="b.wav"), found(0.702, path="c.wav"), found(0.797, path="d.wav")]
+    paths = [f.path for f in choose([*many, *others], 5)]
+    assert paths == ["a.wav", "d.wav", "c.wav", "b.wav", "a.wav"]
+
+
+def test_choice_does_not_depend_on_the_order_of_the_rows():
+    rows = [found(c, path=p, start=s) for c in (0.5, 0.7) for p in "abc" for s in range(4)]
+    assert choose(rows, 6) == choose(rows[::-1], 6)
+    assert len(set(choose(rows, 6))) == 6
+
+
+def test_all_are_chosen_where_there_are_few_and_the_surest_where_one_is_asked_for():
+    rows = [found(c) for c in (0.4, 0.9, 0.6)]
+    assert [f.confidence for f in choose(rows, 10)] == [0.9, 0.6, 0.4]
+    assert [f.confidence for f in choose(rows, 1)] == [0.9]
+
+
+def test_names_are_safe_and_differ():
+    names = Names()
+    rows = [
+        found(0.87, path=p, species=s) for p in ("x/ä:*?.wav", "x/ö:*?.wav") for s in ("ö", "Ü")
+    ]
+    rows += [found(0.87, species=s) for s in ("con", "../up", "Robin", "robin", "aux.b")]
+    given = [names.of(row) for row in rows]
+    assert len({name.lower() for name in given}) == len(given)
+    for name in given:
+        folder, file = name.split("/")
+        assert f"{folder}{file}".isascii()
+        assert not set(name) & set('<>:"\\|?*')
+        assert folder.split(".")[0].lower() not in ("con", "aux", "", "..")
+
+
+# What is cut.
+
+
+@pytest.mark.parametrize(
+    ("stretch", "clip"),
+    [
+        ((10, 13), (9, 14)),
+        ((0.5, 3.5), (0, 4.5)),
+        ((10, 40), (17.5, 32.5)),
+        ((10, 24.5), (9.75, 24.75)),
+    ],
+)
+def test_a_clip_is_the_detection_and_its_surroundings_or_its_middle(stretch: tuple, clip: tuple):
+    assert bounds(*stretch, 1.0) == clip
+
+
+def test_a_clip_ends_where_the_recording_does(tmp_path: Path):
+    clip = cut_clip(tone(tmp_path / "a.wav", seconds=8), 6, 9, 1)
+    assert (clip.begin_seconds, clip.seconds) == (5, 3)
+
+
+def test_a_clip_is_levelled_and_says_by_how_much(tmp_path: Path):
+    clip = cut_clip(tone(tmp_path / "a.wav", level=PEAK / 100), 2, 5, 1)
+    assert np.abs(clip.waveform).max() == pytest.approx(PEAK, rel=1e-3)
+    assert clip.gain_db == pytest.approx(40, abs=0.1)
+
+
+def test_silence_stays_silence(tmp_path: Path):
+    clip = cut_clip(tone(tmp_path / "a.wav", level=0), 2, 5, 1)
+    assert clip.gain_db == 0
+    assert not clip.waveform.any()
+
+
+def test_a_clip_is_of_the_channel_that_was_heard(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.tile([0.0, 0.5, -0.5], (4 * RATE, 1)), RATE)
+    with pytest.raises(AudioError, match=r"has no channel 4, only 3"):
+        cut_clip(tmp_path / "a.wav", 0, 3, 1, channel=4)
+    time = np.arange(4 * RATE) / RATE
+    frames = np.stack([0 * time, np.sin(2 * np.pi * 1000 * time)], axis=1)
+    soundfile.write(tmp_path / "b.wav", frames, RATE)
+    assert not cut_clip(tmp_path / "b.wav", 0, 3, 1, channel=1).waveform.any()
+    assert cut_clip(tmp_path / "b.wav", 0, 3, 1, channel=2).waveform.any()
+
+
+def test_rates_that_browsers_may_not_play_are_resampled(tmp_path: Path):
+    clip = cut_clip(tone(tmp_path / "a.wav", rate=96_000), 2, 5, 1)
+    assert (clip.sample_rate, clip.seconds) == (48_000, 5)
+
+
+def test_a_tone_stands_at_its_height_in_the_spectrogram():
+    time = np.arange(48_000) / 48_000
+    decibel, highest = spectrogram(np.sin(2 * np.pi * 4000 * time).astype(np.float32), 48_000)
+    row = decibel.mean(axis=1).argmax()
+    assert highest == pytest.approx(16_000, abs=50)
+    assert row / (len(decibel) - 1) * highest == pytest.approx(4000, abs=50)
+
+
+# What is written.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings, one of them broken and one with a name for no page; what was found; clips."""
+    folder = tmp_path_factory.mktemp("segments")
+    tone(folder / "audio" / "north" / "20240501_053000.wav")
+    tone(folder / "audio" / f"{EVIL}.wav")
+    (folder / "audio" / "broken.wav").write_bytes(b"RIFF no")
+    rows = [found(0.3 + n / 10, path="north/20240501_053000.wav", start=n / 2) for n in range(6)]
+    rows += [found(0.55, path="broken.wav"), found(0.45, path="broken.wav", start=3)]
+    rows.append(found(0.9, path=f"{EVIL}.wav", species=EVIL)._replace(deployment=EVIL))
+    listened = detections(folder / "listened", rows, folder / "audio")
+    done = segments(listened, folder / "out", "--per-species", 8)
+    assert done.exit_code == 0, done.output
+    (folder / "told.txt").write_text(done.output)
+    return folder
+
+
+def test_everything_the_page_points_to_is_there(folder: Path):
+    page = Page(folder / "out" / "index.html")
+    files = [link for link in page.links if not link.startswith("#")]
+    assert len(page.clips) == 7
+    assert len(files) == 2 * 7
+    assert all((folder / "out" / link).is_file() for link in files)
+    written = {p.relative_to(folder / "out").as_posix() for p in (folder / "out").rglob("*.*")}
+    assert written == {*files, "index.html", "segments.csv"}
+
+
+def test_names_are_shown_as_they_are_and_never_as_tags(folder: Path):
+    page = Page(folder / "out" / "index.html")
+    assert page.tags.count("b") == len(page.clips)  # its confidence, and no name
+    assert page.text.count(EVIL.title()) == 2  # in the contents and atop its clips
+    evil = page.clips[0]
+    assert (evil["data-species"], evil["data-path"]) == (EVIL, f"{EVIL}.wav")
+
+
+def test_the_page_needs_no_network(folder: Path):
+    text = (folder / "out" / "index.html").read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "$" not in text.split("<script>")[0]
+
+
+def test_clips_hold_the_detection_and_a_second_around_it(folder: Path):
+    with (folder / "out" / "segments.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 7
+    for row in rows:
+        info = soundfile.info(folder / "out" / row["file"])
+        begin, end = float(row["clip_start_seconds"]), float(row["clip_end_seconds"])
+        assert (info.format, info.subtype, info.samplerate) == ("FLAC", "PCM_16", RATE)
+        assert info.duration == end - begin
+        assert begin == max(float(row["start_seconds"]) - 1, 0)
+        assert end == min(float(row["end_seconds"]) + 1, 8)
+
+
+def test_a_broken_recording_costs_its_own_clips_and_is_named(folder: Path):
+    told = (folder / "told.txt").read_text().splitlines()
+    (warning,) = (line for line in told if line.startswith("warning"))
+    assert "broken.wav: " in warning
+    assert warning.endswith("2 clips left out")
+    assert told[-1].endswith("(7 clips of 2 species)")
+
+
+def test_some_species_may_be_asked_for(folder: Path):
+    done = segments(folder / "listened", folder / "one", "--species", EVIL)
+    assert done.exit_code == 0, done.output
+    assert len(Page(folder / "one" / "index.html").clips) == 1
+
+
+def test_an_unknown_species_is_answered_with_the_nearest(folder: Path):
+    done = segments(folder / "listened", folder / "none", "--species", "robn")
+    assert done.exit_code == 2
+    assert "did you mean 'robin'?" in done.output
+    assert not (folder / "none").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("mine")
+    done = segments(folder / "listened", tmp_path)
+    assert done.exit_code == 2
+    assert "holds something already" in done.output
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_recordings_that_are_elsewhere_are_asked_for(folder: Path, tmp_path: Path):
+    moved = detections(tmp_path / "listened", [found(0.5, path="a.wav")], tmp_path / "gone")
+    done = segments(moved, tmp_path / "out")
+    assert done.exit_code == 2
+    assert "--recordings" in done.output
+    tone(tmp_path / "here" / "a.wav")
+    done = segments(moved, tmp_path / "out", "--recordings", tmp_path / "here")
+    assert done.exit_code == 0, done.output
+
+
+# What is read.
+
+
+def test_the_columns_are_those_that_listening_writes():
+    assert Found._fields == DETECTION_COLUMNS
+
+
+def test_parts_are_read_as_one(tmp_path: Path):
+    for number in range(2):
+        rows = [found(0.5, path=f"{number}.wav")]
+        detections(tmp_path / f"part-{number}", rows, tmp_path)
+    listened = read_found(tmp_path)
+    assert [f.path for f in listened.found] == ["0.wav", "1.wav"]
+    assert listened.folder == tmp_path
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):
+    row = "a.wav;;site;0,5;3,5;robin;Robin;0,75"
+    (tmp_path / "d.csv").write_text(f"\ufeff{HEADER.replace(',', ';')}\r\n{row}\r\n", "utf-8")
+    assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
+
+
+def test_a_path_that_is_no_utf_8_costs_its_own_clip_alone(tmp_path: Path):
+    tone(tmp_path / "a.wav")
+    rows = "".join(f"{path},,site,0,3,robin,Robin,0.5\n" for path in ("caf\udce9.wav", "a.wav"))
+    (tmp_path / "d.csv").write_text(f"{HEADER}\n{rows}", "utf-8", "surrogateescape")
+    done = segments(tmp_path / "d.csv", tmp_path / "out", "--recordings", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "caf\ufffd.wav: " in done.output
+    assert [clip["data-path"] for clip in Page(tmp_path / "out" / "index.html").clips] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no column 'path'"),
+        ("path,score\na.wav,1\n", "no column 'datetime'"),
+        (HEADER, "no detections; listen with a lower --threshold"),
+        (f"{HEADER}\na.wav,,s,0,3,robin,Robin,0.5\na.wav,,s,0", "row 3: 4 cells for 8 columns"),
+        (f"{HEADER}\na.wav,,s,x,3,robin,Robin,0.5", "row 2: start_seconds 'x' is no number"),
+        (f"{HEADER}\na.wav,,s,5,3,robin,Robin,0.5", "row 2: start 5 and end 3 need"),
+        (f"{HEADER}\na.wav,,s,0,3,robin,Robin,nan", "row 2: confidence nan is not within"),
+        (f"{HEADER}\n,,s,0,3,robin,Robin,0.5", "row 2: path and species are not blank"),
+        ("RIFF\x01\x00\x02", "no table of detections"),
+    ],
+)
+def test_a_table_that_is_damaged_or_none_ends_with_one_line(tmp_path: Path, text: str, told: str):
+    (tmp_path / "d.csv").write_text(text)
+    done = segments(tmp_path / "d.csv", tmp_path / "out")
+    (line,) = done.output.splitlines()
+    assert done.exit_code == 2
+    assert told in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("none.csv", "no such file or folder"), (".", "no detections.csv here")],
+)
+def test_what_is_not_there_is_told(tmp_path: Path, target: str, told: str):
+    done = segments(tmp_path / target, tmp_path / "out")
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_a_damaged_run_json_is_told(tmp_path: Path):
+    detections(tmp_path, [found(0.5)])
+    (tmp_path / "run.json").write_text('{"folder": ')
+    with pytest.raises(ValueError, match=r"run.json: damaged .*--recordings"):
+        read_found(tmp_path)
