@@ -9,18 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from birdmix.audio.clock import Clock
+from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
-from birdmix.inference.scores import score_columns
+from birdmix.inference.scores import score_columns, write_scores
 from birdmix.inference.selections import FORMATS
-from birdmix.inference.tables import (
-    write_activity,
-    write_detections,
-    write_failed,
-    write_recordings,
-    write_scores,
-)
+from birdmix.inference.tables import write_detections, write_failed, write_recordings
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, read_annotations
+from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.settings import PseudoSettings
 from birdmix.windows import FLOOR, WindowPredictions
 from tests.recordings import read, write_wave
 
@@ -256,6 +253,18 @@ def test_parquet_says_what_csv_says(tmp_path: Path, monkeypatch):
         ]
         for name in ("start_seconds", "end_seconds", "rob", "wren"):
             assert row[name] == pytest.approx(float(expected[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_scores_can_be_trained_on_as_soft_labels(tmp_path: Path, name: str):
+    names = ("a/x.wav", "y.wav")
+    recordings = [heard(probability=[[0.25, 0.5], [0.01, 0.6]], path=path) for path in names]
+    for path in names:
+        write_wave(tmp_path / path)
+    write_scores(tmp_path / name, recordings, LABELS)
+    found = read_pseudo(PseudoSettings(str(tmp_path / name)), LABELS, follow_links=False)
+    assert found.paths == ["a/x.wav", "a/x.wav", "y.wav", "y.wav"]
+    assert found.targets() == pytest.approx(np.array([[0.25, 0.5], [0, 0.6]] * 2))
 
 
 def test_parquet_takes_any_name_and_no_recordings(tmp_path: Path):

@@ -68,9 +68,7 @@ def write_parquet(file: Path, recordings: Iterable[HeardRecording], labels: Labe
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = pa.dictionary(pa.int32(), pa.string())
-    fixed = (text, pa.string(), text, pa.float64(), pa.float64())
-    types = (*fixed, *[pa.float32()] * len(labels))
+    types = (*[pa.string()] * 3, *[pa.float64()] * 2, *[pa.float32()] * len(labels))
     schema = pa.schema(list(zip(score_columns(labels), types, strict=True)))
     num_rows = min(max(_CELLS // max(len(labels), 1), 1), _MOST_ROWS)
     settings: dict[str, Any] = {
@@ -125,15 +123,14 @@ def _arrays(group: list[_Piece]) -> list[Any]:
     """Return the columns of some pieces."""
     import pyarrow as pa
 
-    def repeated(names: list[str]) -> Any:
-        places = np.repeat(np.arange(len(group), dtype=np.int32), lengths)
-        unique, inverse = np.unique(names, return_inverse=True)
-        return pa.DictionaryArray.from_arrays(inverse.astype(np.int32)[places], unique.tolist())
+    def repeated(texts: list[str]) -> Any:
+        return pa.array(texts, pa.string()).take(places)
 
     def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
         return np.concatenate(list(arrays))
 
     lengths = [piece.stop - piece.start for _, piece in group]
+    places = pa.array(np.repeat(np.arange(len(group)), lengths))
     start = [each.predictions.start_seconds[piece] for each, piece in group]
     moments = [
         moment(each.began, at)
