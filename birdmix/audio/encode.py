@@ -1,5 +1,6 @@
 """Write sound files."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -36,5 +37,7 @@ def write_flac(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
         waveform: float32 [T] within [-1, 1]; what lies beyond is clipped.
         sample_rate: Hz.
     """
+    encoded = io.BytesIO()  # libsndfile does not say that a disk is full
+    soundfile.write(encoded, waveform, sample_rate, format="FLAC", subtype="PCM_16")
     with atomic_path(path) as partial:
-        soundfile.write(partial, waveform, sample_rate, format="FLAC", subtype="PCM_16")
+        partial.write_bytes(encoded.getbuffer())

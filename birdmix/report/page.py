@@ -157,7 +157,7 @@ def _section(number: int, section: Section) -> str:
 def _card(section: Section, card: Card) -> str:
     place = f"{card.start_seconds} to {card.end_seconds} s"
     name = f"{section.common_name}, confidence {float(card.confidence):.2f}, {card.path}, {place}"
-    when = card.datetime.replace("T", " ") or place
+    when = card.datetime.replace("T", " ")
     identity = {
         "path": card.path,
         "start": card.start_seconds,
