@@ -587,22 +587,6 @@ def test_predictions_are_soft_labels_with_a_threshold_a_cap_and_a_weight(
         read_pseudo(settings, Labels(("z",)), follow_links=False)
 
 
-def test_what_listening_writes_can_be_read_as_soft_labels(demo: Path, bundle: Path, tmp_path: Path):
-    from typer.testing import CliRunner
-
-    from birdmix.app.cli import app
-
-    heard = demo / "test_soundscapes"
-    done = CliRunner().invoke(
-        app, ["predict", "--bundle", str(bundle), str(heard), "--out", str(tmp_path)]
-    )
-    assert done.exit_code == 0
-    labels = read("demo", demo).recordings.labels
-    settings = PseudoSettings(str(tmp_path / "predictions.csv"), str(heard))
-    recordings = read_pseudo(settings, labels, follow_links=False)
-    assert len(recordings) == 24 and recordings.targets().max() <= 0.75
-
-
 # ---------------------------------------------------------------- real tables
 
 

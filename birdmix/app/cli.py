@@ -1,6 +1,5 @@
 """The command line for everything but training itself."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,27 +28,107 @@ def _version(
 
 
 Bundle = Annotated[Path, typer.Option(help="Bundle of a run: RUN_DIR/bundle.")]
+Bundles = Annotated[list[Path], typer.Option(help="Bundle of a run; several listen together.")]
 
 
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder of recordings, nested as it likes.")],
-    bundle: Bundle,
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and failed.csv.")],
+    bundle: Bundles,
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the journal.")],
+    *,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability to call a species from. [the bundle's own]"),
+    ] = None,
+    species: Annotated[
+        Path | None, typer.Option(help="File of the species to keep, a code or name in each line.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a row. [what the bundle was trained on]")
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option(help="Seconds from row to row. [as long as a row]")
+    ] = None,
+    context: Annotated[
+        float | None, typer.Option(help="Seconds heard about a row. [what was trained on]")
+    ] = None,
+    pool: Annotated[
+        str, typer.Option(help="A row's score: clip, or mean or max of its frames (head=sed).")
+    ] = "clip",
+    shift: Annotated[
+        float, typer.Option(help="Hear rows also so many seconds earlier and later; 0 is off.")
+    ] = 0.0,
+    smoothing: Annotated[
+        float, typer.Option(help="Share of a row's logits that its neighbours give, below 1.")
+    ] = 0.0,
+    combine: Annotated[
+        str, typer.Option(help="Mean of several bundles: logit, power or rank.")
+    ] = "logit",
+    power: Annotated[float, typer.Option(help="Exponent of --combine power.")] = 2.0,
+    channel: Annotated[
+        int | None, typer.Option(help="Channel to hear, counted from 1. [mean of all]")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto (the fastest present), torch, onnx or openvino.")
+    ] = "auto",
+    scores: Annotated[
+        str | None, typer.Option(help="Write every score too: parquet or csv.")
+    ] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="Also raven, audacity, birdnet, kaleidoscope.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="Zone of the datetimes written, as Europe/Berlin or UTC+2.")
+    ] = None,
+    clock_timezone: Annotated[
+        str | None, typer.Option(help="Zone of recorders that do not state theirs. [--timezone]")
+    ] = None,
 ) -> None:
-    """Listen to a folder of recordings: a row per window, a probability per species."""
-    from birdmix.inference.engine import open_engine
-    from birdmix.inference.listen import listen
-    from birdmix.inference.tables import write_failed, write_predictions
+    """Listen to a folder of recordings: what is heard where and when.
 
-    with one_line_errors(), _listening() as (books, on_progress):
-        engine = open_engine(bundle)
-        predictions = listen(engine, folder, on_progress=on_progress, listening=books)
-        rows = write_predictions(out / "predictions.csv", predictions, engine.manifest.labels)
-        write_failed(out / "failed.csv", books.failed)
-    _tell(books)
-    typer.echo(f"wrote {out / 'predictions.csv'} ({rows} windows)")
-    typer.echo(f"wrote {out / 'failed.csv'} ({len(books.failed)} recordings)")
+    Interrupted, the same command goes on; with more recordings it hears those.
+    """
+    with one_line_errors():
+        from birdmix.app.console import warnings_as_lines
+        from birdmix.app.findings import Output
+        from birdmix.app.listening import predict as listen_to
+        from birdmix.inference.settings import ListenSettings
+
+        settings = ListenSettings(window, step, context, pool, shift, combine, power, channel)
+        formats = tuple(dict.fromkeys(format or ()))
+        output = Output(threshold, smoothing, species, scores, formats, timezone, clock_timezone)
+        with warnings_as_lines():
+            listen_to(folder, bundle, out, engine, settings, output)
+
+
+@app.command()
+def segments(
+    detections: Annotated[
+        Path, typer.Argument(help="detections.csv of `birdmix predict`, or the folder it wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: index.html, clips, segments.csv.")],
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings; run.json tells if not given.")
+    ] = None,
+    per_species: Annotated[int, typer.Option(min=1, help="Most clips of a species.")] = 10,
+    pad: Annotated[float, typer.Option(min=0, help="Seconds around a detection.")] = 1.0,
+    species: Annotated[
+        list[str] | None, typer.Option(help="Code of a species wanted; give it again for more.")
+    ] = None,
+) -> None:
+    """Cut clips of detections, and write a page to check them by ear."""
+    with one_line_errors():
+        from birdmix.app.segments import write_segments
+
+        write_segments(
+            detections,
+            out,
+            recordings=recordings,
+            per_species=per_species,
+            pad_seconds=pad,
+            species=species or (),
+        )
 
 
 @app.command()
@@ -176,10 +255,9 @@ def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
 
 def _tell(books: Listening) -> None:
     heard = books.done - len(books.failed)
-    elapsed = max(time.monotonic() - books.began, 1e-9)
     typer.echo(
         f"heard {heard} of {books.num_files} recordings, {books.seconds / 3600:.2f} h of audio, "
-        f"{books.seconds / elapsed:.0f} x real time, {len(books.failed)} failed"
+        f"{books.rate:.0f} x real time, {len(books.failed)} failed"
     )
 
 

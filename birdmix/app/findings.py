@@ -12,19 +12,15 @@ import numpy as np
 
 from birdmix.app.console import say, warn
 from birdmix.audio.clock import Clock
+from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
 from birdmix.inference.ensemble import THRESHOLD, Ranks
 from birdmix.inference.journal import Entry, Journal
 from birdmix.inference.listener import Listener, row_times
 from birdmix.inference.rows import smoothed
+from birdmix.inference.scores import SCORES, write_scores
 from birdmix.inference.selections import FORMATS
-from birdmix.inference.tables import (
-    SCORES,
-    write_activity,
-    write_detections,
-    write_recordings,
-    write_scores,
-)
+from birdmix.inference.tables import write_detections, write_recordings
 from birdmix.labels import Labels
 from birdmix.suggest import check_choice, first_few
 from birdmix.windows import WindowPredictions

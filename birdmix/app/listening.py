@@ -91,9 +91,9 @@ def _way(folder: Path, bundles: Sequence[Path], listener: Listener) -> dict[str,
     """Return all that what is heard depends on."""
     way = {"folder": str(folder.resolve()), "birdmix": __version__, "decoder": DECODER}
     for number, (bundle, engine) in enumerate(zip(bundles, listener.engines, strict=True), 1):
-        package = _PACKAGE[engine.name.split()[0]]
-        way[f"bundle {number}"] = digest(bundle)
-        way[f"engine {number}"] = f"{engine.name} ({package} {version(package)})"
+        kind = engine.name.split()[0]
+        way[f"bundle {number}"] = digest(bundle, kind)
+        way[f"engine {number}"] = f"{engine.name} ({_PACKAGE[kind]} {version(_PACKAGE[kind])})"
     settings = asdict(listener.settings) | {"window": listener.window, "step": listener.step}
     return way | {name: str(value) for name, value in settings.items()}
 
@@ -146,11 +146,16 @@ def _write_run(
 
 
 def _tell_end(out: Path, books: Listening, counts: dict[str, int]) -> None:
+    if books.num_files:
+        _tell_heard(books)
+    if counts["undated"]:
+        say(f"{counts['undated']} recordings do not say when they began: not in activity.csv")
+    say(f"wrote {out}: {counts['detections']} detections in {counts['recordings']} recordings")
+
+
+def _tell_heard(books: Listening) -> None:
     say(
         f"heard {books.done - len(books.failed)} of {books.num_files} recordings, "
         f"{books.seconds / 3600:.2f} h of audio, {books.rate:.0f} x real time, "
         f"{len(books.failed)} failed"
     )
-    if counts["undated"]:
-        say(f"{counts['undated']} recordings do not say when they began: not in activity.csv")
-    say(f"wrote {out}: {counts['detections']} detections in {counts['recordings']} recordings")

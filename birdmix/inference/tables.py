@@ -3,22 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from birdmix.inference.activity import write_activity
 from birdmix.inference.csv_files import PLACE, confident, decimal, place, table
 from birdmix.inference.detections import HeardRecording
-from birdmix.inference.scores import SCORES, write_scores
 from birdmix.labels import Labels
-from birdmix.windows import WindowPredictions
-
-__all__ = [
-    "SCORES",
-    "write_activity",
-    "write_detections",
-    "write_failed",
-    "write_predictions",
-    "write_recordings",
-    "write_scores",
-]
 
 DETECTION_COLUMNS = (
     *PLACE,
@@ -57,26 +44,6 @@ def write_recordings(file: Path, recordings: Iterable[HeardRecording]) -> int:
             told = (decimal(each.seconds), *counts, each.predictions.warning)
             writer.writerow([*place(each, 0), *told])
             num_rows += 1
-    return num_rows
-
-
-def write_predictions(file: Path, predictions: Iterable[WindowPredictions], labels: Labels) -> int:
-    """Write ``predictions.csv`` as predictions come: a row per window, a column per label.
-
-    Columns: path, start_seconds, end_seconds, the probability of each label, warning.
-
-    Returns:
-        Number of rows.
-    """
-    num_rows = 0
-    with table(file, ["path", "start_seconds", "end_seconds", *labels.codes, "warning"]) as writer:
-        for each in predictions:
-            for start, end, probabilities in zip(
-                each.start_seconds, each.end_seconds, each.probability, strict=True
-            ):
-                row = [each.path, f"{start:.10g}", f"{end:.10g}"]
-                writer.writerow([*row, *(f"{p:.6g}" for p in probabilities), each.warning])
-                num_rows += 1
     return num_rows
 
 

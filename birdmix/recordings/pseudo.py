@@ -1,4 +1,4 @@
-"""Soft labels that an earlier model gave: its ``predictions.csv`` or ``.parquet`` as recordings.
+"""Soft labels that an earlier model gave: ``scores.csv`` or ``scores.parquet`` as recordings.
 
 Shapes: N windows, C classes.
 """

@@ -66,7 +66,7 @@ class PseudoSettings:
     """Soft labels of an earlier model: to train on, or to mix in if ``data.pool`` takes them.
 
     Attributes:
-        table: ``predictions.csv`` or ``.parquet`` of ``birdmix predict``; null: none.
+        table: ``scores.csv`` or ``scores.parquet`` of ``birdmix predict``; null: none.
         root: Folder that was listened to; null is the table's own.
         threshold: Probabilities below it are no label.
         cap: The labels of a window add up to this at most, scaled down alike; null: no cap.

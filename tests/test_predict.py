@@ -1,0 +1,432 @@
+"""`birdmix predict`: every recording ends in exactly one place, whatever ends the process."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from birdmix.app.cli import app
+from birdmix.app.parts import Part
+from birdmix.inference.journal import Entry, Journal
+from birdmix.labels import Labels
+from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.settings import PseudoSettings
+from tests.conftest import ROOT
+
+runner = CliRunner()
+
+TEXT = {"dtype": {"path": str, "warning": str, "deployment": str}, "keep_default_na": False}
+
+
+def call(bundle: Path, folder: Path, out: Path, *options: str) -> str:
+    done = runner.invoke(
+        app, ["predict", "--bundle", str(bundle), str(folder), "--out", str(out), *options]
+    )
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+def refusal(bundle: Path, folder: Path, out: Path, *options: str) -> str:
+    done = runner.invoke(
+        app, ["predict", "--bundle", str(bundle), str(folder), "--out", str(out), *options]
+    )
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output and done.stderr.strip().count("\n") == 0
+    return done.stderr
+
+
+def read(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, **TEXT)
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """Return what a user gets, but for how long it took."""
+    return {
+        file.relative_to(out).as_posix(): file.read_bytes()
+        for file in sorted(out.rglob("*"))
+        if file.is_file() and file.name not in ("run.json", "journal.sqlite")
+    }
+
+
+@pytest.fixture(scope="module")
+def scores(bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables of the demo's soundscapes, by the bundle's own thresholds."""
+    out = tmp_path_factory.mktemp("scores")
+    formats = [f"--format={name}" for name in ("raven", "audacity", "birdnet", "kaleidoscope")]
+    call(bundle, demo / "test_soundscapes", out, "--scores", "csv", *formats)
+    return out
+
+
+def test_a_folder_is_heard_window_by_window(scores: Path, demo: Path):
+    every = read(scores / "scores.csv")
+    assert len(every) == 2 * 12 and read(scores / "failed.csv").empty
+    first = every[every["path"] == every["path"][0]]
+    assert first["start_seconds"].tolist() == [5 * w for w in range(12)]
+    assert first["end_seconds"].tolist() == [5 * w + 5 for w in range(12)]
+    codes = sorted(pd.read_csv(demo / "taxonomy.csv", dtype=str).iloc[:, 0])
+    assert list(every.columns[5:]) == codes
+    assert every[codes].gt(0).all(axis=None) and every[codes].lt(1).all(axis=None)
+
+
+def test_detections_are_the_windows_at_the_bundles_thresholds(scores: Path, bundle: Path):
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    thresholds = dict(zip(manifest["labels"]["codes"], manifest["thresholds"], strict=True))
+    every, found = read(scores / "scores.csv"), read(scores / "detections.csv")
+    for (path, code), some in found.groupby(["path", "species"]):
+        rows = every[every["path"] == path]
+        called = rows[rows[code] >= thresholds[code] - 1e-6]
+        assert (some["end_seconds"] - some["start_seconds"]).sum() == 5 * len(called)
+        assert some["confidence"].max() == pytest.approx(called[code].max(), abs=1e-5)
+    named = (every[list(thresholds)] >= [t or 2 for t in thresholds.values()]).any(axis=None)
+    assert named == bool(len(found))
+
+
+def test_scores_are_soft_labels_of_another_run(scores: Path, demo: Path, bundle: Path):
+    labels = Labels(tuple(json.loads((bundle / "bundle.json").read_text())["labels"]["codes"]))
+    settings = PseudoSettings(str(scores / "scores.csv"), str(demo / "test_soundscapes"))
+    recordings = read_pseudo(settings, labels, follow_links=False)
+    assert len(recordings) == 24 and recordings.targets().max() <= 0.75
+
+
+def test_run_json_says_what_was_done(scores: Path, demo: Path):
+    run = json.loads((scores / "run.json").read_text())
+    assert run["folder"] == str(demo / "test_soundscapes")
+    assert run["counts"]["recordings"] == run["counts"]["heard_now"] == 2
+    assert run["heard_with"]["window"] == "5.0" and len(run["heard_with"]["bundle 1"]) == 64
+    assert run["options"]["scores"] == "csv" and run["hours_heard_now"] == round(2 / 60, 4)
+
+
+def test_any_rate_channels_and_depth_of_folders_are_heard(bundle: Path, tmp_path: Path):
+    folder = tmp_path / "in"
+    (folder / "a" / "b").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    stereo = folder / "a/b/SITE_20240501_233000.wav"
+    soundfile.write(stereo, rng.normal(0, 0.1, (48_000 * 7, 2)), 48_000)
+    soundfile.write(folder / "short.flac", rng.normal(0, 0.1, 800), 8000)
+    shutil.copy(folder / "short.flac", folder / "._short.flac")
+    call(bundle, folder, tmp_path / "out", "--scores", "csv", "--threshold", "1e-6")
+    every = read(tmp_path / "out" / "scores.csv")
+    assert every["path"].tolist() == ["a/b/SITE_20240501_233000.wav"] * 2 + ["short.flac"]
+    assert every["end_seconds"].tolist() == [5, 7, 0.1]
+    assert every["datetime"].tolist() == ["2024-05-01T23:30:00", "2024-05-01T23:30:05", ""]
+    assert every["deployment"].tolist() == ["a/b", "a/b", "in"]
+    heard = read(tmp_path / "out" / "recordings.csv")
+    assert heard["seconds"].tolist() == [7, 0.1] and heard["windows"].tolist() == [2, 1]
+    assert (heard["detections"] == len(every.columns) - 5).all()  # each species, merged
+
+
+def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path, tmp_path: Path):
+    odd = real_audio / "odd"
+    call(bundle, odd, tmp_path)
+    heard, failed = read(tmp_path / "recordings.csv"), read(tmp_path / "failed.csv")
+    everything = {p.relative_to(odd).as_posix() for p in odd.rglob("*") if p.is_file()}
+    assert sorted([*heard["path"], *failed["path"]]) == sorted(everything)
+    assert len(everything) == 48
+    assert set(failed["path"]) == {
+        "flac/04 - wrong number of channels.flac",
+        "flac/11 - incorrect metadata block length.flac",
+        "hound/crash-e5471f5b58397287b509db7d026e95f1724454f5.wav",
+        "librosa_data/Karissa_Hobbs_-_Let's_Go_Fishin'.ogg",
+        "opensoundscape/empty_2c.wav",
+        "scipy/test-44100Hz-le-1ch-4bytes-incomplete-chunk.wav",
+        "tinytag/empty_file.wav",
+        "tinytag/incomplete.mp3",
+        "tinytag/invalid_file.wav",
+        "tinytag/no_audio_data_uncompressed.wav",
+    }
+    assert failed["error"].str.len().gt(5).all() and not failed["error"].str.contains("odd/").any()
+    warning = heard.set_index("path")["warning"]
+    assert "silent" in warning["tinytag/24bit_pcm.wav"]
+    assert "header says 47232 samples, 46080 decoded" in warning["tinytag/mp3_audio.wav"]
+    assert "clipped" in warning["hound/waveformatextensible-ieeefloat-44100Hz-mono.wav"]
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty short recordings, one of them broken."""
+    folder = tmp_path_factory.mktemp("nights")
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        sound = rng.normal(0, 0.1, 32_000 * (3 + number % 9))
+        soundfile.write(folder / f"S_202405{number // 24 + 1:02d}_{number % 24:02d}0000.wav", sound, 32_000)
+    (folder / "broken.wav").write_bytes(b"no sound")
+    return folder
+
+
+MAIN = "from birdmix.app.cli import main; main()"
+SOME = ("--scores", "csv", "--format", "raven", "--threshold", "0.01")
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_end(
+    bundle: Path, nights: Path, tmp_path: Path, kills: int
+):
+    call(bundle, nights, tmp_path / "whole", *SOME)
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", MAIN, "predict", "--bundle", str(bundle)]
+    command += [str(nights), "--out", str(out), *SOME]
+    heard_before = 0
+    for kill in range(kills):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        target, deadline = 2 + 5 * kill, time.monotonic() + 120
+        while heard(out) < target and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (out / "detections.csv").exists() or heard(out) == 40
+        assert heard(out) >= heard_before  # nothing is lost
+        heard_before = heard(out)
+    said = call(bundle, nights, out, *SOME)
+    assert f"{heard_before} of 41 recordings were heard before" in said
+    assert tables(out) == tables(tmp_path / "whole")
+
+
+def heard(out: Path) -> int:
+    """Return how many recordings a journal holds, from a copy: its writer locks it."""
+    copy = out.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    try:
+        shutil.copytree(out, copy)
+        with sqlite3.connect(copy / "journal.sqlite") as database:
+            return database.execute("SELECT COUNT(*) FROM heard").fetchone()[0]
+    except (OSError, sqlite3.Error):
+        return 0
+
+
+def test_more_recordings_changed_ones_and_fewer(bundle: Path, nights: Path, tmp_path: Path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    files = sorted(nights.glob("*.wav"))
+    for file in files[:4]:
+        shutil.copy(file, folder)
+    assert "heard 4 of 4" in call(bundle, folder, out)
+    shutil.copy(files[4], folder)
+    shutil.copy(files[5], folder / files[0].name)
+    (folder / files[1].name).unlink()
+    said = call(bundle, folder, out)
+    assert "2 of 4 recordings were heard before" in said and "heard 2 of 2" in said
+    call(bundle, folder, tmp_path / "new")
+    assert tables(out) == tables(tmp_path / "new")
+
+
+def test_what_is_made_of_it_changes_without_listening(bundle: Path, scores: Path, demo: Path):
+    folder, out = demo / "test_soundscapes", scores.with_name("other")
+    shutil.copytree(scores, out)
+    said = call(bundle, folder, out, "--threshold", "0.01", "--smoothing", "0.5")
+    assert "2 of 2 recordings were heard before" in said and "times real time" not in said
+    assert "afresh" not in said
+
+
+def test_another_way_of_listening_starts_afresh_and_says_so(
+    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+):
+    folder, out = demo / "test_soundscapes", tmp_path / "out"
+    shutil.copytree(scores, out)
+    said = call(bundle, folder, out, "--step", "2.5", "--scores", "csv")
+    assert "starting afresh, since what is heard depends on step (was 5.0)" in said
+    assert len(read(out / "scores.csv")) == 2 * 23
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    manifest = json.loads((other / "bundle.json").read_text())
+    (other / "bundle.json").write_text(json.dumps(manifest | {"metrics": {"made": 1.0}}))
+    assert "depends on bundle 1 (was" in call(other, folder, out, "--step", "2.5")
+
+
+def test_a_damaged_journal_is_said_and_replaced(scores: Path, bundle: Path, demo: Path):
+    out = scores.with_name("damaged")
+    shutil.copytree(scores, out)
+    (out / "journal.sqlite").write_bytes(b"no journal" * 1000)
+    said = call(bundle, demo / "test_soundscapes", out, "--scores", "csv")
+    assert "journal.sqlite was damaged; starting afresh" in said and "heard 2 of 2" in said
+    assert (out / "scores.csv").read_bytes() == (scores / "scores.csv").read_bytes()
+
+
+def test_a_second_process_in_one_place_is_refused(tmp_path: Path):
+    taken = pytest.raises(ValueError, match="another birdmix is listening into this")
+    with Journal(tmp_path / "j", {"a": "1"}, 1), taken:
+        Journal(tmp_path / "j", {"a": "1"}, 1)
+    with Journal(tmp_path / "j", {"a": "1"}, 1) as journal:
+        assert not journal.changed
+
+
+def test_a_journal_gives_back_what_it_was_given(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    entries = [
+        Entry(path, 7, 2**62, 1.5, told, "odd", rng.normal(size=(rows, 3)).astype(np.float32))
+        for path, told, rows in (("b\udcff.wav", None, 1), ("a/é.wav", "2024-05-01", 9000))
+    ]
+    with Journal(tmp_path / "j", {}, 3) as journal:
+        for each in [entries[0], *entries]:  # one twice
+            journal.keep(each)
+        assert journal.num_rows() == 9001
+    with Journal(tmp_path / "j", {}, 3) as journal:
+        found = list(journal.entries())
+    assert [each.path for each in found] == ["a/é.wav", "b\udcff.wav"]
+    for each, wanted in zip(found, entries[::-1], strict=True):
+        np.testing.assert_array_equal(each.score, wanted.score)
+        assert (each.size, each.modified, each.recorded_at) == (7, 2**62, wanted.recorded_at)
+
+
+def test_a_full_disk_ends_in_one_line_and_goes_on_later(
+    bundle: Path, nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept = Journal.keep
+
+    def full(self: Journal, entry: Entry) -> None:
+        if len(self.known()) == 20:
+            self.database.execute("PRAGMA max_page_count = 1")
+        kept(self, entry)
+
+    monkeypatch.setattr(Journal, "keep", full)
+    dense = (*SOME, "--step", "0.1")
+    said = refusal(bundle, nights, tmp_path / "out", *dense)
+    assert "database or disk is full" in said and "the same command goes on" in said
+    assert not (tmp_path / "out" / "detections.csv").exists()
+    monkeypatch.undo()
+    assert "were heard before" in call(bundle, nights, tmp_path / "out", *dense)
+
+
+# ---------------------------------------------------------------- several bundles, processes
+
+
+def test_a_bundle_twice_says_what_it_says_once(bundle: Path, scores: Path, demo: Path):
+    out = scores.with_name("twice")
+    call(bundle, demo / "test_soundscapes", out, "--bundle", str(bundle), "--scores", "csv")
+    alone, twice = read(scores / "scores.csv"), read(out / "scores.csv")
+    pd.testing.assert_frame_equal(alone, twice, atol=1e-5)
+
+
+def test_ranks_need_a_threshold_and_are_shares(bundle: Path, demo: Path, tmp_path: Path):
+    folder = demo / "test_soundscapes"
+    both = ("--bundle", str(bundle), "--combine", "rank")
+    assert "thresholds; give one" in refusal(bundle, folder, tmp_path, *both)
+    call(bundle, folder, tmp_path, *both, "--threshold", "0.9", "--scores", "csv")
+    every = read(tmp_path / "scores.csv").iloc[:, 5:]
+    np.testing.assert_allclose(np.sort(every.iloc[:, 0]), (np.arange(24) + 0.5) / 24, atol=1e-4)
+
+
+def test_processes_share_a_folder_and_their_parts_are_one_data_set(
+    bundle: Path, nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        said = call(bundle, nights, tmp_path, *SOME)
+        assert f"part {rank + 1} of 3: {14 - (rank > 1)} of 41 recordings" in said
+    monkeypatch.delenv("WORLD_SIZE")
+    call(bundle, nights, tmp_path / "alone", *SOME)
+    for name in ("detections.csv", "scores.csv", "recordings.csv", "failed.csv"):
+        files = sorted(tmp_path.glob(f"part-*-of-0003/{name}"))
+        parts = pd.concat([read(file) for file in files])
+        keys = [key for key in ("path", "start_seconds", "species") if key in parts]
+        together = parts.sort_values(keys, ignore_index=True)
+        alone = read(tmp_path / "alone" / name).sort_values(keys, ignore_index=True)
+        pd.testing.assert_frame_equal(together.astype(object), alone.astype(object))
+    assert "another number of processes" in refusal(bundle, nights, tmp_path)
+
+
+def test_the_share_of_a_process_is_asked_of_its_launcher(monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    assert Part.of_process() == Part(0, 1)
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # a batch script, outside of any step
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert Part.of_process() == Part(0, 1)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert Part.of_process() == Part(3, 4)
+    array = {"COUNT": "5", "MIN": "10", "STEP": "10", "ID": "30"}
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert Part.of_process() == Part(2 * 4 + 3, 20)
+    paths = [str(number) for number in range(103)]
+    shares = [Part(number, 20).deal(paths) for number in range(20)]
+    assert sorted(path for share in shares for path in share) == sorted(paths)
+
+
+# ---------------------------------------------------------------- wrong input
+
+
+def edited(bundle: Path, to: Path, **changes: object) -> Path:
+    shutil.copytree(bundle, to)
+    manifest = json.loads((to / "bundle.json").read_text())
+    (to / "bundle.json").write_text(json.dumps(manifest | changes))
+    return to
+
+
+def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_path: Path):
+    folder, out = demo / "test_soundscapes", tmp_path / "o"
+    other = edited(bundle, tmp_path / "other", format=99)
+    torn = edited(bundle, tmp_path / "torn")
+    (torn / "model.safetensors").write_bytes(b"torn")
+    long = edited(bundle, tmp_path / "long", segment_seconds=7.0)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    unknown = tmp_path / "species.txt"
+    unknown.write_text("Turdus merula\n")
+    for options, expected in (
+        ((empty, folder), "no bundle here"),
+        ((other, folder), "bundle format 99"),
+        ((torn, folder), "the weights do not load"),
+        ((bundle, tmp_path / "absent"), "no such folder"),
+        ((bundle, empty), "no recordings here"),
+        ((bundle, folder, "--bundle", long), "the bundles hear 5, 7 s: say how long a row is"),
+        ((bundle, folder, "--window", "6"), "rows of 6 s of which 5 s are heard"),
+        ((bundle, folder, "--pool", "max"), "hears no frames"),
+        ((bundle, folder, "--pool", "maxi"), "did you mean 'max'?"),
+        ((bundle, folder, "--step", "0"), "--step 0: it must be above 0"),
+        ((bundle, folder, "--smoothing", "1"), "--smoothing 1: it lies in [0, 1)"),
+        ((bundle, folder, "--threshold", "50"), "--threshold 50: it lies between 0 and 1"),
+        ((bundle, folder, "--timezone", "Europe/Berln"), "did you mean 'Europe/Berlin'?"),
+        ((bundle, folder, "--species", unknown), "none of its 1 lines is a species"),
+        ((bundle, folder, "--format", "ravn"), "did you mean 'raven'?"),
+        ((bundle, folder, "--engine", "onix"), "did you mean 'onnx'?"),
+    ):
+        assert expected in refusal(options[0], options[1], out, *map(str, options[2:]))
+    assert not (out / "detections.csv").exists()
+
+
+def test_a_list_of_species_leaves_the_others_out(
+    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+):
+    codes = list(read(scores / "scores.csv").columns[5:])
+    names = json.loads((bundle / "bundle.json").read_text())["labels"]["names"]
+    (tmp_path / "list.txt").write_text(f"# mine\n{names[3]}\n{codes[1]}\nTurdus merula\n")
+    out = tmp_path / "out"
+    shutil.copytree(scores, out)
+    wanted = ("--species", str(tmp_path / "list.txt"), "--scores", "csv", "--threshold", "0.001")
+    said = call(bundle, demo / "test_soundscapes", out, *wanted)
+    assert "1 of 3 species are not in the bundle: Turdus merula" in said
+    kept = [codes[1], codes[3]]
+    assert list(read(out / "scores.csv").columns[5:]) == kept
+    assert set(read(out / "detections.csv")["species"]) <= set(kept)
+    assert len(pd.read_csv(out / "detections.csv"))
+
+
+def test_listening_imports_neither_hydra_nor_lightning(bundle: Path, demo: Path, tmp_path: Path):
+    code = (
+        "import sys; from birdmix.app.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'hydra', 'omegaconf', 'lightning', 'librosa'} & set(sys.modules)"
+    )
+    command = ["predict", "--bundle", bundle, demo / "test_soundscapes", "--out", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "detections.csv").is_file()
