@@ -162,7 +162,8 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for number in range(40):
         sound = rng.normal(0, 0.1, 32_000 * (3 + number % 9))
-        soundfile.write(folder / f"S_202405{number // 24 + 1:02d}_{number % 24:02d}0000.wav", sound, 32_000)
+        name = f"S_202405{number // 24 + 1:02d}_{number % 24:02d}0000.wav"
+        soundfile.write(folder / name, sound, 32_000)
     (folder / "broken.wav").write_bytes(b"no sound")
     return folder
 
