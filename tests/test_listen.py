@@ -1,5 +1,6 @@
 """How recordings become rows: the grid, pooling, smoothing, several models, threads."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birdmix.audio.decode import Blocks
 from birdmix.audio.sound_file import AudioError
 from birdmix.bundle.manifest import Manifest
 from birdmix.frontend.settings import LogMelSettings
@@ -251,3 +253,18 @@ def test_an_error_of_the_engine_ends_it_and_the_threads(tmp_path: Path):
     write(tmp_path / "a.wav", np.zeros(40 * RATE))
     with Listener([Broken()], ListenSettings()) as listener, pytest.raises(RuntimeError):
         list(listen(listener, tmp_path, ["a.wav"] * 20))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
+def test_a_file_that_shrinks_while_it_is_read_is_heard_as_far_as_it_goes(tmp_path: Path, kind: str):
+    file = tmp_path / f"a.{kind}"
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 100)
+    soundfile.write(file, noise, 16_000)
+    blocks = Blocks(file, 16_000, block_seconds=5)
+    decoded = []
+    for number, block in enumerate(blocks):
+        decoded.append(len(block))
+        if number == 3:
+            os.truncate(file, file.stat().st_size // 2)
+    assert 20 * 16_000 <= sum(decoded) < 60 * 16_000
+    assert [problem.name for problem in blocks.problems] in (["truncated"], ["header"])
