@@ -136,7 +136,7 @@ def export(
     bundle: Bundle,
     engine: Annotated[str, typer.Option(help="onnx or openvino.")],
     precision: Annotated[
-        str, typer.Option(help="f32, bf16 (openvino, on processors that have it) or int8.")
+        str, typer.Option(help="f32; bf16, openvino's on processors that have it; int8, smaller.")
     ] = "f32",
     windows: Annotated[
         Path | None,

@@ -38,7 +38,9 @@ class Golden(NamedTuple):
 
 def write_golden(folder: Path, golden: Golden) -> None:
     """Write golden windows into a bundle."""
-    arrays = {name: each for name, each in golden._asdict().items() if each is not None}
+    given = {name: each for name, each in golden._asdict().items() if each is not None}
+    # safetensors writes memory as it lies, and reads rows.
+    arrays = {name: np.ascontiguousarray(each) for name, each in given.items()}
     with atomic_path(Path(folder) / GOLDEN) as partial:
         partial.write_bytes(safetensors.numpy.save(arrays))
 

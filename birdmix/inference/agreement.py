@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from birdmix.inference.engine import Heard
 from birdmix.windows import probability
 
 #: Largest difference of a probability that float32 may make.
@@ -48,20 +49,15 @@ class Agreement(NamedTuple):
         return ""
 
 
-def agreement(
-    ours: np.ndarray, theirs: np.ndarray, frames: tuple[np.ndarray, np.ndarray] | None = None
-) -> Agreement:
-    """Hold logits [W, C] against those of torch.
-
-    Args:
-        ours: An exported network's.
-        theirs: Torch's.
-        frames: The same of frames, [W, C, F'], if the head hears them.
-    """
-    pairs = [(ours, theirs), *([frames] if frames else [])]
-    difference = max(float(np.abs(probability(a) - probability(b)).max()) for a, b in pairs)
-    top = float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())
-    return Agreement(difference, _rank_agreement(ours, theirs), top)
+def agreement(ours: Heard, theirs: Heard) -> Agreement:
+    """Hold what an exported network says against what torch says of the same windows."""
+    difference = max(
+        float(np.abs(probability(a) - probability(b)).max())
+        for a, b in zip(ours, theirs, strict=True)
+        if a is not None and b is not None
+    )
+    top = float((ours.clip.argmax(axis=1) == theirs.clip.argmax(axis=1)).mean())
+    return Agreement(difference, _rank_agreement(ours.clip, theirs.clip), top)
 
 
 def _rank_agreement(ours: np.ndarray, theirs: np.ndarray) -> float:

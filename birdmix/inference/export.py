@@ -18,10 +18,10 @@ from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.files import atomic_path
 from birdmix.inference.agreement import MIN_WINDOWS, Agreement, agreement
-from birdmix.inference.engine import EXPORTED, check_installed, exported_engine
+from birdmix.inference.engine import EXPORTED, Heard, check_installed, exported_engine
 from birdmix.inference.quantise import quantise
 from birdmix.model.classifier import Classifier
-from birdmix.suggest import check_choice
+from birdmix.suggest import check_choice, first_line
 
 PRECISIONS = ("f32", "bf16", "int8")
 
@@ -58,7 +58,7 @@ def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
         _write_network(load_classifier(bundle, manifest), golden, partial)
         if precision == "int8":
             quantise(partial, golden.pictures)
-        near = _check(engine, manifest, partial, precision, golden)
+        near = _check(*_heard(engine, manifest, partial, precision, golden), precision, golden)
         made = Export(
             file=final.name,
             sha256=sha256_of(partial),
@@ -81,19 +81,25 @@ def _write_network(classifier: Classifier, golden: Golden, file: Path) -> None:
     names = ["clip"] if golden.frames is None else ["clip", "frames"]
     with warnings.catch_warnings():
         # The exporter by torch.export takes ten times as long and packages that it alone needs.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.*")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*legacy.*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        torch.onnx.export(
-            _Network(classifier),
-            (torch.from_numpy(golden.pictures[:2].astype(np.float32)),),
-            str(file),
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=["mel"],
-            output_names=names,
-            dynamic_axes={name: {0: "windows"} for name in ("mel", *names)},
-        )
+        warnings.filterwarnings("ignore", message="Constant folding")
+        try:
+            torch.onnx.export(
+                _Network(classifier),
+                (torch.from_numpy(golden.pictures[:1].astype(np.float32)),),
+                str(file),
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=["mel"],
+                output_names=names,
+                dynamic_axes={name: {0: "windows"} for name in ("mel", *names)},
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            raise ValueError(
+                f"ONNX cannot say what this network does ({first_line(error)}); engine=torch "
+                "hears it"
+            ) from error
 
 
 class _Network(nn.Module):
@@ -108,32 +114,46 @@ class _Network(nn.Module):
         return tuple(each for each in logits if each is not None)
 
 
-def _check(kind: str, manifest: Manifest, file: Path, precision: str, golden: Golden) -> Agreement:
-    """Hold an exported network against torch.
+def _heard(
+    kind: str, manifest: Manifest, file: Path, precision: str, golden: Golden
+) -> tuple[str, Heard]:
+    """Return an engine's name, and what it says of the golden windows.
+
+    Raises:
+        ValueError: If the engine does not run such a network.
+    """
+    pictures = golden.pictures.astype(np.float32)
+    try:
+        engine = exported_engine(kind, manifest, file, precision)
+        at_a_time = range(0, len(pictures), engine.batch)
+        heard = [engine.judge(pictures[at : at + engine.batch]) for at in at_a_time]
+    except Exception as error:  # whatever a library raises for a network that it cannot run
+        others = " or ".join(other for other in ("torch", *EXPORTED) if other != kind)
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"engine={kind} does not run {manifest.model.backbone} on pictures of "
+            f"{pictures.shape[2]} x {pictures.shape[3]} ({reason}); take {others}"
+        ) from error
+    clips, frames = zip(*heard, strict=True)
+    in_frames = golden.frames is not None
+    return engine.name, Heard(np.concatenate(clips), np.concatenate(frames) if in_frames else None)
+
+
+def _check(name: str, heard: Heard, precision: str, golden: Golden) -> Agreement:
+    """Hold what an exported network says against what torch said.
 
     Raises:
         ValueError: If it is too far off.
     """
-    engine = exported_engine(kind, manifest, file, precision)
-    pictures = golden.pictures.astype(np.float32)
-    at_a_time = range(0, len(pictures), engine.batch)
-    heard = [engine.judge(pictures[at : at + engine.batch]) for at in at_a_time]
-    clip = np.concatenate([each.clip for each in heard])
-    frames = None
-    if golden.frames is not None:
-        theirs = [each.frames for each in heard if each.frames is not None]
-        frames = np.concatenate(theirs), golden.frames
-    near = agreement(clip, golden.clip, frames)
+    near = agreement(heard, Heard(golden.clip, golden.frames))
     lacks = near.lacks(precision)
     if lacks:
-        remedy = (
-            "the golden windows may be another model's: make new ones with --windows FOLDER"
-            if precision == "f32"
-            else "take precision=f32"
-        )
+        remedy = "take precision=f32"
+        if precision == "f32":
+            remedy = "if the weights are others now, make golden windows with --windows FOLDER"
         raise ValueError(
-            f"{engine.name} does not hear as torch does and is not written: over "
-            f"{len(clip)} golden windows {lacks}; {remedy}"
+            f"{name} does not hear as torch does and is not written: over {len(golden.clip)} "
+            f"golden windows {lacks}; {remedy}"
         )
     return near
 

@@ -99,7 +99,7 @@ def split(mel: Tensor, parts: int) -> Tensor:
     """
     if parts == 1:
         return mel
-    frames = mel.shape[-1]
+    frames = int(mel.shape[-1])  # a number in an export too: ONNX's division rounds otherwise
     width = -(-frames // parts)
     starts = [(frames - width) * part // (parts - 1) for part in range(parts)]
     cut = torch.stack([mel[..., start : start + width] for start in starts], dim=1)
