@@ -14,7 +14,7 @@ def export_bundle(bundle: Path, engine: str, precision: str, windows: Path | Non
 
     Args:
         bundle: The bundle's folder.
-        engine: openvino or onnx.
+        engine: onnx or openvino.
         precision: f32, bf16 or int8.
         windows: Folder of recordings to make new golden windows of.
     """

@@ -1,5 +1,6 @@
-"""The bundle: all that listening needs of a trained model, in two files without pickle.
+"""The bundle: all that listening needs of a trained model, without pickle.
 
-``bundle.json`` says what the model is (labels, front end, segment, architecture, versions);
-``model.safetensors`` holds its weights.
+``bundle.json`` says what the model is (labels, front end, segment, architecture, exports);
+``model.safetensors`` holds its weights, ``golden.safetensors`` a few windows and what torch says of
+them, ``network-ENGINE.onnx`` an exported network.
 """

@@ -34,7 +34,7 @@ def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
 
     Args:
         bundle: The bundle's folder.
-        engine: openvino or onnx.
+        engine: onnx or openvino.
         precision: f32; bf16, which OpenVINO computes in on processors that have it; or int8.
 
     Raises:
