@@ -39,19 +39,20 @@ def predict(
     *,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Probability to call a species from. [the bundle's own]"),
+        typer.Option(help="Probability to call a species from. Left out: the bundle's own."),
     ] = None,
     species: Annotated[
         Path | None, typer.Option(help="File of the species to keep, a code or name in each line.")
     ] = None,
     window: Annotated[
-        float | None, typer.Option(help="Seconds of a row. [what the bundle was trained on]")
+        float | None,
+        typer.Option(help="Seconds of a row. Left out: as in training."),
     ] = None,
     step: Annotated[
-        float | None, typer.Option(help="Seconds from row to row. [as long as a row]")
+        float | None, typer.Option(help="Seconds from row to row. Left out: as long as a row.")
     ] = None,
     context: Annotated[
-        float | None, typer.Option(help="Seconds heard about a row. [what was trained on]")
+        float | None, typer.Option(help="Seconds heard about a row. Left out: as in training.")
     ] = None,
     pool: Annotated[
         str, typer.Option(help="A row's score: clip, or mean or max of its frames (head=sed).")
@@ -67,7 +68,7 @@ def predict(
     ] = "logit",
     power: Annotated[float, typer.Option(help="Exponent of --combine power.")] = 2.0,
     channel: Annotated[
-        int | None, typer.Option(help="Channel to hear, counted from 1. [mean of all]")
+        int | None, typer.Option(help="Channel to hear, counted from 1. Left out: mean of all.")
     ] = None,
     engine: Annotated[
         str, typer.Option(help="auto (the fastest present), torch, onnx or openvino.")
@@ -81,25 +82,33 @@ def predict(
     timezone: Annotated[
         str | None, typer.Option(help="Zone of the datetimes written, as Europe/Berlin or UTC+2.")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Hear one part only, as 3/8. Left out: as torchrun or SLURM say."),
+    ] = None,
     clock_timezone: Annotated[
-        str | None, typer.Option(help="Zone of recorders that do not state theirs. [--timezone]")
+        str | None,
+        typer.Option(help="Zone of clocks that state none. Left out: --timezone."),
     ] = None,
 ) -> None:
     """Listen to a folder of recordings: what is heard where and when.
 
-    Interrupted, the same command goes on; with more recordings it hears those.
+    Interrupted, the same command goes on; with more recordings it hears those. Ends with 0, with 1
+    if nothing could be heard, and with 2 if something is wrong with what was asked.
     """
     with one_line_errors():
         from birdmix.app.console import warnings_as_lines
         from birdmix.app.findings import Output
         from birdmix.app.listening import predict as listen_to
+        from birdmix.app.parts import Part
         from birdmix.inference.settings import ListenSettings
 
         settings = ListenSettings(window, step, context, pool, shift, combine, power, channel)
         formats = tuple(dict.fromkeys(format or ()))
         output = Output(threshold, smoothing, species, scores, formats, timezone, clock_timezone)
         with warnings_as_lines():
-            listen_to(folder, bundle, out, engine, settings, output)
+            heard = listen_to(folder, bundle, out, engine, settings, output, Part.of(part))
+    raise typer.Exit(0 if heard else 1)
 
 
 @app.command()
@@ -160,12 +169,13 @@ def submit(
     out: Annotated[Path, typer.Option(help="Submission to write.")] = Path("submission.csv"),
 ) -> None:
     """Write a Kaggle submission for a competition's test soundscapes."""
+    from birdmix.app.console import heard_line
     from birdmix.inference.engine import open_engine
     from birdmix.kaggle.submission import submit as write_submission
 
     with one_line_errors(), _listening() as (books, on_progress):
         write_submission(open_engine(bundle), data, out, on_progress, books)
-    _tell(books)
+    typer.echo(heard_line(books))
     typer.echo(f"wrote {out}")
 
 
@@ -251,14 +261,6 @@ def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
 
     with warnings_as_lines(), listening_progress("listening") as on_progress:
         yield Listening(), on_progress
-
-
-def _tell(books: Listening) -> None:
-    heard = books.done - len(books.failed)
-    typer.echo(
-        f"heard {heard} of {books.num_files} recordings, {books.seconds / 3600:.2f} h of audio, "
-        f"{books.rate:.0f} x real time, {len(books.failed)} failed"
-    )
 
 
 def main() -> None:

@@ -110,6 +110,15 @@ def listening_line(books: Listening) -> str:
     return told + (f", {len(books.failed):,} failed" if books.failed else "")
 
 
+def heard_line(books: Listening) -> str:
+    """Say what has been heard."""
+    return (
+        f"heard {books.done - len(books.failed):,} of {books.num_files:,} recordings, "
+        f"{books.seconds / 3600:.2f} h of audio, {books.rate:.0f} x real time, "
+        f"{len(books.failed):,} failed"
+    )
+
+
 class TrainingConsole:
     """A hook of the loop: a bar through the whole run, and two lines for each epoch.
 

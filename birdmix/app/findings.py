@@ -3,7 +3,7 @@
 Shapes: C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -60,11 +60,11 @@ class Output:
 
 
 class Findings:
-    """The recordings of a journal with their detections; iterate as often as you like.
+    """How a journal is read, recording by recording, and the tables made of it.
 
     Args:
-        journal: What was heard.
         folder: The folder listened to.
+        paths: Its recordings; what else the journal holds is left out.
         listener: Who has heard it.
         output: How it is read.
 
@@ -75,8 +75,11 @@ class Findings:
         ValueError: If zones, species or thresholds do not fit.
     """
 
-    def __init__(self, journal: Journal, folder: Path, listener: Listener, output: Output) -> None:
-        self.journal, self.folder, self.listener, self.output = journal, folder, listener, output
+    def __init__(
+        self, folder: Path, paths: Sequence[str], listener: Listener, output: Output
+    ) -> None:
+        self.folder, self.paths = folder, frozenset(paths)
+        self.listener, self.output = listener, output
         self.clock = Clock(output.timezone, output.clock_timezone)
         self.columns = _columns(listener.labels, output.species)
         codes, names = listener.labels.codes, listener.labels.names
@@ -84,11 +87,16 @@ class Findings:
             tuple(codes[c] for c in self.columns), tuple(names[c] for c in self.columns)
         )
         self.thresholds = _thresholds(listener, output.threshold)[self.columns]
-        self._ranks: Ranks | None = None
 
-    def __iter__(self) -> Iterator[HeardRecording]:
-        for entry in self.journal.entries():
-            predictions = self._predictions(entry)
+    def read(self, journal: Journal, ranks: Ranks | None = None) -> Iterator[HeardRecording]:
+        """Yield the recordings of a journal with their detections, by their paths.
+
+        Args:
+            journal: What was heard.
+            ranks: What scores become in its place, if anything.
+        """
+        for entry in journal.entries(self.paths):
+            predictions = self._predictions(entry, ranks)
             place = PurePosixPath(entry.path).parent.as_posix()
             yield HeardRecording(
                 predictions=predictions,
@@ -103,40 +111,61 @@ class Findings:
             return None
         return self.clock.zoned(datetime.fromisoformat(entry.recorded_at))
 
-    def _predictions(self, entry: Entry) -> WindowPredictions:
+    def _predictions(self, entry: Entry, ranks: Ranks | None) -> WindowPredictions:
         listener = self.listener
-        score = entry.score if self._ranks is None else self._ranks.mean(entry.score)
-        score = smoothed(score[:, self.columns], self.output.smoothing)
+        score = entry.score if ranks is None else ranks.mean(entry.score)
+        if len(self.columns) < len(listener.labels):
+            score = score[:, self.columns]
+        score = smoothed(score, self.output.smoothing)
         start, end = row_times(len(score), listener.window, listener.step, entry.seconds)
         return WindowPredictions(entry.path, start, end, score, entry.warning, entry.seconds)
 
-    def rank(self) -> None:
-        """Put ranks in the place of scores, over all that was heard."""
-        num_models = len(self.listener.engines)
-        ranks = Ranks(self.journal.num_rows(), num_models, len(self.listener.labels))
-        for entry in self.journal.entries():
-            ranks.add(entry.score)
-        ranks.sort()
-        self._ranks = ranks
-
-    def write(self, out: Path) -> dict[str, int]:
-        """Write the tables.
+    def write(self, out: Path, journal: Journal) -> dict[str, int]:
+        """Write the tables; what stood there before is kept up with, asked for or not.
 
         Returns:
             Numbers of recordings, of detections, and of those recordings that have no datetime.
         """
-        if self.listener.settings.combine == "rank":
-            self.rank()
-        counts = {"detections": write_detections(out / "detections.csv", self, self.labels)}
-        counts["undated"] = write_activity(out / "activity.csv", self, self.labels)
-        counts["recordings"] = write_recordings(out / "recordings.csv", self)
-        if self.output.scores is not None:
-            write_scores(out / f"scores.{self.output.scores}", self, self.labels)
+        rank = self.listener.settings.combine == "rank"
+        heard = _Heard(self, journal, self._ranks(journal) if rank else None)
+        counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
+        counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
+        counts["recordings"] = write_recordings(out / "recordings.csv", heard)
+        for kind in SCORES:
+            file = out / f"scores.{kind}"
+            if kind == self.output.scores or file.exists():
+                write_scores(file, heard, self.labels)
         log_mel = self.listener.engines[0].manifest.log_mel
-        for name in self.output.formats:
-            band = (log_mel.f_min, log_mel.highest)
-            FORMATS[name](out / name, self, self.labels, root=self.folder, band=band)
+        band = (log_mel.f_min, log_mel.highest)
+        for name, write_format in FORMATS.items():
+            if name in self.output.formats or (out / name).is_dir():
+                write_format(out / name, heard, self.labels, root=self.folder, band=band)
         return counts
+
+    def _ranks(self, journal: Journal) -> Ranks:
+        num_rows = sum(len(entry.score) for entry in journal.entries(self.paths))
+        ranks = Ranks(num_rows, len(self.listener.engines), len(self.listener.labels))
+        for entry in journal.entries(self.paths):
+            ranks.add(entry.score)
+        ranks.sort()
+        return ranks
+
+    def told_thresholds(self) -> dict[str, float | None]:
+        """Return the probability from which each species was called; None if never."""
+        values = [None if np.isnan(value) else round(float(value), 6) for value in self.thresholds]
+        return dict(zip(self.labels.codes, values, strict=True))
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A journal as its reader has it; every table goes through it once."""
+
+    findings: Findings
+    journal: Journal
+    ranks: Ranks | None
+
+    def __iter__(self) -> Iterator[HeardRecording]:
+        return self.findings.read(self.journal, self.ranks)
 
 
 def _columns(labels: Labels, species: Path | None) -> list[int]:

@@ -2,16 +2,18 @@
 
 import json
 import os
-import time
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from birdmix import __version__
-from birdmix.app.console import listening_progress, say
+from birdmix.app.console import heard_line, listening_progress, say
+from birdmix.app.errors import end
 from birdmix.app.findings import Findings, Output
 from birdmix.app.parts import Part
 from birdmix.audio.clock import recorded_at
@@ -19,15 +21,20 @@ from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
 from birdmix.inference.engine import open_engine
-from birdmix.inference.journal import Entry, Journal
+from birdmix.inference.journal import Entry, Journal, way_of
 from birdmix.inference.listen import Listening, listen, recordings_in
 from birdmix.inference.listener import Listener
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.tables import write_failed
 from birdmix.suggest import first_few
 
+JOURNAL = "journal.sqlite"
+
 # Which package an engine comes in.
 _PACKAGE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+
+# Reasons of failures that are said; failed.csv has all.
+_SAID = 3
 
 
 def predict(
@@ -37,36 +44,56 @@ def predict(
     engine: str,
     settings: ListenSettings,
     output: Output,
-) -> None:
-    """Hear what is new in a folder, and write the tables of all that was heard there."""
-    part = Part.of_process()
+    part: Part,
+) -> bool:
+    """Hear what is new in a folder, and write the tables of all that was heard there.
+
+    Returns:
+        Whether anything could be heard.
+    """
     out = part.folder(out)
     found = recordings_in(folder)
     paths = part.deal(found)
-    with Listener([open_engine(bundle, engine) for bundle in bundles], settings) as listener:
+    kinds = _kinds(engine, len(bundles), way_of(out / JOURNAL))
+    engines = [open_engine(bundle, kind) for bundle, kind in zip(bundles, kinds, strict=True)]
+    with Listener(engines, settings) as listener:
+        # All is checked before the journal is touched.
+        findings = Findings(folder, paths, listener, output)
         _tell(listener, bundles)
         if part.count > 1:
-            say(f"part {part.number + 1} of {part.count}: {len(paths)} of {len(found)} recordings")
-        way = _way(folder, bundles, listener)
+            say(f"part {part.number} of {part.count}: {len(paths)} of {len(found)} recordings")
+        way = _way(bundles, listener)
         num_models = len(bundles) if settings.combine == "rank" else 1
-        with Journal(out / "journal.sqlite", way, num_models * len(listener.labels)) as journal:
-            findings = Findings(journal, folder, listener, output)
+        with Journal(out / JOURNAL, way, num_models * len(listener.labels)) as journal:
             _tell_journal(journal)
-            books = _hear(listener, folder, paths, journal)
+            with _told_how_to_go_on():
+                books = _hear(listener, folder, paths, journal)
             remove_partials(out)
-            counts = findings.write(out)
-        write_failed(out / "failed.csv", books.failed)
-    _write_run(out, part, way, settings, output, books, counts)
+            write_failed(out / "failed.csv", books.failed)
+            counts = findings.write(out, journal)
+            _write_run(out, folder, part, way, findings, books, counts)
     _tell_end(out, books, counts)
+    return bool(counts["recordings"] or not paths)
+
+
+def _kinds(engine: str, num_bundles: int, before: dict[str, str]) -> list[str]:
+    """Return each bundle's kind of engine: what has begun with one goes on with it."""
+    kinds = [before.get(f"engine {number + 1}", engine).split()[0] for number in range(num_bundles)]
+    return kinds if engine == "auto" else [engine] * num_bundles
 
 
 def _hear(listener: Listener, folder: Path, paths: list[str], journal: Journal) -> Listening:
-    """Hear what the journal does not know, and let it forget what is no longer there."""
+    """Hear what the journal does not know."""
     known, stands = journal.known(), {path: _stands(folder / path) for path in paths}
-    journal.forget([path for path in known if path not in stands])
     new = [path for path in paths if known.get(path) != stands[path]]
     if len(new) < len(paths):
         say(f"{len(paths) - len(new)} of {len(paths)} recordings were heard before")
+    gone = sorted(known.keys() - stands.keys())
+    if gone:
+        say(
+            f"{len(gone)} recordings heard before are no longer here, and not in the tables: "
+            f"{first_few(gone)}"
+        )
     books = Listening()
     with listening_progress("listening") as on_progress:
         heard = listen(listener, folder, new, on_progress=on_progress, listening=books)
@@ -87,14 +114,35 @@ def _stands(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _way(folder: Path, bundles: Sequence[Path], listener: Listener) -> dict[str, str]:
+@contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    """End by Ctrl-C or SIGTERM in one line."""
+
+    def ended(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        end("interrupted; what was heard is kept, and the same command goes on", 128 + number)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _way(bundles: Sequence[Path], listener: Listener) -> dict[str, str]:
     """Return all that what is heard depends on."""
-    way = {"folder": str(folder.resolve()), "birdmix": __version__, "decoder": DECODER}
+    way = {"birdmix": __version__, "decoder": DECODER}
     for number, (bundle, engine) in enumerate(zip(bundles, listener.engines, strict=True), 1):
         kind = engine.name.split()[0]
         way[f"bundle {number}"] = digest(bundle, kind)
         way[f"engine {number}"] = f"{engine.name} ({_PACKAGE[kind]} {version(_PACKAGE[kind])})"
     settings = asdict(listener.settings) | {"window": listener.window, "step": listener.step}
+    if len(bundles) == 1:
+        del settings["combine"]
+    if settings.get("combine") != "power":
+        del settings["power"]
     return way | {name: str(value) for name, value in settings.items()}
 
 
@@ -102,44 +150,46 @@ def _tell(listener: Listener, bundles: Sequence[Path]) -> None:
     """Say who listens, and which species only some of them know."""
     names = sorted({engine.name for engine in listener.engines})
     rows = f"rows of {listener.window:g} s every {listener.step:g} s"
-    say(f"{len(listener.labels)} species, {rows}, {len(bundles)} bundle(s), {', '.join(names)}")
-    for bundle, engine in zip(bundles, listener.engines, strict=True):
+    bundle = "1 bundle" if len(bundles) == 1 else f"{len(bundles)} bundles"
+    say(f"{len(listener.labels)} species, {rows}, {bundle}, {', '.join(names)}")
+    for folder, engine in zip(bundles, listener.engines, strict=True):
         lacking = [c for c in listener.labels.codes if c not in engine.manifest.labels]
         if lacking:
             say(
-                f"{bundle} does not know {len(lacking)} of them, the others speak for it: "
+                f"{folder} does not know {len(lacking)} of them, the others speak for it: "
                 f"{first_few(lacking, 10)}"
             )
 
 
 def _tell_journal(journal: Journal) -> None:
-    if journal.damaged:
-        say(f"{journal.file} was damaged; starting afresh")
     if journal.changed:
         was = ", ".join(f"{key} (was {value or '-'})" for key, value in journal.changed.items())
-        say(f"starting afresh, since what is heard depends on {was}")
+        say(f"starting afresh, since what is heard depends on {was}; before: {journal.aside}")
+    elif journal.aside is not None:
+        say(f"{journal.file} was damaged; starting afresh, the damaged one is {journal.aside}")
 
 
 def _write_run(
     out: Path,
+    folder: Path,
     part: Part,
     way: dict[str, str],
-    settings: ListenSettings,
-    output: Output,
+    findings: Findings,
     books: Listening,
     counts: dict[str, int],
 ) -> None:
+    """Write ``run.json``: with what, by which options, how fast, and what came of it."""
     heard_now = books.done - len(books.failed)
-    content: dict[str, Any] = {
-        "folder": way["folder"],
-        "channel": settings.channel,
+    content = {
+        "folder": str(folder.resolve()),
+        "channel": findings.listener.settings.channel,
         "part": asdict(part),
         "heard_with": way,
-        "options": asdict(output),
+        "options": asdict(findings.output),
+        "thresholds": findings.told_thresholds(),
         "counts": counts | {"heard_now": heard_now, "failed": len(books.failed)},
         "hours_heard_now": round(books.seconds / 3600, 4),
-        "seconds_taken": round(time.monotonic() - books.began, 1),
-        "times_real_time": round(books.rate, 1),
+        "times_real_time": round(books.rate, 1) if heard_now else None,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_text(out / "run.json", json.dumps(content, indent=2, default=str) + "\n")
@@ -147,15 +197,11 @@ def _write_run(
 
 def _tell_end(out: Path, books: Listening, counts: dict[str, int]) -> None:
     if books.num_files:
-        _tell_heard(books)
+        say(heard_line(books))
+    for path, reason in books.failed[:_SAID]:
+        say(f"  {path}: {reason}")
+    if len(books.failed) > _SAID:
+        say(f"  and {len(books.failed) - _SAID} more: {out / 'failed.csv'}")
     if counts["undated"]:
         say(f"{counts['undated']} recordings do not say when they began: not in activity.csv")
     say(f"wrote {out}: {counts['detections']} detections in {counts['recordings']} recordings")
-
-
-def _tell_heard(books: Listening) -> None:
-    say(
-        f"heard {books.done - len(books.failed)} of {books.num_files} recordings, "
-        f"{books.seconds / 3600:.2f} h of audio, {books.rate:.0f} x real time, "
-        f"{len(books.failed)} failed"
-    )

@@ -104,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
 def digest(folder: Path, kind: str = "torch") -> str:
     """Return a hash of all that an engine hears by: the manifest, the weights, its own export.
 
-    Exports for other engines do not change it.
+    Thresholds, figures and exports for other engines do not change it.
 
     Args:
         folder: The bundle's folder.
@@ -112,7 +112,8 @@ def digest(folder: Path, kind: str = "torch") -> str:
     """
     manifest = read_manifest(folder)
     own = {name: made for name, made in manifest.exports.items() if name == kind}
-    content = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, exports=own)))
+    hears = dataclasses.replace(manifest, exports=own, thresholds=None, metrics={})
+    content = json.dumps(dataclasses.asdict(hears))
     weights = sha256_of(Path(folder) / WEIGHTS)
     return hashlib.sha256(f"{content} {weights}".encode()).hexdigest()
 

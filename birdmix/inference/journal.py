@@ -6,8 +6,8 @@ Shapes: R rows, C columns of scores.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,12 @@ from birdmix.suggest import first_line
 # Rows of scores in one cell: SQLite's cells hold less than a GB.
 _ROWS = 4096
 
-_TABLES = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE heard (
-    id INTEGER PRIMARY KEY,
-    path BLOB UNIQUE NOT NULL,
-    size INTEGER NOT NULL,
-    modified INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    recorded_at TEXT,
-    warning TEXT NOT NULL
-);
-CREATE TABLE scores (heard INTEGER, part INTEGER, score BLOB, PRIMARY KEY (heard, part));
-"""
+_TABLES = {
+    "about": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "heard": "(id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, size INTEGER NOT NULL, "
+    "modified INTEGER NOT NULL, seconds REAL NOT NULL, recorded_at TEXT, warning TEXT NOT NULL)",
+    "scores": "(heard INTEGER, part INTEGER, score BLOB, PRIMARY KEY (heard, part))",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +50,23 @@ class Entry:
     score: np.ndarray
 
 
+def way_of(file: Path) -> dict[str, str]:
+    """Return the way that a journal was made in; nothing if there is none, or it is damaged.
+
+    Raises:
+        ValueError: If another process is writing it.
+    """
+    if not file.exists():
+        return {}
+    with _told(file), closing(sqlite3.connect(file, timeout=0.5)) as database:
+        try:
+            return dict(database.execute("SELECT key, value FROM about"))
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):
+                raise
+            return {}
+
+
 class Journal:
     """What was heard in one way; another way starts it afresh.
 
@@ -68,28 +78,35 @@ class Journal:
     Attributes:
         changed: What was different when the journal was started afresh, key to the value before;
             empty if it goes on or is new.
-        damaged: Whether the file was no journal and has been replaced.
+        aside: Where the journal of before is, if it was started afresh.
 
     Raises:
-        ValueError: If another process is writing it.
+        ValueError: If another process is writing it, or the disk is full.
     """
 
     def __init__(self, file: Path, way: dict[str, str], num_columns: int) -> None:
         self.file, self.num_columns = Path(file), num_columns
         self.changed: dict[str, str] = {}
-        self.damaged = False
+        self.aside: Path | None = None
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self._told():
+        with _told(self.file):
             try:
                 before = self._open()
             except sqlite3.OperationalError:  # locked, full, not allowed: no damage
                 raise
             except sqlite3.DatabaseError:
-                self.damaged, before = True, None
+                before = self._replace_damaged()
             if before is not None and before != way:
                 self.changed = {k: before.get(k, "") for k in way if before.get(k) != way[k]}
+                self._set_aside()
             if before != way:
                 self._start(way)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
 
     def _open(self) -> dict[str, str] | None:
         """Open the file; return the way that it was made in, None if it is a new one."""
@@ -98,26 +115,34 @@ class Journal:
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self.database.execute("PRAGMA journal_mode = WAL")
         self.database.execute("PRAGMA synchronous = NORMAL")
-        with self._transaction():  # takes the lock
+        with self._transaction():  # takes the lock, and keeps it
+            (sound,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise sqlite3.DatabaseError(sound)
             tables = {name for (name,) in self.database.execute("SELECT name FROM sqlite_master")}
-            if not {"about", "heard", "scores"} <= tables:
+            if not set(_TABLES) <= tables:
                 return None
             return dict(self.database.execute("SELECT key, value FROM about"))
 
-    def _start(self, way: dict[str, str]) -> None:
+    def _replace_damaged(self) -> None:
         self.database.close()
-        for suffix in ("", "-wal", "-shm"):
+        self.aside = self.file.with_stem(f"{self.file.stem}-damaged")
+        self.file.replace(self.aside)
+        for suffix in ("-wal", "-shm"):
             self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
         self._open()
-        self.database.executescript(f"BEGIN EXCLUSIVE; {_TABLES} COMMIT;")
+
+    def _set_aside(self) -> None:
+        self.aside = self.file.with_stem(f"{self.file.stem}-before")
+        self.aside.unlink(missing_ok=True)
+        self.database.execute("VACUUM INTO ?", (str(self.aside),))
+
+    def _start(self, way: dict[str, str]) -> None:
         with self._transaction():
+            for name, columns in _TABLES.items():
+                self.database.execute(f"DROP TABLE IF EXISTS {name}")
+                self.database.execute(f"CREATE TABLE {name} {columns}")
             self.database.executemany("INSERT INTO about VALUES (?, ?)", way.items())
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.database.close()
 
     def known(self) -> dict[str, tuple[int, int]]:
         """Return the size and time of each recording in it, by its path."""
@@ -130,51 +155,36 @@ class Journal:
         Raises:
             ValueError: If the disk is full, or takes no more for another reason.
         """
-        score = np.ascontiguousarray(entry.score, "<f4")
+        score, path = np.ascontiguousarray(entry.score, "<f4"), _bytes(entry.path)
         parts = [score[at : at + _ROWS].tobytes() for at in range(0, len(score), _ROWS)]
         about = (entry.size, entry.modified, entry.seconds, entry.recorded_at, entry.warning)
-        with self._told(), self._transaction():
-            self._forget([entry.path])
-            number = self.database.execute(
+        run = self.database.execute
+        with _told(self.file), self._transaction():
+            run("DELETE FROM scores WHERE heard = (SELECT id FROM heard WHERE path = ?)", (path,))
+            run("DELETE FROM heard WHERE path = ?", (path,))
+            number = run(
                 "INSERT INTO heard (path, size, modified, seconds, recorded_at, warning) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (_bytes(entry.path), *about),
+                (path, *about),
             ).lastrowid
-            self.database.executemany(
-                "INSERT INTO scores VALUES (?, ?, ?)",
-                [(number, part, cells) for part, cells in enumerate(parts)],
-            )
+            for part, cells in enumerate(parts):
+                run("INSERT INTO scores VALUES (?, ?, ?)", (number, part, cells))
 
-    def forget(self, paths: Sequence[str]) -> None:
-        """Drop recordings."""
-        with self._told(), self._transaction():
-            self._forget(paths)
-
-    def _forget(self, paths: Sequence[str]) -> None:
-        names = [(_bytes(path),) for path in paths]
-        self.database.executemany(
-            "DELETE FROM scores WHERE heard = (SELECT id FROM heard WHERE path = ?)", names
-        )
-        self.database.executemany("DELETE FROM heard WHERE path = ?", names)
-
-    def entries(self) -> Iterator[Entry]:
-        """Yield the recordings, by their paths."""
+    def entries(self, wanted: Container[str]) -> Iterator[Entry]:
+        """Yield the recordings that are wanted, by their paths."""
         rows = self.database.execute(
             "SELECT id, path, size, modified, seconds, recorded_at, warning FROM heard "
             "ORDER BY path"
         )
         for number, path, size, modified, seconds, recorded_at, warning in rows:
+            if _text(path) not in wanted:
+                continue
             parts = self.database.execute(
                 "SELECT score FROM scores WHERE heard = ? ORDER BY part", (number,)
             )
             cells = b"".join(score for (score,) in parts)
             score = np.frombuffer(cells, "<f4").reshape(-1, self.num_columns)
             yield Entry(_text(path), size, modified, seconds, recorded_at, warning, score)
-
-    def num_rows(self) -> int:
-        """Return the rows R of all recordings together."""
-        (total,) = self.database.execute("SELECT SUM(LENGTH(score)) FROM scores").fetchone()
-        return (total or 0) // (4 * self.num_columns)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -187,18 +197,21 @@ class Journal:
             raise
         self.database.execute("COMMIT")
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if "locked" in str(error):
-                remedy = (
-                    "another birdmix is listening into this folder; wait, or take another --out"
-                )
-            else:
-                remedy = "what was heard so far is kept: make room, and the same command goes on"
-            raise ValueError(f"{self.file}: {first_line(error)}; {remedy}") from error
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Say what SQLite says in a line, with what to do about it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        said = first_line(error)
+        if "locked" in said:
+            remedy = "another birdmix is listening into this folder; wait, or take another --out"
+        elif "full" in said:
+            remedy = "what was heard so far is kept: make room, and the same command goes on"
+        else:
+            remedy = "see that it can be written; what was heard so far is kept"
+        raise ValueError(f"{file}: {said}; {remedy}") from error
 
 
 def _bytes(path: str) -> bytes:
