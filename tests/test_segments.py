@@ -20,12 +20,13 @@ from birdmix.inference.tables import DETECTION_COLUMNS
 from birdmix.report.clip import spectrogram
 
 RATE = 8000
-HEADER = ",".join(Found._fields)
+HEADER = ",".join(Found._fields[:-1])  # of an earlier version: it does not tell where the peak is
 EVIL = '<b>&"x'
 
 
 def found(confidence: float, path: str = "a.wav", start: float = 0.0, species: str = "robin"):
-    return Found(path, "", "site", start, start + 3, species, species.title(), confidence)
+    end = start + 3
+    return Found(path, "", "site", start, end, species, species.title(), confidence, start + 1.5)
 
 
 def tone(path: Path, seconds: float = 8.0, rate: int = RATE, level: float = 0.01) -> Path:
@@ -136,31 +137,46 @@ def test_names_are_safe_and_differ():
 
 
 @pytest.mark.parametrize(
-    ("stretch", "clip"),
+    ("stretch", "peak", "clip"),
     [
-        ((10, 13), (9, 14)),
-        ((0.5, 3.5), (0, 4.5)),
-        ((10, 40), (17.5, 32.5)),
-        ((10, 24.5), (9.75, 24.75)),
+        ((10, 13), 10.5, (9, 14)),
+        ((0.5, 3.5), 2, (0, 4.5)),
+        ((10, 24.5), 11, (9.75, 24.75)),
+        ((10, 40), 27.5, (20, 35)),
+        ((10, 40), 11.5, (9, 24)),  # it begins with the detection
+        ((10, 40), 38.5, (26, 41)),  # it ends with it
+        ((0, 30), 1.5, (0, 14)),
     ],
 )
-def test_a_clip_is_the_detection_and_its_surroundings_or_its_middle(stretch: tuple, clip: tuple):
-    assert bounds(*stretch, 1.0) == clip
+def test_a_clip_is_the_detection_and_its_surroundings_or_what_is_around_its_peak(
+    stretch: tuple, peak: float, clip: tuple
+):
+    assert bounds(*stretch, peak, 1.0) == clip
+
+
+def test_a_long_detection_is_heard_where_it_is_surest(tmp_path: Path):
+    tone(tmp_path / "audio" / "a.wav", seconds=60)
+    long = found(0.9)._replace(end_seconds=60.0, peak_seconds=42.5)
+    target = detections(tmp_path / "listened", [long], tmp_path / "audio")
+    assert segments(target, tmp_path / "out").exit_code == 0
+    with (tmp_path / "out" / "segments.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["clip_start_seconds"], row["clip_end_seconds"]) == ("35", "50")
 
 
 def test_a_clip_ends_where_the_recording_does(tmp_path: Path):
-    clip = cut_clip(tone(tmp_path / "a.wav", seconds=8), 6, 9, 1)
+    clip = cut_clip(tone(tmp_path / "a.wav", seconds=8), 5, 10)
     assert (clip.begin_seconds, clip.seconds) == (5, 3)
 
 
 def test_a_clip_is_levelled_and_says_by_how_much(tmp_path: Path):
-    clip = cut_clip(tone(tmp_path / "a.wav", level=PEAK / 100), 2, 5, 1)
+    clip = cut_clip(tone(tmp_path / "a.wav", level=PEAK / 100), 1, 6)
     assert np.abs(clip.waveform).max() == pytest.approx(PEAK, rel=1e-3)
     assert clip.gain_db == pytest.approx(40, abs=0.1)
 
 
 def test_silence_stays_silence(tmp_path: Path):
-    clip = cut_clip(tone(tmp_path / "a.wav", level=0), 2, 5, 1)
+    clip = cut_clip(tone(tmp_path / "a.wav", level=0), 1, 6)
     assert clip.gain_db == 0
     assert not clip.waveform.any()
 
@@ -168,16 +184,16 @@ def test_silence_stays_silence(tmp_path: Path):
 def test_a_clip_is_of_the_channel_that_was_heard(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", np.tile([0.0, 0.5, -0.5], (4 * RATE, 1)), RATE)
     with pytest.raises(AudioError, match=r"has no channel 4, only 3"):
-        cut_clip(tmp_path / "a.wav", 0, 3, 1, channel=4)
+        cut_clip(tmp_path / "a.wav", 0, 4, channel=4)
     time = np.arange(4 * RATE) / RATE
     frames = np.stack([0 * time, np.sin(2 * np.pi * 1000 * time)], axis=1)
     soundfile.write(tmp_path / "b.wav", frames, RATE)
-    assert not cut_clip(tmp_path / "b.wav", 0, 3, 1, channel=1).waveform.any()
-    assert cut_clip(tmp_path / "b.wav", 0, 3, 1, channel=2).waveform.any()
+    assert not cut_clip(tmp_path / "b.wav", 0, 4, channel=1).waveform.any()
+    assert cut_clip(tmp_path / "b.wav", 0, 4, channel=2).waveform.any()
 
 
 def test_rates_that_browsers_may_not_play_are_resampled(tmp_path: Path):
-    clip = cut_clip(tone(tmp_path / "a.wav", rate=96_000), 2, 5, 1)
+    clip = cut_clip(tone(tmp_path / "a.wav", rate=96_000), 1, 6)
     assert (clip.sample_rate, clip.seconds) == (48_000, 5)
 
 
@@ -292,6 +308,15 @@ def test_the_columns_are_those_that_listening_writes():
     assert Found._fields == DETECTION_COLUMNS
 
 
+def test_the_peak_of_a_table_that_does_not_tell_is_the_middle(tmp_path: Path):
+    (tmp_path / "d.csv").write_text(f"{HEADER}\na.wav,,site,0,30,robin,Robin,0.5\n")
+    (old,) = read_found(tmp_path / "d.csv").found
+    assert old.peak_seconds == 15
+    (tmp_path / "d.csv").write_text(f"{HEADER},peak_seconds\na.wav,,site,0,30,robin,Robin,0.5,7.5")
+    (new,) = read_found(tmp_path / "d.csv").found
+    assert new.peak_seconds == 7.5
+
+
 def test_parts_are_read_as_one(tmp_path: Path):
     for number in range(2):
         rows = [found(0.5, path=f"{number}.wav")]
@@ -327,6 +352,7 @@ def test_a_path_that_is_no_utf_8_costs_its_own_clip_alone(tmp_path: Path):
         (f"{HEADER}\na.wav,,s,x,3,robin,Robin,0.5", "row 2: start_seconds 'x' is no number"),
         (f"{HEADER}\na.wav,,s,5,3,robin,Robin,0.5", "row 2: start 5 and end 3 need"),
         (f"{HEADER}\na.wav,,s,0,3,robin,Robin,nan", "row 2: confidence nan is not within"),
+        (f"{HEADER},peak_seconds\na.wav,,s,0,3,robin,Robin,0.5,4", "row 2: peak_seconds 4 is not"),
         (f"{HEADER}\n,,s,0,3,robin,Robin,0.5", "row 2: path and species are not blank"),
         ("RIFF\x01\x00\x02", "no table of detections"),
     ],

@@ -53,7 +53,7 @@ def heard(
     warning: str = "",
 ) -> HeardRecording:
     predictions = windows(probability or [0.1] * 4, path=path, warning=warning)
-    found = tuple(Detection(*each) for each in detections)
+    found = tuple(Detection(*each[:4], each[0] + 2.5) for each in detections)
     deployment = path.rpartition("/")[0] or "top"
     return HeardRecording(predictions, seconds, deployment, began, found)
 
@@ -79,6 +79,14 @@ def test_windows_that_rounding_parts_are_neighbours():
 def test_a_detection_is_as_sure_as_its_surest_window():
     found = detect(windows([0.6, 0.8, 0.7, 0.1, 0.55]), np.array([0.5, 0.5]))
     assert [each.confidence for each in found] == pytest.approx([0.8, 0.55])
+
+
+def test_a_detections_peak_is_the_middle_of_the_first_of_its_surest_windows():
+    two = [[0.6, 0.1], [0.8, 0.7], [0.8, 0.9], [0.1, 0.1], [0.55, 0.1]]
+    found = detect(windows(two, step=2.5), np.array([0.5, 0.5]))
+    assert [(each.column, each.peak_seconds) for each in found] == [(0, 5), (1, 7.5)]
+    apart = detect(windows(two), np.array([0.5, 0.5]))
+    assert [(each.column, each.peak_seconds) for each in apart] == [(0, 7.5), (1, 12.5), (0, 22.5)]
 
 
 def test_each_class_has_its_threshold_and_nan_is_never():
@@ -131,6 +139,7 @@ def test_detections_are_written_with_the_moment_they_start(tmp_path: Path):
         "species": "wren",
         "common_name": "Wren, Eurasian",
         "confidence": "0.750000",
+        "peak_seconds": "5",
     }
     assert second["datetime"] == "" and second["confidence"] == "0.999999"
     assert (second["start_seconds"], second["end_seconds"]) == ("86400.333333", "86401")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birdmix.app.console import progress, say, warn
-from birdmix.audio.clip import Clip, cut_clip
+from birdmix.audio.clip import Clip, bounds, cut_clip
 from birdmix.audio.encode import write_flac
 from birdmix.audio.sound_file import AudioError
 from birdmix.files import atomic_directory, shown
@@ -110,10 +110,9 @@ def _write_clips(
 
     def cut(one: _Chosen) -> Clip | AudioError:
         found = one.found
+        stretch = (found.start_seconds, found.end_seconds, found.peak_seconds)
         try:
-            clip = cut_clip(
-                folder / found.path, found.start_seconds, found.end_seconds, pad_seconds, channel
-            )
+            clip = cut_clip(folder / found.path, *bounds(*stretch, pad_seconds), channel)
         except AudioError as error:
             return error
         write_flac(out / f"{one.name}.flac", clip.waveform, clip.sample_rate)

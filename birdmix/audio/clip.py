@@ -43,33 +43,26 @@ class Clip(NamedTuple):
 
 
 def cut_clip(
-    path: Path,
-    start_seconds: float,
-    end_seconds: float,
-    pad_seconds: float,
-    channel: int | None = None,
+    path: Path, begin_seconds: float, end_seconds: float, channel: int | None = None
 ) -> Clip:
-    """Cut a stretch of a recording, with what is around it, and level it.
+    """Cut a clip out of a recording, and level it.
 
-    Of a stretch too long for a clip it is the middle. A constant offset is taken away: it cannot be
-    heard, and would count as loudness.
+    A constant offset is taken away: it cannot be heard, and would count as loudness.
 
     Args:
         path: Recording.
-        start_seconds: Where the stretch starts.
+        begin_seconds: Where the clip begins.
         end_seconds: Where it ends; the recording may end before.
-        pad_seconds: How much to add on either side, where there is any.
         channel: The one to hear, counted from 1; None is the mean of all.
 
     Raises:
         AudioError: If the recording cannot be read there, or ends before.
     """
     sample_rate = min(probe(path).sample_rate, HIGHEST_RATE)
-    begin, end = bounds(start_seconds, end_seconds, pad_seconds)
-    first = round(begin * sample_rate)
-    waveform = read(path, first, round(end * sample_rate) - first, sample_rate, channel)
+    first = round(begin_seconds * sample_rate)
+    waveform = read(path, first, round(end_seconds * sample_rate) - first, sample_rate, channel)
     if not len(waveform):
-        raise AudioError(path, f"ends before {begin:g} s")
+        raise AudioError(path, f"ends before {begin_seconds:g} s")
     waveform = waveform - waveform.mean()
     peak = float(np.abs(waveform).max())
     gain = PEAK / peak if peak else 1.0
@@ -77,11 +70,23 @@ def cut_clip(
     return Clip(waveform * np.float32(gain), sample_rate, first / sample_rate, gain_db)
 
 
-def bounds(start_seconds: float, end_seconds: float, pad_seconds: float) -> tuple[float, float]:
+def bounds(
+    start_seconds: float, end_seconds: float, peak_seconds: float, pad_seconds: float
+) -> tuple[float, float]:
     """Return where the clip of a stretch begins and ends, in seconds; the recording may end first.
 
-    A padding that does not fit is not moved to the other side.
+    Of a stretch too long for a clip it is what is around the peak. A padding that does not fit is
+    not moved to the other side.
+
+    Args:
+        start_seconds: Where the stretch starts.
+        end_seconds: Where it ends.
+        peak_seconds: Where in it to listen, if not everywhere.
+        pad_seconds: How much to add on either side, where there is any.
     """
     half = min((end_seconds - start_seconds) / 2 + pad_seconds, LONGEST_SECONDS / 2)
     middle = (start_seconds + end_seconds) / 2
+    if end_seconds - start_seconds > LONGEST_SECONDS:
+        first, last = start_seconds - pad_seconds + half, end_seconds + pad_seconds - half
+        middle = min(max(peak_seconds, first), last)
     return max(middle - half, 0.0), middle + half

@@ -67,7 +67,7 @@ def _count(
     ends = (*starts[1:], recording.seconds)
     for start, end, hour in zip(starts, ends, hours, strict=True):
         recorded[hour] += end - start
-    for start, end, column, _ in recording.detections:
+    for start, end, column, *_ in recording.detections:
         activity = species[column]
         at = bisect_right(starts, start) - 1
         activity.detections[hours[at]] += 1

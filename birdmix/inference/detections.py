@@ -26,12 +26,14 @@ class Detection(NamedTuple):
         end_seconds: Where the last of them ends.
         column: Column of the species in the label set.
         confidence: Its highest probability.
+        peak_seconds: The middle of the first window that has it.
     """
 
     start_seconds: float
     end_seconds: float
     column: int
     confidence: float
+    peak_seconds: float
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,16 @@ def detect(predictions: WindowPredictions, thresholds: np.ndarray) -> tuple[Dete
     found = [
         _runs(predictions, thresholds, slice(at, at + block)) for at in range(0, num_classes, block)
     ]
-    start, end, column, confidence = map(np.concatenate, zip(*found, strict=True))
+    start, end, column, confidence, peak = map(np.concatenate, zip(*found, strict=True))
     order = np.lexsort((column, start))
-    columns = (each[order].tolist() for each in (start, end, column, confidence))
+    columns = (each[order].tolist() for each in (start, end, column, confidence, peak))
     return tuple(map(Detection._make, zip(*columns, strict=True)))
 
 
 def _runs(
     predictions: WindowPredictions, thresholds: np.ndarray, classes: slice
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return start, end, column and confidence of the detections of some classes."""
+) -> tuple[np.ndarray, ...]:
+    """Return the fields of ``Detection``, each of all detections of some classes."""
     score, threshold = predictions.score[:, classes], thresholds[classes]
     column, window = np.nonzero((score >= _lowest_logit(threshold)).T)
     confidence = probability(score[window, column])
@@ -95,7 +97,11 @@ def _runs(
     first = np.flatnonzero(np.r_[np.ones(min(len(column), 1), bool), apart])
     last = np.r_[first[1:], len(column)][: len(first)] - 1
     highest = np.maximum.reduceat(confidence, first) if len(first) else confidence
-    return start[first], end[last], column[first] + classes.start, highest
+    run = np.repeat(np.arange(len(first)), last - first + 1)
+    surest = np.flatnonzero(confidence == highest[run])
+    peak = surest[np.unique(run[surest], return_index=True)[1]]
+    middle = (start[peak] + end[peak]) / 2
+    return start[first], end[last], column[first] + classes.start, highest, middle
 
 
 def _lowest_logit(threshold: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
@@ -11,6 +11,9 @@ from typing import NamedTuple
 from birdmix.suggest import did_you_mean, first_line
 
 _FILE = "detections.csv"
+
+#: The column that tables of earlier versions lack.
+_PEAK = "peak_seconds"
 
 #: Spreadsheets of some countries save a CSV with semicolons and decimal commas.
 _SEPARATORS = ",;\t"
@@ -30,6 +33,7 @@ class Found(NamedTuple):
         species: Code.
         common_name: Name.
         confidence: In [0, 1].
+        peak_seconds: Where it is as confident as that; the middle in tables that do not tell.
     """
 
     path: str
@@ -40,6 +44,7 @@ class Found(NamedTuple):
     species: str
     common_name: str
     confidence: float
+    peak_seconds: float
 
 
 @dataclass(frozen=True)
@@ -102,12 +107,12 @@ def _rows(file: Path) -> Iterator[Found]:
         separator = max(_SEPARATORS, key=header.count)
         names = [name.strip() for name in header.replace('"', "").split(separator)]
         for name in Found._fields:
-            if name not in names:
+            if name not in names and name != _PEAK:
                 raise ValueError(
                     f"{file}: no table of detections, as it has no column '{name}'"
                     f"{did_you_mean(name, names)}"
                 )
-        place = [names.index(name) for name in Found._fields]
+        place = {name: names.index(name) for name in Found._fields if name in names}
         reader = csv.reader(stream, delimiter=separator)
         try:
             for cells in reader:
@@ -118,34 +123,39 @@ def _rows(file: Path) -> Iterator[Found]:
             raise ValueError(f"{where}: {first_line(error)}; mend or remove the row") from error
 
 
-def _row(cells: Sequence[str], place: Sequence[int], num_columns: int) -> Found:
+def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Found:
     if len(cells) != num_columns:
         raise ValueError(f"{len(cells)} cells for {num_columns} columns")
-    path, datetime, deployment, start, end, species, name, confidence = (cells[p] for p in place)
-    found = Found(
-        path=intern(path),
-        datetime=datetime,
-        deployment=intern(deployment),
-        start_seconds=_number("start_seconds", start),
-        end_seconds=_number("end_seconds", end),
-        species=intern(species),
-        common_name=intern(name),
-        confidence=_number("confidence", confidence),
-    )
-    if not path or not species:
+    cell = {name: cells[at] for name, at in place.items()}
+    if not cell["path"] or not cell["species"]:
         raise ValueError("path and species are not blank")
-    if not 0 <= found.start_seconds < found.end_seconds < float("inf"):
-        raise ValueError(f"start {start} and end {end} need 0 <= start < end, in seconds")
-    if not 0 <= found.confidence <= 1:
-        raise ValueError(f"confidence {confidence} is not within [0, 1]")
-    return found
+    start, end = _number(cell, "start_seconds"), _number(cell, "end_seconds")
+    if not 0 <= start < end < float("inf"):
+        raise ValueError(f"start {start:g} and end {end:g} need 0 <= start < end, in seconds")
+    peak = _number(cell, _PEAK) if _PEAK in cell else (start + end) / 2
+    if not start <= peak <= end:
+        raise ValueError(f"{_PEAK} {peak:g} is not within {start:g} and {end:g}")
+    confidence = _number(cell, "confidence")
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence {confidence:g} is not within [0, 1]")
+    return Found(
+        path=intern(cell["path"]),
+        datetime=cell["datetime"],
+        deployment=intern(cell["deployment"]),
+        start_seconds=start,
+        end_seconds=end,
+        species=intern(cell["species"]),
+        common_name=intern(cell["common_name"]),
+        confidence=confidence,
+        peak_seconds=peak,
+    )
 
 
-def _number(name: str, cell: str) -> float:
+def _number(cell: Mapping[str, str], name: str) -> float:
     try:
-        return float(cell.replace(",", "."))
+        return float(cell[name].replace(",", "."))
     except ValueError:
-        raise ValueError(f"{name} '{cell}' is no number") from None
+        raise ValueError(f"{name} '{cell[name]}' is no number") from None
 
 
 def _folder_and_channel(file: Path) -> tuple[Path | None, int | None]:

@@ -79,7 +79,9 @@ def write_raven(
                     *(name, _line(labels.codes[column]), _line(labels.names[column])),
                     confident(confidence),
                 )
-                for number, (start, end, column, confidence) in enumerate(each.detections, start=1)
+                for number, (start, end, column, confidence, _) in enumerate(
+                    each.detections, start=1
+                )
             ]
             if rows:
                 _write_lines(partial / f"{each.path}.selections.txt", [RAVEN_COLUMNS, *rows])
@@ -104,7 +106,7 @@ def write_audacity(
                     *(decimal(start), decimal(end)),
                     f"{_line(labels.names[column])} {confident(confidence)[:4]}",
                 )
-                for start, end, column, confidence in each.detections
+                for start, end, column, confidence, _ in each.detections
             ]
             if rows:
                 _write_lines(partial / f"{each.path}.txt", rows)
@@ -121,7 +123,7 @@ def write_birdnet(
     """Write ``birdnet.csv``, the columns of BirdNET's CSV; files are named from ``root`` on."""
     with _alone(out, "birdnet.csv", BIRDNET_COLUMNS) as writer:
         for each in recordings:
-            for start, end, column, confidence in each.detections:
+            for start, end, column, confidence, _ in each.detections:
                 name = (labels.codes[column], labels.names[column])
                 told = (*name, confident(confidence), str(root / each.path))
                 writer.writerow([decimal(start), decimal(end), *told])
@@ -143,7 +145,7 @@ def write_kaleidoscope(
         for each in recordings:
             folder, _, file = each.path.rpartition("/")
             overlap = decimal(_overlap(each))
-            for start, end, column, confidence in each.detections:
+            for start, end, column, confidence, _ in each.detections:
                 found = (str(root.resolve()), folder, file, decimal(start), decimal(end - start))
                 name = (labels.codes[column], labels.names[column], confident(confidence))
                 writer.writerow([*found, *name, -1, -1, -1, overlap, 1])

@@ -9,7 +9,7 @@ from birdmix.labels import Labels
 
 DETECTION_COLUMNS = (
     *PLACE,
-    *("start_seconds", "end_seconds", "species", "common_name", "confidence"),
+    *("start_seconds", "end_seconds", "species", "common_name", "confidence", "peak_seconds"),
 )
 RECORDING_COLUMNS = (*PLACE, "seconds", "windows", "detections", "warning")
 
@@ -23,10 +23,10 @@ def write_detections(file: Path, recordings: Iterable[HeardRecording], labels: L
     num_rows = 0
     with table(file, DETECTION_COLUMNS) as writer:
         for each in recordings:
-            for start, end, column, confidence in each.detections:
+            for start, end, column, confidence, peak in each.detections:
                 stretch = (*place(each, start), decimal(start), decimal(end))
                 name = (labels.codes[column], labels.names[column])
-                writer.writerow([*stretch, *name, confident(confidence)])
+                writer.writerow([*stretch, *name, confident(confidence), decimal(peak)])
             num_rows += len(each.detections)
     return num_rows
 
