@@ -82,13 +82,13 @@ def predict(
     timezone: Annotated[
         str | None, typer.Option(help="Zone of the datetimes written, as Europe/Berlin or UTC+2.")
     ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(help="Hear one part only, as 3/8. Left out: as torchrun or SLURM say."),
-    ] = None,
     clock_timezone: Annotated[
         str | None,
         typer.Option(help="Zone of clocks that state none. Left out: --timezone."),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Hear one part only, as 3/8. Left out: as torchrun or SLURM say."),
     ] = None,
 ) -> None:
     """Listen to a folder of recordings: what is heard where and when.
