@@ -1,6 +1,7 @@
 """Detections, and what listening writes of them."""
 
 import csv
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -210,6 +211,50 @@ def test_activity_has_zeros_for_the_hours_in_which_somebody_listened(tmp_path: P
     ]
 
 
+def test_effort_is_told_by_the_hour_and_the_place(tmp_path: Path):
+    night = datetime(2024, 5, 1, 23, 59, 50)
+    recordings = [
+        heard(path="b/x.wav", began=night),
+        heard((0, 5, 0, 0.9), path="a/x.wav", began=night),
+        heard(path="a/y.wav", began=night, seconds=5),
+        heard(path="c/undated.wav"),
+    ]
+    activity(tmp_path, recordings)
+    assert [tuple(row.values()) for row in rows(tmp_path / "effort.csv")] == [
+        ("2024-05-01", "23", "a", "15"),
+        ("2024-05-01", "23", "b", "10"),
+        ("2024-05-02", "0", "a", "10"),
+        ("2024-05-02", "0", "b", "10"),
+    ]
+
+
+def test_parts_add_up_to_what_one_listening_finds(tmp_path: Path):
+    mornings = [datetime(2024, 5, day, 5, 50) for day in (1, 1, 2)]
+    recordings = [
+        heard((0, 5, 0, 0.9), path="a/1.wav", began=mornings[0], seconds=900),
+        heard((595, 605, 0, 0.9), (0, 5, 1, 0.9), path="a/2.wav", began=mornings[1], seconds=900),
+        heard(path="b/3.wav", began=mornings[2], seconds=900),  # a part without any detection
+    ]
+    effort, heard_in_parts = Counter(), Counter()
+    for number, recording in enumerate(recordings):
+        part = tmp_path / f"part-{number}"
+        write_activity(part / "activity.csv", [recording], LABELS)
+        for row in rows(part / "effort.csv"):
+            effort[row["date"], row["hour"]] += float(row["recorded_seconds"])
+        for row in rows(part / "activity.csv"):
+            hour = (row["species"], row["date"], row["hour"])
+            heard_in_parts[*hour, "detections"] += int(row["detections"])
+            heard_in_parts[*hour, "seconds"] += float(row["seconds"])
+    write_activity(tmp_path / "activity.csv", recordings, LABELS)
+    together = rows(tmp_path / "activity.csv")
+    assert len(together) == 2 * 4
+    for row in together:
+        hour = (row["species"], row["date"], row["hour"])
+        assert heard_in_parts[*hour, "detections"] == int(row["detections"])
+        assert heard_in_parts[*hour, "seconds"] == float(row["seconds"])
+        assert effort[hour[1:]] == float(row["recorded_seconds"])
+
+
 def test_activity_counts_no_padding(tmp_path: Path):
     recording = heard((15, 20, 0, 0.9), began=datetime(2024, 5, 1, 5), seconds=17.5)
     assert activity(tmp_path, [recording])[1] == [("rob", "2024-05-01", "5", "1", "2.5", "17.5")]
@@ -304,7 +349,7 @@ def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path: Path):
         with pytest.raises(OSError, match="no space"):
             write(tmp_path / name, failing(), LABELS)
         assert (tmp_path / name).read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5  # effort.csv stands beside activity.csv
 
 
 def written(folder: Path, name: str, *recordings: HeardRecording) -> Path:

@@ -1,4 +1,10 @@
-"""``activity.csv``: when each species was heard, and how long anybody listened."""
+"""``activity.csv`` and ``effort.csv``: when each species was heard, and how long anybody listened.
+
+A listening knows but the species detected in it, so several (the parts of one, or deployments heard
+one by one) add up so: ``detections`` and ``seconds`` of ``activity.csv`` over all of them, by
+species, date and hour; ``recorded_seconds`` of ``effort.csv`` over all of them, by date and hour.
+Where there is effort and no activity is a true zero.
+"""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -17,6 +23,8 @@ ACTIVITY_COLUMNS = (
     *("detections", "seconds", "recorded_seconds"),
 )
 
+EFFORT_COLUMNS = ("date", "hour", "deployment", "recorded_seconds")
+
 #: A date, and an hour of it: both of a night's two hours from 2 to 3 where clocks are put back.
 Hour = tuple[str, int]
 
@@ -26,19 +34,25 @@ def write_activity(file: Path, recordings: Iterable[HeardRecording], labels: Lab
 
     Detections count in the hour they start in; seconds of detections and of recordings are split
     where hours change, and those of recordings add up over all places. So a zero is a true one:
-    somebody listened, and the species was not called.
+    somebody listened, and the species was not called. Beside it stands ``effort.csv``, with the
+    seconds recorded at each place.
 
     Returns:
         Number of recordings left out, since nobody knows when they began.
     """
-    recorded: dict[Hour, float] = defaultdict(float)
+    effort: dict[tuple[Hour, str], float] = defaultdict(float)
     species: dict[int, _Activity] = defaultdict(_Activity)
     num_undated = 0
     for each in recordings:
         if each.began is None:
             num_undated += 1
         else:
-            _count(each, each.began, recorded, species)
+            _count(each, each.began, effort, species)
+    recorded: dict[Hour, float] = defaultdict(float)
+    with table(file.with_name("effort.csv"), EFFORT_COLUMNS) as writer:
+        for (hour, deployment), seconds in sorted(effort.items()):
+            writer.writerow([*hour, deployment, decimal(seconds)])
+            recorded[hour] += seconds
     with table(file, ACTIVITY_COLUMNS) as writer:
         for column, activity in sorted(species.items()):
             name = (labels.codes[column], labels.names[column])
@@ -59,14 +73,14 @@ class _Activity:
 def _count(
     recording: HeardRecording,
     began: datetime,
-    recorded: dict[Hour, float],
+    effort: dict[tuple[Hour, str], float],
     species: dict[int, _Activity],
 ) -> None:
     """Add up a recording; the padding of its last window is no sound."""
     starts, hours = zip(*_hours(began, recording.seconds), strict=True)
     ends = (*starts[1:], recording.seconds)
     for start, end, hour in zip(starts, ends, hours, strict=True):
-        recorded[hour] += end - start
+        effort[hour, recording.deployment] += end - start
     for start, end, column, *_ in recording.detections:
         activity = species[column]
         at = bisect_right(starts, start) - 1
