@@ -80,7 +80,8 @@ def open_sound(
         AudioError: If it cannot be opened as one.
     """
     try:
-        return kind(path)
+        # Of names that are no UTF-8 soundfile takes the bytes alone.
+        return kind(os.fsencode(path) if os.name == "posix" else path)
     except Exception as error:
         if not Path(path).is_file():
             raise AudioError(path, "no such file") from None
