@@ -139,6 +139,17 @@ def test_names_are_safe_and_differ():
         assert folder.split(".")[0].lower() not in ("con", "aux", "", "..")
 
 
+def test_long_names_are_shortened_to_their_ends_and_differ():
+    names = Names()
+    rows = [
+        found(0.5, path=f"{n}/{'x' * 99}/20240501.wav", species=s * 300) for n in "12" for s in "ab"
+    ]
+    given = [names.of(row).split("/") for row in rows]
+    assert len({tuple(each) for each in given}) == len({file for _, file in given}) * 2 == 4
+    assert all(len(folder) <= 200 and len(file) <= 80 for folder, file in given)
+    assert all(file.endswith("xxx_20240501_0.0s") for _, file in given)
+
+
 # What is cut.
 
 

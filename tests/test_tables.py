@@ -438,6 +438,17 @@ def test_detections_that_are_none_any_more_leave_no_trace(tmp_path: Path, name: 
     assert "rob" not in "".join(f.read_text().lower() for f in out.rglob("*") if f.is_file())
 
 
+@pytest.mark.parametrize("name", ["raven", "audacity"])
+def test_names_too_long_for_another_suffix_are_shortened_and_stay_apart(tmp_path: Path, name: str):
+    paths = [f"a/{night}{'ä' * 120}.flac" for night in range(3)]  # 246 bytes
+    out = written(tmp_path, name, *(heard((0, 5, 0, 0.9), path=path) for path in paths))
+    files = [file.name for file in (out / "a").iterdir()]
+    assert len(files) == 3
+    for file in files:
+        assert len(file.encode()) <= 255
+        assert "äää.flac." in file and file.endswith(".txt")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_take_any_name(tmp_path: Path, name: str):
     out = written(tmp_path, name, heard((0, 5, 0, 0.9), path='a/"b,\n\u2028\udcff.wav'))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from birdmix.inference.found import Found
+from birdmix.inference.names import shortened
 from birdmix.suggest import check_choice
 
 #: A goal is missed by at most this share of the way to the next, for the sake of a recording of
@@ -18,7 +19,7 @@ from birdmix.suggest import check_choice
 _REACH = 0.25
 
 _BISECTIONS = 50
-_LONGEST_NAME = 60
+_LONGEST_RECORDING, _LONGEST_SPECIES = 60, 200
 
 #: What no folder can be called on Windows, whatever follows a dot.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -137,9 +138,8 @@ class Names:
     def of(self, found: Found) -> str:
         """Name a detection's clip, without a suffix: ``robin/0.870_site_20240501_053000_12.5s``."""
         if found.species not in self._folders:
-            self._folders[found.species] = self._new(_plain(found.species))
-        # The end of a path tells more than its beginning.
-        recording = _plain(os.path.splitext(found.path)[0])[-_LONGEST_NAME:]
+            self._folders[found.species] = self._new(_plain(found.species, _LONGEST_SPECIES))
+        recording = _plain(os.path.splitext(found.path)[0], _LONGEST_RECORDING)
         name = f"{found.confidence:.3f}_{recording}_{found.start_seconds:.1f}s"
         return self._new(f"{self._folders[found.species]}/{name}")
 
@@ -152,7 +152,7 @@ class Names:
         return candidate
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, longest: int) -> str:
     """Keep letters, digits and the like; other signs become ``_``."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:200] or "_"
-    return f"_{plain}" if _RESERVED.match(plain) else plain
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-") or "_"
+    return shortened(f"_{plain}" if _RESERVED.match(plain) else plain, longest)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from birdmix.files import atomic_directory
 from birdmix.inference.csv_files import confident, decimal, table, utf8
 from birdmix.inference.detections import HeardRecording
+from birdmix.inference.names import LONGEST, shortened
 from birdmix.labels import Labels
 
 RAVEN_COLUMNS = (
@@ -67,6 +68,7 @@ def write_raven(
 ) -> None:
     """Write a selection table, ``NAME.wav.selections.txt``, for each recording with detections.
 
+    A name too long for that is shortened; the table holds it whole.
     They are read back with ``data=selections data.label_column=Species``.
     """
     low, high = map(decimal, band)
@@ -84,7 +86,7 @@ def write_raven(
                 )
             ]
             if rows:
-                _write_lines(partial / f"{each.path}.selections.txt", [RAVEN_COLUMNS, *rows])
+                _write_lines(partial, each, ".selections.txt", [RAVEN_COLUMNS, *rows])
 
 
 def write_audacity(
@@ -109,7 +111,7 @@ def write_audacity(
                 for start, end, column, confidence, _ in each.detections
             ]
             if rows:
-                _write_lines(partial / f"{each.path}.txt", rows)
+                _write_lines(partial, each, ".txt", rows)
 
 
 def write_birdnet(
@@ -175,7 +177,12 @@ def _overlap(recording: HeardRecording) -> float:
     return max(float(windows.end_seconds[0] - windows.start_seconds[1]), 0.0)
 
 
-def _write_lines(file: Path, rows: Iterable[Iterable[str]]) -> None:
+def _write_lines(
+    out: Path, recording: HeardRecording, suffix: str, rows: Iterable[Iterable[str]]
+) -> None:
+    """Write a table of a recording, in the folder and by the name that it has there."""
+    place = PurePosixPath(recording.path)
+    file = out / place.parent / (shortened(place.name, LONGEST - len(suffix)) + suffix)
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = ("\t".join(row) + "\n" for row in rows)
     file.write_text("".join(lines), encoding="utf-8", newline="\n")
