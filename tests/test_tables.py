@@ -352,20 +352,20 @@ def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 5  # effort.csv stands beside activity.csv
 
 
-def written(folder: Path, name: str, *recordings: HeardRecording) -> Path:
-    out = folder / name
-    FORMATS[name](out, recordings, LABELS, root=folder / "sound", band=(50, 15000.5))
+def written(folder: Path, name: str, *recordings: HeardRecording, channel: int = 1) -> Path:
+    out, band = folder / name, (50, 15000.5)
+    FORMATS[name](out, recordings, LABELS, root=folder / "sound", band=band, channel=channel)
     return out
 
 
 def test_raven_tables_have_the_columns_raven_requires(tmp_path: Path):
-    out = written(tmp_path, "raven", heard((0, 7.5, 1, 0.875)), heard(path="silent.wav"))
+    out = written(tmp_path, "raven", heard((0, 7.5, 1, 0.875)), heard(path="silent.wav"), channel=2)
     assert [file.name for file in out.rglob("*.txt")] == ["x.wav.selections.txt"]
     header, row = (out / "a/x.wav.selections.txt").read_text().splitlines()
     assert dict(zip(header.split("\t"), row.split("\t"), strict=True)) == {
         "Selection": "1",
         "View": "Spectrogram 1",
-        "Channel": "1",
+        "Channel": "2",
         "Begin Time (s)": "0",
         "End Time (s)": "7.5",
         "Low Freq (Hz)": "50",

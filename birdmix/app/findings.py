@@ -137,9 +137,10 @@ class Findings:
                 write_scores(file, heard, self.labels)
         log_mel = self.listener.engines[0].manifest.log_mel
         band = (log_mel.f_min, log_mel.highest)
+        root, channel = self.folder, self.listener.settings.channel or 1
         for name, write_format in FORMATS.items():
             if name in self.output.formats or (out / name).is_dir():
-                write_format(out / name, heard, self.labels, root=self.folder, band=band)
+                write_format(out / name, heard, self.labels, root=root, band=band, channel=channel)
         return counts
 
     def _ranks(self, journal: Journal) -> Ranks:

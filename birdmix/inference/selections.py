@@ -46,6 +46,7 @@ class Writer(Protocol):
         *,
         root: Path,
         band: tuple[float, float],
+        channel: int,
     ) -> None:
         """Write a folder.
 
@@ -55,6 +56,7 @@ class Writer(Protocol):
             labels: Of the detections' columns.
             root: The folder listened to.
             band: Lowest and highest frequency heard, in Hz.
+            channel: The one heard, counted from 1; 1 where all are mixed.
         """
 
 
@@ -65,10 +67,12 @@ def write_raven(
     *,
     root: Path,
     band: tuple[float, float],
+    channel: int,
 ) -> None:
     """Write a selection table, ``NAME.wav.selections.txt``, for each recording with detections.
 
     A name too long for that is shortened; the table holds it whole.
+
     They are read back with ``data=selections data.label_column=Species``.
     """
     low, high = map(decimal, band)
@@ -77,7 +81,8 @@ def write_raven(
             name = _line(PurePosixPath(each.path).name)
             rows = [
                 (
-                    *(str(number), "Spectrogram 1", "1", decimal(start), decimal(end), low, high),
+                    *(str(number), "Spectrogram 1", str(channel)),
+                    *(decimal(start), decimal(end), low, high),
                     *(name, _line(labels.codes[column]), _line(labels.names[column])),
                     confident(confidence),
                 )
@@ -96,6 +101,7 @@ def write_audacity(
     *,
     root: Path,
     band: tuple[float, float],
+    channel: int,
 ) -> None:
     """Write a label track, ``NAME.wav.txt``, for each recording with detections.
 
@@ -121,6 +127,7 @@ def write_birdnet(
     *,
     root: Path,
     band: tuple[float, float],
+    channel: int,
 ) -> None:
     """Write ``birdnet.csv``, the columns of BirdNET's CSV; files are named from ``root`` on."""
     with _alone(out, "birdnet.csv", BIRDNET_COLUMNS) as writer:
@@ -138,6 +145,7 @@ def write_kaleidoscope(
     *,
     root: Path,
     band: tuple[float, float],
+    channel: int,
 ) -> None:
     """Write ``kaleidoscope.csv``, the columns of BirdNET's CSV for Kaleidoscope.
 
