@@ -16,13 +16,14 @@ from birdmix.app.cli import app
 from birdmix.audio.clip import PEAK, bounds, cut_clip
 from birdmix.audio.sound_file import AudioError
 from birdmix.inference.found import Found, read_found
-from birdmix.inference.segments import Names, choose, furthest_apart
+from birdmix.inference.segments import Names, by_species, choose, furthest_apart
 from birdmix.inference.tables import DETECTION_COLUMNS
 from birdmix.report.clip import spectrogram
 
 RATE = 8000
 HEADER = ",".join(Found._fields[:-1])  # of an earlier version: it does not tell where the peak is
 EVIL = '<b>&"x'
+SPECIES = (("eurrob1", "European Robin"), ("wren", ""), ("fire", "Crackling_fire"))
 
 
 def found(confidence: float, path: str = "a.wav", start: float = 0.0, species: str = "robin"):
@@ -291,6 +292,36 @@ def test_some_species_may_be_asked_for(folder: Path):
     done = segments(folder / "listened", folder / "one", "--species", EVIL)
     assert done.exit_code == 0, done.output
     assert len(Page(folder / "one" / "index.html").clips) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [
+        ("EURROB1", "eurrob1"),
+        ("european ROBIN", "eurrob1"),
+        ("Erithacus rubecula_European Robin", "eurrob1"),
+        ("eurrob1_Rotkehlchen", "eurrob1"),
+        ("crackling_fire", "fire"),
+        ("123_Crackling_Fire", "fire"),
+        ("wren_", "wren"),
+    ],
+)
+def test_species_are_asked_for_by_code_or_name_as_anybody_writes_them(wanted: str, code: str):
+    rows = [found(0.5, species=code)._replace(common_name=name) for code, name in SPECIES]
+    assert list(by_species(rows, [wanted])) == [code]
+
+
+@pytest.mark.parametrize("wanted", ["robin_", "_", "Erithacus rubecula", "Garden fire"])
+def test_a_part_of_a_name_names_nothing(wanted: str):
+    rows = [found(0.5, species=code)._replace(common_name=name) for code, name in SPECIES]
+    with pytest.raises(ValueError, match=f"--species='{wanted}': no detections of it"):
+        by_species(rows, [wanted])
+
+
+def test_species_that_share_a_name_are_all_meant():
+    rows = [found(0.5, species=code)._replace(common_name="Insect") for code in ("s2", "s1", "s3")]
+    assert list(by_species(rows, ["insect"])) == ["s1", "s2", "s3"]
+    assert list(by_species(rows, ["S2"])) == ["s2"]
 
 
 def test_an_unknown_species_is_answered_with_the_nearest(folder: Path):

@@ -14,6 +14,7 @@ from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
 from birdmix.inference.scores import score_columns, write_scores
 from birdmix.inference.selections import FORMATS
+from birdmix.inference.species import columns_of
 from birdmix.inference.tables import write_detections, write_failed, write_recordings
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, read_annotations
@@ -120,6 +121,32 @@ def test_detections_do_not_depend_on_how_many_classes_are_looked_at_together(mon
 
 def test_nothing_called_is_no_detections():
     assert detect(windows([0.1, 0.2]), np.array([0.5, 0.5])) == ()
+
+
+def test_a_list_of_species_is_read_as_birdnet_and_people_write_it(tmp_path: Path):
+    file = tmp_path / "species.txt"
+    file.write_text(
+        "\ufeff# of the valley\n\n Troglodytes sp._WREN, eurasian\nTurdus merula\n", "utf-8"
+    )
+    with pytest.warns(UserWarning, match="1 of 2 species are not in the bundle: Turdus merula"):
+        assert columns_of(LABELS, file) == [1]
+    assert columns_of(LABELS, None) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\n # none\n", "it is empty; write a code or a name in each line, as rob, wren"),
+        ("Turdus merula\n", "none of its 1 lines is a species of the bundle; write a code"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_list_of_no_species_is_refused(tmp_path: Path, text: str | None, told: str):
+    file = tmp_path / "species.txt"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=f"--species .*species.txt: {told}"):
+        columns_of(LABELS, file)
 
 
 def test_detections_are_written_with_the_moment_they_start(tmp_path: Path):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from birdmix.app.console import say, warn
+from birdmix.app.console import say
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
@@ -20,9 +20,10 @@ from birdmix.inference.listener import Listener, row_times
 from birdmix.inference.rows import smoothed
 from birdmix.inference.scores import SCORES, write_scores
 from birdmix.inference.selections import FORMATS
+from birdmix.inference.species import columns_of
 from birdmix.inference.tables import write_detections, write_recordings
 from birdmix.labels import Labels
-from birdmix.suggest import check_choice, first_few
+from birdmix.suggest import check_choice
 from birdmix.windows import WindowPredictions
 
 
@@ -81,7 +82,7 @@ class Findings:
         self.folder, self.paths = folder, frozenset(paths)
         self.listener, self.output = listener, output
         self.clock = Clock(output.timezone, output.clock_timezone)
-        self.columns = _columns(listener.labels, output.species)
+        self.columns = columns_of(listener.labels, output.species)
         codes, names = listener.labels.codes, listener.labels.names
         self.labels = Labels(
             tuple(codes[c] for c in self.columns), tuple(names[c] for c in self.columns)
@@ -167,31 +168,6 @@ class _Heard:
 
     def __iter__(self) -> Iterator[HeardRecording]:
         return self.findings.read(self.journal, self.ranks)
-
-
-def _columns(labels: Labels, species: Path | None) -> list[int]:
-    """Return the columns of the species that a list names, by code or by name."""
-    if species is None:
-        return list(range(len(labels)))
-    try:
-        lines = species.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--species {species}: cannot be read ({error})") from error
-    wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    column = {name: c for c, name in enumerate(labels.names)}
-    column |= {code: c for c, code in enumerate(labels.codes)}
-    unknown = [name for name in wanted if name not in column]
-    if len(unknown) == len(wanted):
-        raise ValueError(
-            f"--species {species}: none of its {len(wanted)} lines is a species of the bundle; "
-            f"write a code or a name in each, as {first_few(labels.codes)}"
-        )
-    if unknown:
-        warn(
-            f"{species}: {len(unknown)} of {len(wanted)} species are not in the bundle: "
-            f"{first_few(unknown, 10)}"
-        )
-    return sorted({column[name] for name in wanted if name in column})
 
 
 def _thresholds(listener: Listener, threshold: float | None) -> np.ndarray:

@@ -12,7 +12,9 @@ import numpy as np
 
 from birdmix.inference.found import Found
 from birdmix.inference.names import shortened
-from birdmix.suggest import check_choice
+from birdmix.inference.species import SpeciesFinder
+from birdmix.labels import Labels
+from birdmix.suggest import did_you_mean
 
 #: A goal is missed by at most this share of the way to the next, for the sake of a recording of
 #: which there is less: so neighbours stay half a way apart.
@@ -25,12 +27,12 @@ _LONGEST_RECORDING, _LONGEST_SPECIES = 60, 200
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
-def by_species(found: Iterable[Found], codes: Sequence[str] = ()) -> dict[str, list[Found]]:
+def by_species(found: Iterable[Found], wanted: Sequence[str] = ()) -> dict[str, list[Found]]:
     """Sort detections by species: codes in order of their names, each with all its detections.
 
     Args:
         found: All of them.
-        codes: The species wanted; all if empty.
+        wanted: Codes or names of the species wanted; all if empty.
 
     Raises:
         ValueError: If one that is wanted has none.
@@ -38,15 +40,17 @@ def by_species(found: Iterable[Found], codes: Sequence[str] = ()) -> dict[str, l
     groups: dict[str, list[Found]] = defaultdict(list)
     for each in found:
         groups[each.species].append(each)
-    for code in codes:
-        check_choice("--species", code, sorted(groups))
-    wanted = set(codes) or set(groups)
-    return dict(
-        sorted(
-            ((code, some) for code, some in groups.items() if code in wanted),
-            key=lambda item: (item[1][0].common_name.casefold(), item[0]),
-        )
-    )
+    names = {code: some[0].common_name for code, some in groups.items()}
+    codes = sorted(groups, key=lambda code: (names[code].casefold(), code))
+    finder = SpeciesFinder(Labels(tuple(codes), tuple(names[code] for code in codes)))
+    kept: set[int] = set()
+    for text in wanted:
+        columns = finder.columns(text)
+        if not columns:
+            right = did_you_mean(text, [*codes, *filter(None, names.values())])
+            raise ValueError(f"--species={text!r}: no detections of it{right}")
+        kept.update(columns)
+    return {code: groups[code] for at, code in enumerate(codes) if at in kept or not wanted}
 
 
 def choose(found: Iterable[Found], count: int) -> list[Found]:

@@ -1,0 +1,75 @@
+"""Which species are wanted: codes and names as people and their programs write them."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from birdmix.labels import Labels
+from birdmix.suggest import first_few
+
+
+class SpeciesFinder:
+    """Finds species by code or name, in whatever capitals.
+
+    Where a text as a whole is neither, either side of a ``_`` in it may be: BirdNET's lists have
+    ``Genus species_Common Name``. Codes go before names, and left before right.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._by_code: dict[str, list[int]] = defaultdict(list)
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        for column, (code, name) in enumerate(zip(labels.codes, labels.names, strict=True)):
+            self._by_code[code.casefold()].append(column)
+            self._by_name[name.casefold()].append(column)
+
+    def columns(self, text: str) -> list[int]:
+        """Return the columns of a species: several where they share a name, none if unknown."""
+        for part in _parts(text.casefold()):
+            for known in (self._by_code, self._by_name):
+                if part and part in known:  # there are species without a name
+                    return known[part]
+        return []
+
+
+def columns_of(labels: Labels, file: Path | None) -> list[int]:
+    """Return the columns of the species that a list names, rising; all if there is no list.
+
+    A list has a species in each line; blank lines and those that begin with ``#`` say nothing. What
+    the labels lack is told in a warning.
+
+    Raises:
+        ValueError: If the list cannot be read, or names none of the species.
+    """
+    if file is None:
+        return list(range(len(labels)))
+    try:
+        lines = map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--species {file}: cannot be read ({error})") from error
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    finder = SpeciesFinder(labels)
+    found = {line: finder.columns(line) for line in wanted}
+    if not any(found.values()):
+        lines_told = f"none of its {len(wanted)} lines is a species of the bundle"
+        raise ValueError(
+            f"--species {file}: {lines_told if wanted else 'it is empty'}; "
+            f"write a code or a name in each line, as {first_few(labels.codes)}"
+        )
+    unknown = [line for line in wanted if not found[line]]
+    if unknown:
+        warnings.warn(
+            f"{file}: {len(unknown)} of {len(wanted)} species are not in the bundle: "
+            f"{first_few(unknown, 10)}",
+            stacklevel=2,
+        )
+    return sorted({column for columns in found.values() for column in columns})
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield a text, and what stands left and right of each ``_``."""
+    yield text
+    words = text.split("_")
+    for at in range(1, len(words)):
+        yield "_".join(words[:at]).strip()
+        yield "_".join(words[at:]).strip()
