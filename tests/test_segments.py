@@ -339,6 +339,15 @@ def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("out", ["clips", "north/clips", "../audio/clips"])
+def test_clips_are_not_put_among_the_recordings(folder: Path, out: str):
+    before = sorted(folder.rglob("*"))
+    done = segments(folder / "listened", folder / "audio" / out)
+    assert done.exit_code == 2
+    assert "where clips would be heard as recordings" in done.output
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_recordings_that_are_elsewhere_are_asked_for(folder: Path, tmp_path: Path):
     moved = detections(tmp_path / "listened", [found(0.5, path="a.wav")], tmp_path / "gone")
     done = segments(moved, tmp_path / "out")

@@ -1,21 +1,22 @@
 """``birdmix segments``: clips of detections, their pictures, and a page to check them by ear."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from birdmix.app.console import progress, say, warn
+from birdmix.app.console import progress, say, warn, warnings_as_lines
 from birdmix.audio.clip import Clip, bounds, cut_clip
 from birdmix.audio.encode import write_flac
 from birdmix.audio.sound_file import AudioError
 from birdmix.files import atomic_directory, shown
-from birdmix.inference.csv_files import decimal, table
+from birdmix.inference.csv_files import confident, decimal, table
 from birdmix.inference.found import Found, Listened, read_found
 from birdmix.inference.segments import Names, by_species, choose
 from birdmix.report.clip import ClipPainter
 from birdmix.report.page import Card, Section, write_page
-from birdmix.threads import Progress, each
+from birdmix.threads import each
 
 _COLUMNS = ("file", "path", "start_seconds", "end_seconds", "species", "confidence")
 _OF_THE_CLIP = ("clip_start_seconds", "clip_end_seconds", "gain_db")
@@ -48,33 +49,44 @@ def write_segments(
         recordings: Folder of the recordings; None is what ``run.json`` says.
         per_species: Most clips of a species.
         pad_seconds: Heard before and after a detection.
-        species: Codes of those wanted; all if empty.
+        species: Codes or names of those wanted; all if empty.
 
     Raises:
-        ValueError: If there is nothing to write, or ``out`` holds something.
+        ValueError: If there is nothing to write, or ``out`` holds something or lies among the
+            recordings.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out}: it holds something already; name a new folder")
-    listened = read_found(target)
+    _refuse_taken(out)
+    with warnings_as_lines():
+        listened = read_found(target)
     groups = by_species(listened.found, species)
     names = Names()
-    chosen = [
-        _Chosen(found, names.of(found))
-        for some in groups.values()
-        for found in choose(some, per_species)
-    ]
+    some = (found for group in groups.values() for found in choose(group, per_species))
+    chosen = [_Chosen(found, names.of(found)) for found in some]
     folder = _folder(target, listened, recordings, chosen)
-    with atomic_directory(out) as partial:
-        with progress("cutting clips") as on_progress:
-            cards = _write_clips(
-                partial, folder, chosen, pad_seconds, listened.channel, on_progress
-            )
-        if not any(cards.values()):
+    _refuse_among(folder, out)
+    with (
+        atomic_directory(out) as partial,
+        closing(_cut(chosen, partial, folder, pad_seconds, listened.channel)) as clips,
+    ):
+        sections = _sections(groups, _write_clips(partial, clips))
+        if not sections:
             raise ValueError(f"{folder}: none of the chosen recordings can be read")
-        sections = _sections(groups, cards)
         write_page(partial / "index.html", sections, _heard(groups, folder), str(folder.resolve()))
-    num_clips = sum(len(some) for some in cards.values())
+    num_clips = sum(len(section.cards) for section in sections)
     say(f"wrote {out / 'index.html'} ({num_clips} clips of {len(sections)} species)")
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: it holds something already; name a new folder")
+
+
+def _refuse_among(folder: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--out {out}: it lies in {folder}, where clips would be heard as recordings; "
+            "name a folder elsewhere"
+        )
 
 
 def _folder(
@@ -83,7 +95,10 @@ def _folder(
     """Return the folder of the recordings, if one of them at least is there."""
     folder = recordings if recordings is not None else listened.folder
     if folder is None:
-        raise ValueError(f"{target}: no run.json beside it; name the folder with --recordings")
+        raise ValueError(
+            f"{target}: no run.json beside it, or several that differ, say where the recordings "
+            "are; name their folder with --recordings"
+        )
     if not any((folder / one.found.path).is_file() for one in chosen):
         raise ValueError(
             f"{folder}: {chosen[0].found.path} is not there, nor any other of the recordings; "
@@ -92,21 +107,10 @@ def _folder(
     return folder
 
 
-def _write_clips(
-    out: Path,
-    folder: Path,
-    chosen: Sequence[_Chosen],
-    pad_seconds: float,
-    channel: int | None,
-    on_progress: Progress,
-) -> dict[str, list[Card]]:
-    """Write clips, their pictures and ``segments.csv``; return the cards of each species.
-
-    Decoding goes on in threads while a picture is painted.
-    """
-    painter = ClipPainter()
-    failed: Counter[tuple[str, str]] = Counter()
-    cards: dict[str, list[Card]] = {}
+def _cut(
+    chosen: Sequence[_Chosen], out: Path, folder: Path, pad_seconds: float, channel: int | None
+) -> Generator[tuple[_Chosen, Clip | AudioError], None, None]:
+    """Write the clips, and yield each, or why there is none; threads are ahead of who asks."""
 
     def cut(one: _Chosen) -> Clip | AudioError:
         found = one.found
@@ -118,19 +122,26 @@ def _write_clips(
         write_flac(out / f"{one.name}.flac", clip.waveform, clip.sample_rate)
         return clip
 
+    with progress("cutting clips") as on_progress:
+        yield from each(cut, chosen, on_progress)
+
+
+def _write_clips(
+    out: Path, clips: Iterable[tuple[_Chosen, Clip | AudioError]]
+) -> dict[str, list[Card]]:
+    """Paint clips, and write ``segments.csv``; return the cards of each species."""
+    painter = ClipPainter()
+    failed: Counter[tuple[str, str]] = Counter()
+    cards: dict[str, list[Card]] = {}
     with table(out / "segments.csv", (*_COLUMNS, *_OF_THE_CLIP)) as writer:
-        for one, clip in each(cut, chosen, on_progress):
+        for one, clip in clips:
             found = one.found
             if isinstance(clip, AudioError):
                 failed[found.path, clip.reason] += 1
                 continue
-            painter.paint(
-                out / f"{one.name}.png",
-                clip.waveform,
-                clip.sample_rate,
-                clip.begin_seconds,
-                (found.start_seconds, found.end_seconds),
-            )
+            stretch = (found.start_seconds, found.end_seconds)
+            picture = out / f"{one.name}.png"
+            painter.paint(picture, clip.waveform, clip.sample_rate, clip.begin_seconds, stretch)
             writer.writerow(_row(one, clip))
             cards.setdefault(found.species, []).append(_card(one, clip))
     for (path, reason), count in failed.items():
@@ -142,7 +153,7 @@ def _row(one: _Chosen, clip: Clip) -> Iterator[str]:
     found = one.found
     yield from (f"{one.name}.flac", found.path)
     yield from (decimal(found.start_seconds), decimal(found.end_seconds))
-    yield from (found.species, f"{found.confidence:.6f}")
+    yield from (found.species, confident(found.confidence))
     yield from (decimal(clip.begin_seconds), decimal(clip.begin_seconds + clip.seconds))
     yield f"{clip.gain_db:.1f}"
 
@@ -158,7 +169,7 @@ def _card(one: _Chosen, clip: Clip) -> Card:
         deployment=found.deployment,
         start_seconds=decimal(found.start_seconds),
         end_seconds=decimal(found.end_seconds),
-        confidence=f"{found.confidence:.6f}",
+        confidence=confident(found.confidence),
         gain_db=clip.gain_db,
     )
 
