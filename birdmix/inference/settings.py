@@ -1,8 +1,12 @@
 """How recordings are heard."""
 
+import math
 from dataclasses import dataclass
 
 from birdmix.suggest import check_choice
+
+# Seconds: shorter rows would be more than networks have frames, longer ones more than memory holds.
+_SHORTEST, _LONGEST = 0.05, 86_400
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,15 @@ class ListenSettings:
     def __post_init__(self) -> None:
         check_choice("--pool", self.pool, ("clip", "mean", "max"))
         check_choice("--combine", self.combine, ("logit", "power", "rank"))
-        for name in ("window", "step", "context", "power", "channel"):
+        for name in ("window", "step", "context"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} {value:g}: it must be above 0")
-        if not self.shift >= 0:
-            raise ValueError(f"--shift {self.shift:g}: it is 0 (off) or above")
+            if value is not None and not _SHORTEST <= value <= _LONGEST:
+                raise ValueError(
+                    f"--{name} {value:g}: it must be above 0, from {_SHORTEST:g} to {_LONGEST} s"
+                )
+        for name in ("power", "channel"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name} {value:g}: it must be above 0, and finite")
+        if not 0 <= self.shift <= _LONGEST:
+            raise ValueError(f"--shift {self.shift:g}: it is 0 (off), or up to {_LONGEST} s")
