@@ -3,7 +3,9 @@
 Shapes: T samples, W windows, C classes.
 """
 
+import math
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -15,8 +17,8 @@ FLOOR = 1e-6
 MIN_TAIL_SECONDS = 0.1
 
 
-def window_starts(num_samples: int, window: int, step: int, min_tail: int = 0) -> np.ndarray:
-    """Return where windows start, so that together they cover all but a tail of the recording.
+def num_windows(num_samples: int, window: int, step: float, min_tail: int = 0) -> int:
+    """Return how many windows together cover all but a tail of a recording.
 
     Args:
         num_samples: Length of the recording in samples, at least 1.
@@ -26,10 +28,14 @@ def window_starts(num_samples: int, window: int, step: int, min_tail: int = 0) -
         min_tail: Samples not yet covered that are too few for one more window.
 
     Returns:
-        Starts in samples, int64 [W], at least one; the last window may reach beyond the end.
+        Windows W, at least one; the last may reach beyond the end.
     """
-    uncovered = num_samples - max(window, step) - min_tail
-    count = 1 if uncovered <= 0 else 1 + -(-uncovered // step)
+    return 1 + max(math.ceil((num_samples - max(window, step) - min_tail) / step), 0)
+
+
+def window_starts(num_samples: int, window: int, step: int, min_tail: int = 0) -> np.ndarray:
+    """Return where the windows of ``num_windows`` start, in samples, int64 [W]."""
+    count = num_windows(num_samples, window, step, min_tail)
     return np.arange(count, dtype=np.int64) * step
 
 
@@ -66,6 +72,7 @@ class WindowPredictions:
         score: Logits, float32 [W, C]: they ensemble, smooth and take priors, and do not saturate.
         warning: What was odd about the recording; empty if nothing.
         seconds: Length of the recording; NaN if nobody said.
+        recorded_at: What its clock said when it began; None if nothing tells.
     """
 
     path: str
@@ -74,6 +81,7 @@ class WindowPredictions:
     score: np.ndarray
     warning: str = ""
     seconds: float = float("nan")
+    recorded_at: datetime | None = None
 
     @property
     def probability(self) -> np.ndarray:

@@ -1,6 +1,10 @@
 """How recordings become rows: the grid, pooling, smoothing, several models, threads."""
 
 import os
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +18,16 @@ from birdmix.audio.sound_file import AudioError
 from birdmix.bundle.manifest import Manifest
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.engine import Heard
-from birdmix.inference.ensemble import Ranks, aligned, combined, joint_labels, joint_thresholds
+from birdmix.inference.ensemble import Ranks, joined, joint_labels, joint_thresholds
 from birdmix.inference.grid import Grid, WindowStream
 from birdmix.inference.listen import Listening, listen
-from birdmix.inference.listener import Listener
-from birdmix.inference.rows import frames_of_row, pooled, smoothed
+from birdmix.inference.listener import Listener, row_times
+from birdmix.inference.room import Room
+from birdmix.inference.rows import RowScores, frames_of_row, smoothed
 from birdmix.inference.settings import ListenSettings
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
-from birdmix.windows import cut, probability, window_starts
+from birdmix.windows import cut, num_windows, probability
 
 RATE = 1000
 
@@ -30,13 +35,13 @@ RATE = 1000
 class Meter:
     """An engine whose logits are the mean of a window and its loudest sample; T = 4 s."""
 
-    name, batch, side_by_side, ear = "torch meter", 4, 2, "meter"
+    name, batch, side_by_side, ear, num_samples = "torch meter", 4, 2, "meter", None
 
     def __init__(self, codes=("mean", "peak"), seconds=4.0, thresholds=None):
         self.manifest = Manifest(
             labels=Labels(codes),
             log_mel=LogMelSettings(sample_rate=RATE, f_max=400.0),
-            model=ModelSettings(),
+            model=ModelSettings(head="sed"),
             segment_seconds=seconds,
             thresholds=thresholds,
         )
@@ -65,7 +70,7 @@ def heard(tmp_path: Path, samples: np.ndarray, engines=None, **settings):
 @given(
     num_samples=st.integers(1, 200),
     row=st.integers(1, 40),
-    step=st.integers(1, 50),
+    step=st.integers(1, 50) | st.floats(1, 50),
     more=st.integers(0, 40),
     shift=st.integers(0, 30),
     tail=st.integers(0, 5),
@@ -81,19 +86,37 @@ def test_windows_of_a_stream_are_cuts_of_the_whole(
     for block in np.split(waveform, sorted(min(c, num_samples) for c in cuts)):
         windows += [window for window, _ in stream.push(block)]
     windows += [window for window, _ in stream.end()]
-    starts = window_starts(num_samples, row, step, tail)
-    assert len(stream.index) == len(starts)
-    for start, numbers in zip(starts, stream.index, strict=True):
+    starts = [round(number * step) for number in range(num_windows(num_samples, row, step, tail))]
+    assert len(stream.rows) == len(starts)
+    for start, numbers in zip(starts, stream.rows, strict=True):
         for number, later in zip(numbers, grid.shifts, strict=True):
-            wanted = cut(waveform, int(start) - grid.lead + later, grid.heard)
+            wanted = cut(waveform, start - grid.lead + later, grid.heard)
             np.testing.assert_array_equal(windows[number], wanted)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 32_000, 44_100, 48_000])
+def test_rows_lie_where_they_say_after_days_at_any_rate(rate: int):
+    grid = Grid.of(rate, row=1.0, step=1 / 3, heard=rate)
+    rows = 1 + np.arange(3) * 10**6
+    begins, _ = row_times(int(rows[-1]) + 1, 1.0, 1 / 3, np.inf)
+    for row in rows:
+        assert abs(grid.starts(row)[0] / rate - begins[row]) < 0.6 / rate
+
+
+@pytest.mark.parametrize("name", ["window", "step", "context", "shift"])
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e9, -1.0])
+def test_times_that_are_none_are_refused(name: str, value: float):
+    with pytest.raises(ValueError, match=f"--{name} "):
+        ListenSettings(**{name: value})
+    with pytest.raises(ValueError, match="--step 1e-09: it must be above 0, from 0.05 to 86400 s"):
+        ListenSettings(step=1e-9)
 
 
 def test_a_window_that_two_rows_hear_is_heard_once():
     grid = Grid(row=10, step=10, heard=10, shifts=(0, -5, 5))
     stream = WindowStream(grid)
     windows = [*stream.push(np.ones(100, np.float32)), *stream.end()]
-    assert len(stream.index) == 10 and len(windows) == 21  # not 30
+    assert len(stream.rows) == 10 and len(windows) == 21  # not 30
 
 
 def test_rows_stand_side_by_side_and_the_last_ends_with_the_recording(tmp_path: Path):
@@ -146,8 +169,10 @@ def test_a_row_shorter_than_a_frame_takes_the_nearest_one():
 
 
 def test_a_head_without_frames_is_not_asked_for_them():
-    with pytest.raises(ValueError, match="hears no frames"):
-        pooled(Heard(np.zeros((1, 2), np.float32)), [0], Grid(1, 1, 1), "max")
+    clips = Meter()
+    clips.manifest = replace(clips.manifest, model=ModelSettings(head="gem"))
+    with pytest.raises(ValueError, match="--pool max: model.head=gem hears no frames"):
+        Listener([Meter(), clips], ListenSettings(pool="max"))
 
 
 def test_smoothing_is_a_mean_with_the_neighbours():
@@ -162,14 +187,30 @@ def test_models_are_aligned_by_code_and_speak_where_they_know():
     one, other = Meter(("a", "b")).manifest, Meter(("c", "b")).manifest
     labels = joint_labels([one, other])
     assert labels.codes == ("a", "b", "c")
-    scores = [
-        aligned(np.array([[1.0, 2.0]], np.float32), one.labels, labels),
-        aligned(np.array([[5.0, 4.0]], np.float32), other.labels, labels),
-    ]
-    np.testing.assert_allclose(combined(scores, "logit", 2), [[1, 3, 5]])
-    power = probability(combined(scores, "power", 2))
+    said = [(one.labels, [[1.0, 2.0]]), (other.labels, [[5.0, 4.0]])]
+
+    def together(combine: str) -> np.ndarray:
+        models = [RowScores(own, labels) for own, _ in said]
+        for model, (_, score) in zip(models, said, strict=True):
+            model.add(np.array(score, np.float32))
+        return joined(models, combine, 2)
+
+    np.testing.assert_allclose(together("logit"), [[1, 3, 5]])
+    np.testing.assert_allclose(together("rank"), [[1, 2, np.nan, np.nan, 4, 5]])
+    power = probability(together("power"))
     b = np.sqrt((probability(2.0) ** 2 + probability(4.0) ** 2) / 2)
     np.testing.assert_allclose(power, [[probability(1.0), b, probability(5.0)]], rtol=1e-6)
+
+
+def test_scores_are_given_up_as_they_came(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("birdmix.inference.rows._PIECE", 300 * 4 * 3)
+    labels, came = Labels(("a", "b", "c")), np.arange(3 * 2000, dtype=np.float32).reshape(-1, 3)
+    scores = RowScores(labels, labels)
+    for some in np.split(came, [1, 70, 71, 500, 1999]):
+        scores.add(some)
+    pieces = list(scores.give_up())
+    assert max(map(len, pieces)) == 300 and not list(scores.give_up())
+    np.testing.assert_array_equal(np.concatenate(pieces), came)
 
 
 def test_ranks_are_means_over_models_and_equals_share_theirs():
@@ -229,6 +270,81 @@ def test_what_is_said_of_a_recording_does_not_depend_on_the_others(tmp_path: Pat
     assert [path for path, _ in books.failed] == ["absent.wav", "broken.wav"]
     assert (books.done, books.num_files) == (14, 14)
     assert books.seconds == sum(1 + 3 * number for number in range(12))
+
+
+def test_an_engine_is_called_by_as_many_threads_as_it_says(tmp_path: Path):
+    class Counted(Meter):
+        ear, calls, most = "its own", 0, 0
+
+        def judge(self, pictures):
+            self.calls += 1
+            self.most = max(self.most, self.calls)
+            time.sleep(0.001)
+            self.calls -= 1
+            return super().judge(pictures)
+
+    one, many = Counted(), Meter()
+    one.side_by_side, many.side_by_side = 1, 4
+    for number in range(4):
+        write(tmp_path / f"{number}.wav", np.zeros(40 * RATE))
+    with Listener([many, one], ListenSettings(step=1.0)) as listener:
+        assert len(list(listen(listener, tmp_path, [f"{n}.wav" for n in range(4)]))) == 4
+    assert one.most == 1
+
+
+def test_how_far_a_recording_is_shows_while_it_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Slow(Meter):
+        def judge(self, pictures):
+            time.sleep(0.005)
+            return super().judge(pictures)
+
+    monkeypatch.setattr("birdmix.inference.listen._TELL_EVERY", 0.01)
+    write(tmp_path / "a.wav", np.zeros(400 * RATE))
+    books, told = Listening(), []
+    with Listener([Slow()], ListenSettings()) as listener:
+        ways = {"on_progress": lambda b: told.append((b.bytes_done, b.seconds)), "listening": books}
+        assert len(list(listen(listener, tmp_path, ["a.wav"], **ways))) == 1
+    assert told == sorted(told) and len(set(told)) > 4
+    assert told[-1] == ((tmp_path / "a.wav").stat().st_size, 400)
+    rate = books.rate
+    time.sleep(0.01)
+    assert books.rate == rate  # its clock has stopped
+
+
+def test_when_it_began_is_read_before_a_card_is_pulled(tmp_path: Path):
+    file = tmp_path / "20200504_053000.wav"
+    write(file, np.zeros(20 * RATE))
+    flac = tmp_path / "b.flac"
+    with soundfile.SoundFile(flac, "w", RATE, 1) as sound:
+        sound.comment = "Recorded at 05:30:00 04/05/2020 (UTC)"
+        sound.write(np.zeros(20 * RATE))
+    with Listener([Meter()], ListenSettings()) as listener:
+        named = listener.predict(tmp_path, file.name).recorded_at
+        told = listener.predict(tmp_path, flac.name, lambda _: flac.unlink(missing_ok=True))
+    assert named == datetime(2020, 5, 4, 5, 30)
+    assert told.recorded_at == datetime(2020, 5, 4, 5, 30, tzinfo=UTC)
+
+
+def test_a_recording_too_large_for_the_room_is_heard_alone():
+    room, order = Room(10), []
+    room.take(4)
+    large = threading.Thread(target=lambda: (room.take(100), order.append("large")))
+    large.start()
+    small = threading.Thread(target=lambda: (room.take(1), order.append("small")))
+    while not room._door.locked():
+        time.sleep(0.001)
+    small.start()
+    time.sleep(0.02)
+    assert not order  # the small one would fit, but asked later
+    room.give(4)
+    large.join()
+    time.sleep(0.02)
+    assert order == ["large"]
+    room.give(100)
+    small.join()
+    assert order == ["large", "small"]
 
 
 def test_a_folder_that_goes_away_ends_it(tmp_path: Path):

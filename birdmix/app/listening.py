@@ -16,7 +16,6 @@ from birdmix.app.console import heard_line, listening_progress, say
 from birdmix.app.errors import end
 from birdmix.app.findings import Findings, Output
 from birdmix.app.parts import Part
-from birdmix.audio.clock import recorded_at
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
@@ -98,10 +97,10 @@ def _hear(listener: Listener, folder: Path, paths: list[str], journal: Journal) 
     with listening_progress("listening") as on_progress:
         heard = listen(listener, folder, new, on_progress=on_progress, listening=books)
         for each in heard:
-            moment = recorded_at(folder / each.path)
-            told = None if moment is None else moment.isoformat()
+            told = None if each.recorded_at is None else each.recorded_at.isoformat()
             about = (*stands[each.path], each.seconds, told, each.warning)
             journal.keep(Entry(each.path, *about, each.score))
+            del each  # the next scores need its memory
     return books
 
 

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from birdmix.bundle.manifest import Manifest
+from birdmix.inference.rows import RowScores
 from birdmix.labels import Labels
 from birdmix.windows import FLOOR, probability
 
 #: Where neither a bundle nor the user says from which probability a species is called.
 THRESHOLD = 0.5
+
+# Rows that are combined at a time.
+_ROWS = 256
 
 
 def joint_labels(manifests: Sequence[Manifest]) -> Labels:
@@ -25,13 +29,23 @@ def joint_labels(manifests: Sequence[Manifest]) -> Labels:
     return Labels(tuple(names), tuple(names.values()))
 
 
-def aligned(score: np.ndarray, own: Labels, labels: Labels) -> np.ndarray:
-    """Return a model's scores in the columns of ``labels``, NaN for species it does not know."""
-    if own.codes == labels.codes:
-        return score
-    wide = np.full((len(score), len(labels)), np.nan, np.float32)
-    wide[:, [labels.column(code) for code in own.codes]] = score
-    return wide
+def joined(models: Sequence[RowScores], combine: str, power: float) -> np.ndarray:
+    """Return what several models say of a recording as one, float32 [R, C]; see ``combined``.
+
+    They give their scores up on the way: those of the rows are never there twice.
+    """
+    num_rows = min(each.num_rows for each in models)  # two rates may differ by a row of few samples
+    side_by_side = len(models) if combine == "rank" else 1
+    score = np.empty((num_rows, side_by_side * models[0].num_classes), np.float32)
+    done = 0
+    for pieces in zip(*(each.give_up() for each in models), strict=False):
+        length = min(map(len, pieces))
+        for begin in range(0, length, _ROWS):
+            rows = slice(begin, min(begin + _ROWS, length))
+            some = combined([piece[rows] for piece in pieces], combine, power)
+            score[done : done + len(some)] = some
+            done += len(some)
+    return score
 
 
 def combined(scores: Sequence[np.ndarray], combine: str, power: float) -> np.ndarray:
@@ -39,11 +53,14 @@ def combined(scores: Sequence[np.ndarray], combine: str, power: float) -> np.nda
 
     Args:
         scores: Of each model, float32 [R, C], NaN for species it does not know.
-        combine: logit, or power: the mean of probabilities to a power, its root taken.
+        combine: logit, or power: the mean of probabilities to a power, its root taken; or rank:
+            nothing yet, they stand side by side, float32 [R, models * C].
         power: That power.
     """
     if len(scores) == 1:
         return scores[0]
+    if combine == "rank":
+        return np.concatenate(scores, axis=1)
     if combine == "logit":
         return np.asarray(np.nanmean(scores, axis=0, dtype=np.float64), np.float32)
     known = [np.where(np.isnan(each), np.nan, probability(each)) for each in scores]

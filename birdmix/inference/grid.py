@@ -3,12 +3,13 @@
 Shapes: T samples of a window, R rows, K windows of a row.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from birdmix.windows import MIN_TAIL_SECONDS, cut
+from birdmix.windows import MIN_TAIL_SECONDS, cut, num_windows
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Grid:
 
     Attributes:
         row: Length of a row.
-        step: From the start of a row to that of the next one.
+        step: From the start of a row to that of the next one; it need not be whole.
         heard: Length T of the windows heard, a row in the middle of each.
         shifts: How much later each of the K windows of a row lies.
         min_tail: An end of the recording no longer than this gets no row of its own.
@@ -25,7 +26,7 @@ class Grid:
     """
 
     row: int
-    step: int
+    step: float
     heard: int
     shifts: tuple[int, ...] = (0,)
     min_tail: int = 0
@@ -44,8 +45,8 @@ class Grid:
         """Make a grid of seconds, but for ``heard``, which is samples."""
         later = round(shift * sample_rate)
         return Grid(
-            row=max(round(row * sample_rate), 1),
-            step=max(round(step * sample_rate), 1),
+            row=round(row * sample_rate),
+            step=step * sample_rate,
             heard=heard,
             shifts=(0, -later, later) if later else (0,),
             min_tail=int(MIN_TAIL_SECONDS * sample_rate),
@@ -59,36 +60,38 @@ class Grid:
 
     def starts(self, row: int) -> list[int]:
         """Return where the K windows of a row start; before 0 is silence."""
-        return [row * self.step - self.lead + shift for shift in self.shifts]
+        start = round(row * self.step)  # a whole step would add its error up, row by row
+        return [start - self.lead + shift for shift in self.shifts]
 
     def has(self, row: int, num_samples: int) -> bool:
         """Tell whether so many samples reach into a row, or into its tail at least."""
-        covered = (row - 1) * self.step + max(self.row, self.step)
-        return num_samples > 0 and (row == 0 or num_samples - self.min_tail > covered)
+        rows = num_windows(num_samples, self.row, self.step, self.min_tail)
+        return num_samples > 0 and row < rows
 
 
 class WindowStream:
     """The windows of a recording, from its blocks as they come; memory is bounded.
 
     Attributes:
-        index: For each row so far, the number of each of its K windows in the order of giving.
+        rows: For each row so far, the number of each of its K windows in the order of giving. Who
+            takes the windows takes the rows from the left.
         num_samples: Samples pushed so far.
     """
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.index: list[list[int]] = []
+        self.rows: deque[list[int]] = deque()
         self.num_samples = 0
         self._buffer, self._first = np.zeros(0, np.float32), 0
         self._given: dict[int, int] = {}
-        self._count = 0
+        self._num_rows = self._num_windows = 0
 
     def push(self, block: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """Take a block; yield the windows that are whole now, float32 [T], each with its k."""
         self._buffer = np.concatenate([self._buffer, block])
         self.num_samples += len(block)
         yield from self._whole(self.num_samples)
-        first = min(self.grid.starts(len(self.index)))
+        first = min(self.grid.starts(self._num_rows))
         drop = min(max(first - self._first, 0), len(self._buffer))
         self._buffer, self._first = self._buffer[drop:], self._first + drop
 
@@ -96,18 +99,29 @@ class WindowStream:
         """Yield the windows that reach beyond the recording's end."""
         yield from self._whole(None)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the first window that rows to come may hear again."""
+        return min(self._given.values(), default=self._num_windows)
+
     def _whole(self, reach: int | None) -> Iterator[tuple[np.ndarray, int]]:
         grid = self.grid
-        while grid.has(row := len(self.index), self.num_samples):
+        while grid.has(row := self._num_rows, self.num_samples):
             starts = grid.starts(row)
             if reach is not None and max(starts) + grid.heard > reach:
                 return
-            self.index.append([])
-            for k, start in enumerate(starts):
-                if not grid.shared or start not in self._given:
-                    self._given[start] = self._count
-                    self._count += 1
-                    yield cut(self._buffer, start - self._first, grid.heard), k
-                self.index[-1].append(self._given[start])
+            new = [
+                (start, k)
+                for k, start in enumerate(starts)
+                if not grid.shared or start not in self._given
+            ]
+            for start, _ in new:
+                self._given[start] = self._num_windows
+                self._num_windows += 1
+            # The row is there before its windows: who takes the last one may end it at once.
+            self.rows.append([self._given[start] for start in starts])
+            self._num_rows += 1
             oldest = min(grid.starts(row + 1))
             self._given = {s: number for s, number in self._given.items() if s >= oldest}
+            for start, k in new:
+                yield cut(self._buffer, start - self._first, grid.heard), k
