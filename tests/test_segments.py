@@ -377,10 +377,37 @@ def test_the_peak_of_a_table_that_does_not_tell_is_the_middle(tmp_path: Path):
 def test_parts_are_read_as_one(tmp_path: Path):
     for number in range(2):
         rows = [found(0.5, path=f"{number}.wav")]
-        detections(tmp_path / f"part-{number}", rows, tmp_path)
+        detections(tmp_path / f"part-000{number + 1}-of-0002", rows, tmp_path)
     listened = read_found(tmp_path)
     assert [f.path for f in listened.found] == ["0.wav", "1.wav"]
     assert listened.folder == tmp_path
+
+
+def test_parts_that_have_not_ended_are_told_of(tmp_path: Path):
+    tone(tmp_path / "audio" / "a.wav")
+    out = tmp_path / "listened"
+    detections(out / "part-0002-of-0003", [found(0.5)], tmp_path / "audio")
+    done = segments(out, tmp_path / "clips")
+    assert done.exit_code == 0
+    assert "warning: " in done.output and "only 1 of 3 parts have ended" in done.output
+
+
+def test_parts_may_have_heard_the_recordings_in_different_places(tmp_path: Path):
+    tone(tmp_path / "audio" / "a.wav")
+    out = tmp_path / "listened"
+    for number in "12":
+        detections(out / f"part-000{number}-of-0002", [found(0.5)], tmp_path / f"node{number}")
+    assert "with --recordings" in segments(out, tmp_path / "clips").output
+    done = segments(out, tmp_path / "clips", "--recordings", tmp_path / "audio")
+    assert done.exit_code == 0, done.output
+
+
+def test_parts_of_different_channels_are_not_one(tmp_path: Path):
+    for number in (1, 2):
+        part = detections(tmp_path / f"part-000{number}-of-0002", [found(0.5)], tmp_path)
+        (part / "run.json").write_text(json.dumps({"folder": "x", "channel": number}))
+    with pytest.raises(ValueError, match="its parts are of different channels; name the table"):
+        read_found(tmp_path)
 
 
 def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import NamedTuple
 from birdmix.suggest import did_you_mean, first_line
 
 _FILE = "detections.csv"
+
+#: The folder of a part: which one it is, and of how many.
+_PART = re.compile(r"part-\d+-of-(\d+)")
 
 #: The column that tables of earlier versions lack.
 _PEAK = "peak_seconds"
@@ -53,7 +58,7 @@ class Listened:
 
     Attributes:
         found: All detections.
-        folder: Folder of the recordings; None if nothing tells.
+        folder: Folder of the recordings; None if nothing tells, or parts tell different ones.
         channel: The one that was heard, counted from 1; None is the mean of all.
     """
 
@@ -67,7 +72,8 @@ def read_found(target: Path) -> Listened:
 
     Args:
         target: The table; or the folder that ``birdmix predict`` wrote, whose parts
-            (``part-*/detections.csv``) are read as one.
+            (``part-*-of-*/detections.csv``) are read as one. A warning tells if some
+            have not ended.
 
     Raises:
         ValueError: With file and row, if it is missing, damaged or none, or holds no detection.
@@ -77,11 +83,13 @@ def read_found(target: Path) -> Listened:
     if not found:
         raise ValueError(f"{target}: no detections; listen with a lower --threshold")
     beside = [file.with_name("run.json") for file in files]
-    runs = {_folder_and_channel(file) for file in beside if file.is_file()}
-    if len(runs) > 1:
-        raise ValueError(f"{target}: its parts are of different folders or channels; name one part")
-    folder, channel = runs.pop() if runs else (None, None)
-    return Listened(found, folder, channel)
+    runs = [_folder_and_channel(file) for file in beside if file.is_file()]
+    folders, channels = {folder for folder, _ in runs}, {channel for _, channel in runs}
+    if len(channels) > 1:
+        raise ValueError(f"{target}: its parts are of different channels; name the table of one")
+    # Each machine may have the recordings somewhere else.
+    folder = folders.pop() if len(folders) == 1 else None
+    return Listened(found, folder, channels.pop() if channels else None)
 
 
 def _files(target: Path) -> list[Path]:
@@ -91,10 +99,17 @@ def _files(target: Path) -> list[Path]:
         raise ValueError(f"{target}: no such file or folder; name what `birdmix predict` wrote")
     if (target / _FILE).is_file():
         return [target / _FILE]
-    files = sorted(target.glob(f"part-*/{_FILE}"))
-    if not files:
+    parts = {
+        file: int(match[1])
+        for file in sorted(target.glob(f"*/{_FILE}"))
+        if (match := _PART.fullmatch(file.parent.name))
+    }
+    if not parts:
         raise ValueError(f"{target}: no {_FILE} here; name the folder that `birdmix predict` wrote")
-    return files
+    count = max(parts.values())
+    if len(parts) < count:
+        warnings.warn(f"{target}: only {len(parts)} of {count} parts have ended", stacklevel=3)
+    return list(parts)
 
 
 def _rows(file: Path) -> Iterator[Found]:
@@ -158,7 +173,7 @@ def _number(cell: Mapping[str, str], name: str) -> float:
         raise ValueError(f"{name} '{cell[name]}' is no number") from None
 
 
-def _folder_and_channel(file: Path) -> tuple[Path | None, int | None]:
+def _folder_and_channel(file: Path) -> tuple[Path, int | None]:
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
         folder, channel = run["folder"], run.get("channel")
