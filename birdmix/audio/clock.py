@@ -83,7 +83,7 @@ def later(moment: datetime, seconds: float) -> datetime:
 
 
 class Clock:
-    """Tells when recordings began, in a zone.
+    """Tells in a zone when recordings began.
 
     Args:
         timezone: What datetimes are written in, ``Europe/Berlin`` or ``UTC+2``; None leaves them
@@ -97,11 +97,6 @@ class Clock:
     def __init__(self, timezone: str | None = None, clock_timezone: str | None = None) -> None:
         self.zone = _zone("--timezone", timezone)
         self.clock_zone = _zone("--clock-timezone", clock_timezone) or self.zone
-
-    def began(self, file: Path) -> datetime | None:
-        """Return when a recording began; None if nothing tells."""
-        moment = recorded_at(file)
-        return None if moment is None else self.zoned(moment)
 
     def zoned(self, moment: datetime) -> datetime:
         """Return what a clock says in the zone; an hour that clocks skip is the one after."""
