@@ -213,16 +213,23 @@ def test_scores_are_given_up_as_they_came(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(np.concatenate(pieces), came)
 
 
-def test_ranks_are_means_over_models_and_equals_share_theirs():
+def test_ranks_are_means_over_models_and_equals_share_theirs(tmp_path: Path):
     first = np.array([[3.0], [1.0], [1.0], [2.0]], np.float32)
     second = np.array([[30.0], [10.0], [20.0], [40.0]], np.float32)
-    ranks = Ranks(num_rows=4, num_models=2, num_classes=1)
+    ranks = Ranks(tmp_path, num_rows=4, num_models=2, num_classes=1)
     both = np.concatenate([first, second], axis=1)
     ranks.add(both[:1])
     ranks.add(both[1:])
     ranks.sort()
     expected = (np.array([3.5, 1, 1, 2.5]) + np.array([2.5, 0.5, 1.5, 3.5])) / 2 / 4
     np.testing.assert_allclose(probability(ranks.mean(both))[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="not everywhere")
+def test_a_disk_without_room_for_ranks_is_an_error_that_says_so(tmp_path: Path):
+    with pytest.raises(OSError, match=str(tmp_path)):
+        Ranks(tmp_path, num_rows=1 << 40, num_models=2, num_classes=1 << 10)
+    assert not list(tmp_path.iterdir())
 
 
 def test_thresholds_of_several_models_meet_in_the_middle_of_logits():

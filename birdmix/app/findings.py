@@ -128,7 +128,7 @@ class Findings:
             Numbers of recordings, of detections, and of those recordings that have no datetime.
         """
         rank = self.listener.settings.combine == "rank"
-        heard = _Heard(self, journal, self._ranks(journal) if rank else None)
+        heard = _Heard(self, journal, self._ranks(journal, out) if rank else None)
         counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
         counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
         counts["recordings"] = write_recordings(out / "recordings.csv", heard)
@@ -144,9 +144,9 @@ class Findings:
                 write_format(out / name, heard, self.labels, root=root, band=band, channel=channel)
         return counts
 
-    def _ranks(self, journal: Journal) -> Ranks:
+    def _ranks(self, journal: Journal, folder: Path) -> Ranks:
         num_rows = sum(len(entry.score) for entry in journal.entries(self.paths))
-        ranks = Ranks(num_rows, len(self.listener.engines), len(self.listener.labels))
+        ranks = Ranks(folder, num_rows, len(self.listener.engines), len(self.listener.labels))
         for entry in journal.entries(self.paths):
             ranks.add(entry.score)
         ranks.sort()

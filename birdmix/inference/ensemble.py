@@ -3,8 +3,10 @@
 Shapes: R rows, C classes of all models together, N all rows of a folder.
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -102,15 +104,20 @@ class Ranks:
     They lie in a file that has no name, not in memory.
 
     Args:
+        folder: Where that file lies; it is gone when the ranks are.
         num_rows: Rows N of all recordings.
         num_models: Models whose columns stand side by side.
         num_classes: Classes C.
+
+    Raises:
+        OSError: If the disk has no room for it.
     """
 
-    def __init__(self, num_rows: int, num_models: int, num_classes: int) -> None:
+    def __init__(self, folder: Path, num_rows: int, num_models: int, num_classes: int) -> None:
         self.num_models, self.num_classes = num_models, num_classes
         shape = (num_models * num_classes, num_rows)
-        with tempfile.TemporaryFile() as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            _reserve(file.fileno(), 4 * shape[0] * shape[1], folder)
             self.scores = np.memmap(file, np.float32, "w+", shape=shape)
         self._filled = 0
 
@@ -133,3 +140,13 @@ class Ranks:
             rank[:, column] = (below + up_to) / 2 / len(ordered)
         rank[np.isnan(score)] = np.nan
         return logit(np.nanmean(rank.reshape(-1, self.num_models, self.num_classes), axis=1))
+
+
+def _reserve(file: int, num_bytes: int, folder: Path) -> None:
+    """Have the disk keep room for a file: else a full one would end the process by a signal."""
+    if not hasattr(os, "posix_fallocate") or not num_bytes:  # not everywhere
+        return
+    try:
+        os.posix_fallocate(file, 0, num_bytes)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} ({num_bytes} bytes)", str(folder)) from error
