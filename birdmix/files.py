@@ -99,9 +99,9 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def shown(path: str) -> str:
-    """Return a path as text that any page and terminal can hold: what is no UTF-8 is replaced."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def shown(text: str) -> str:
+    """Return text that any page and terminal can hold: bytes of a name that are no UTF-8 go."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def inside(root: Path, relative: str, where: str) -> str:

@@ -524,18 +524,3 @@ def test_a_list_of_species_leaves_the_others_out(
     assert list(read(out / "scores.csv").columns[5:]) == kept
     assert set(read(out / "detections.csv")["species"]) <= set(kept)
     assert len(pd.read_csv(out / "detections.csv"))
-
-
-def test_listening_imports_neither_hydra_nor_lightning(bundle: Path, demo: Path, tmp_path: Path):
-    code = (
-        "import sys; from birdmix.app.cli import app\n"
-        "try: app(sys.argv[1:])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "assert not {'hydra', 'omegaconf', 'lightning', 'librosa'} & set(sys.modules)"
-    )
-    command = ["predict", "--bundle", bundle, demo / "test_soundscapes", "--out", tmp_path]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "detections.csv").is_file()

@@ -42,7 +42,7 @@ def predict(
         typer.Option(help="Probability to call a species from. Left out: the bundle's own."),
     ] = None,
     species: Annotated[
-        Path | None, typer.Option(help="File of the species to keep: a code or a name in each line.")
+        Path | None, typer.Option(help="File of the species to keep: a code or name per line.")
     ] = None,
     window: Annotated[
         float | None,
@@ -123,7 +123,7 @@ def segments(
     per_species: Annotated[int, typer.Option(min=1, help="Most clips of a species.")] = 10,
     pad: Annotated[float, typer.Option(min=0, help="Seconds around a detection.")] = 1.0,
     species: Annotated[
-        list[str] | None, typer.Option(help="Code or name of a species wanted; give it again for more.")
+        list[str] | None, typer.Option(help="Species wanted, by code or name; give it again.")
     ] = None,
 ) -> None:
     """Cut clips of detections, and write a page to check them by ear."""

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from birdmix.files import shown
 from birdmix.inference.listen import Listening
 
 if TYPE_CHECKING:  # listening must not import what trains
@@ -32,7 +33,7 @@ _SAY_EVERY = 60
 
 def say(text: str) -> None:
     """Print a line."""
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(shown(text), soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def speaking(aloud: bool) -> Iterator[None]:
 
 def warn(message: str) -> None:
     """Print a warning."""
-    console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
+    console.print(f"warning: {shown(message)}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _progress() -> Progress:

@@ -10,7 +10,7 @@ from birdmix.app.console import progress, say, warn, warnings_as_lines
 from birdmix.audio.clip import Clip, bounds, cut_clip
 from birdmix.audio.encode import write_flac
 from birdmix.audio.sound_file import AudioError
-from birdmix.files import atomic_directory, shown
+from birdmix.files import atomic_directory
 from birdmix.inference.csv_files import confident, decimal, table
 from birdmix.inference.found import Found, Listened, read_found
 from birdmix.inference.segments import Names, by_species, choose
@@ -145,7 +145,7 @@ def _write_clips(
             writer.writerow(_row(one, clip))
             cards.setdefault(found.species, []).append(_card(one, clip))
     for (path, reason), count in failed.items():
-        warn(f"{shown(path)}: {reason}; {count} clip{'' if count == 1 else 's'} left out")
+        warn(f"{path}: {reason}; {count} clip{'' if count == 1 else 's'} left out")
     return cards
 
 

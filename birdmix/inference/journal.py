@@ -95,7 +95,8 @@ class Journal:
             except sqlite3.OperationalError:  # locked, full, not allowed: no damage
                 raise
             except sqlite3.DatabaseError:
-                before = self._replace_damaged()
+                before = None
+                self._replace_damaged()
             if before is not None and before != way:
                 self.changed = {k: before.get(k, "") for k in way if before.get(k) != way[k]}
                 self._set_aside()
