@@ -194,10 +194,25 @@ def test_a_damaged_export_is_one_line_that_says_how_to_make_it_again(copied: Pat
 def test_auto_takes_an_export_where_there_is_no_gpu(copied: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("birdmix.inference.engine._GPU", ())
     every = read_manifest(copied)
-    fastest, other = EXPORTED
-    assert open_engine(copied).name == f"{fastest} f32"
-    write_manifest(copied, replace(every, exports={other: every.exports[other]}))
+    assert all(made.milliseconds > 0 for made in every.exports.values())
+    for fastest in EXPORTED:
+        took = {
+            kind: replace(made, milliseconds=1.0 if kind == fastest else 2.0)
+            for kind, made in every.exports.items()
+        }
+        write_manifest(copied, replace(every, exports=took))
+        assert open_engine(copied).name == f"{fastest} f32"
+    first, other = EXPORTED
+    unmeasured = {
+        first: replace(every.exports[first], milliseconds=None),
+        other: every.exports[other],
+    }
+    before = digest(copied, first)
+    write_manifest(copied, replace(every, exports=unmeasured))
+    assert digest(copied, first) == before  # what it took is no part of what it hears
     assert open_engine(copied).name == f"{other} f32"
+    write_manifest(copied, replace(every, exports={first: unmeasured[first]}))
+    assert open_engine(copied).name == f"{first} f32"
     write_manifest(copied, replace(every, exports={}))
     assert open_engine(copied).name.startswith("torch")
     with pytest.raises(ValueError, match=rf"birdmix export --bundle {copied} --engine onnx"):
@@ -270,6 +285,7 @@ def test_the_command_tells_what_was_checked(bundle: Path, tmp_path: Path):
     done = CliRunner().invoke(app, [*call, "--windows", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "over 1 golden windows" in done.stdout and "best class in 100%" in done.stdout
+    assert "ms for a window in one thread" in done.stdout
     too_few = CliRunner().invoke(app, [*call, "--precision", "int8"])
     assert too_few.exit_code == 2 and "too few to rank" in too_few.stderr
 

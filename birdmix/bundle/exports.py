@@ -18,6 +18,8 @@ class Export:
         rank_agreement: Spearman's correlation over the windows, mean over classes.
         top_agreement: Share of windows whose most likely class is the same.
         versions: Of the libraries that made it and heard it.
+        milliseconds: What one thread took for a window where it was exported; None if it was
+            exported before that was measured.
     """
 
     file: str
@@ -28,6 +30,7 @@ class Export:
     rank_agreement: float
     top_agreement: float
     versions: dict[str, str] = field(default_factory=dict)
+    milliseconds: float | None = None
 
 
 def exported_file(folder: Path, engine: str, export: Export) -> Path:

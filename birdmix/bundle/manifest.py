@@ -111,7 +111,11 @@ def digest(folder: Path, kind: str = "torch") -> str:
         kind: The engine's: torch, onnx or openvino.
     """
     manifest = read_manifest(folder)
-    own = {name: made for name, made in manifest.exports.items() if name == kind}
+    own = {
+        name: dataclasses.replace(made, milliseconds=None)
+        for name, made in manifest.exports.items()
+        if name == kind
+    }
     hears = dataclasses.replace(manifest, exports=own, thresholds=None, metrics={})
     content = json.dumps(dataclasses.asdict(hears))
     weights = sha256_of(Path(folder) / WEIGHTS)

@@ -3,6 +3,7 @@
 Shapes: W windows, T samples, C classes, F' frames of the feature map.
 """
 
+import math
 import os
 from collections.abc import Hashable
 from importlib.util import find_spec
@@ -15,8 +16,7 @@ from birdmix.bundle.exports import exported_file
 from birdmix.bundle.manifest import Manifest, read_manifest
 from birdmix.suggest import check_choice
 
-#: Engines of exported networks, and the library of each. The faster in float32 comes first: on AVX2
-#: ONNX Runtime took .78 to .90 of OpenVINO's time with four backbones, and opens in half of it.
+#: Engines of exported networks, and the library of each.
 EXPORTED = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 #: All names of engines.
@@ -69,7 +69,8 @@ def open_engine(bundle: Path, name: str = "auto") -> Engine:
 
     Args:
         bundle: The bundle's folder.
-        name: torch, onnx or openvino; or auto, the fastest that the bundle and this machine have.
+        name: torch, onnx or openvino; or auto: torch on a GPU, else the export that was measured to
+            be the fastest of those whose library is here, else torch.
 
     Raises:
         ValueError: If the bundle is missing, damaged or of another format, or lacks the engine's
@@ -126,12 +127,17 @@ def _fastest(manifest: Manifest) -> str:
 
         if has_gpu():
             return "torch"
-    there = (
+    there = [
         kind
         for kind, library in EXPORTED.items()
         if kind in manifest.exports and find_spec(library)
-    )
-    return next(there, "torch")
+    ]
+    return min(there, key=lambda kind: _milliseconds(manifest, kind), default="torch")
+
+
+def _milliseconds(manifest: Manifest, kind: str) -> float:
+    took = manifest.exports[kind].milliseconds
+    return math.inf if took is None else took
 
 
 def processors() -> int:

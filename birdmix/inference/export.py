@@ -4,6 +4,8 @@ Shapes: W windows, M mel bins, F frames, C classes, F' frames of the feature map
 """
 
 import importlib.metadata
+import statistics
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.files import atomic_path
 from birdmix.inference.agreement import MIN_WINDOWS, Agreement, agreement
-from birdmix.inference.engine import EXPORTED, Heard, check_installed, exported_engine
+from birdmix.inference.engine import EXPORTED, Engine, Heard, check_installed, exported_engine
 from birdmix.inference.quantise import quantise
 from birdmix.model.classifier import Classifier
 from birdmix.suggest import check_choice, first_line
@@ -47,18 +49,14 @@ def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
     check_installed(engine, "onnx", "pip install 'birdmix[export]'")
     if precision == "bf16":
         _check_bf16(engine)
-    manifest, golden = read_manifest(bundle), read_golden(bundle)
-    if precision != "f32" and len(golden.clip) < MIN_WINDOWS:
-        raise ValueError(
-            f"precision={precision}: {bundle} has {len(golden.clip)} golden windows, too few to "
-            f"rank; make at least {MIN_WINDOWS} with --windows FOLDER, or take precision=f32"
-        )
+    manifest, golden = read_manifest(bundle), _golden(bundle, precision)
     final = Path(bundle) / f"network-{engine}.onnx"
     with atomic_path(final) as partial:
         _write_network(load_classifier(bundle, manifest), golden, partial)
         if precision == "int8":
             quantise(partial, golden.pictures)
-        near = _check(*_heard(engine, manifest, partial, precision, golden), precision, golden)
+        network, heard = _heard(engine, manifest, partial, precision, golden)
+        near = _check(network.name, heard, precision, golden)
         made = Export(
             file=final.name,
             sha256=sha256_of(partial),
@@ -67,13 +65,25 @@ def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
             difference=near.difference,
             rank_agreement=near.rank,
             top_agreement=near.top,
-            versions={
-                name: importlib.metadata.version(name)
-                for name in ("torch", "onnx", EXPORTED[engine])
-            },
+            versions=_versions(engine),
+            milliseconds=_milliseconds(network, golden),
         )
     write_manifest(bundle, replace(manifest, exports={**manifest.exports, engine: made}))
     return made
+
+
+def _golden(bundle: Path, precision: str) -> Golden:
+    golden = read_golden(bundle)
+    if precision != "f32" and len(golden.clip) < MIN_WINDOWS:
+        raise ValueError(
+            f"precision={precision}: {bundle} has {len(golden.clip)} golden windows, too few to "
+            f"rank; make at least {MIN_WINDOWS} with --windows FOLDER, or take precision=f32"
+        )
+    return golden
+
+
+def _versions(engine: str) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "onnx", EXPORTED[engine])}
 
 
 def _write_network(classifier: Classifier, golden: Golden, file: Path) -> None:
@@ -116,8 +126,8 @@ class _Network(nn.Module):
 
 def _heard(
     kind: str, manifest: Manifest, file: Path, precision: str, golden: Golden
-) -> tuple[str, Heard]:
-    """Return an engine's name, and what it says of the golden windows.
+) -> tuple[Engine, Heard]:
+    """Return an engine, and what it says of the golden windows.
 
     Raises:
         ValueError: If the engine does not run such a network.
@@ -125,8 +135,7 @@ def _heard(
     pictures = golden.pictures.astype(np.float32)
     try:
         engine = exported_engine(kind, manifest, file, precision)
-        at_a_time = range(0, len(pictures), engine.batch)
-        heard = [engine.judge(pictures[at : at + engine.batch]) for at in at_a_time]
+        heard = [engine.judge(batch) for batch in _batches(pictures, engine.batch)]
     except Exception as error:  # whatever a library raises for a network that it cannot run
         others = " or ".join(other for other in ("torch", *EXPORTED) if other != kind)
         reason = str(error).strip().splitlines()[-1]
@@ -136,7 +145,21 @@ def _heard(
         ) from error
     clips, frames = zip(*heard, strict=True)
     in_frames = golden.frames is not None
-    return engine.name, Heard(np.concatenate(clips), np.concatenate(frames) if in_frames else None)
+    return engine, Heard(np.concatenate(clips), np.concatenate(frames) if in_frames else None)
+
+
+def _batches(pictures: np.ndarray, size: int) -> list[np.ndarray]:
+    return [pictures[at : at + size] for at in range(0, len(pictures), size)]
+
+
+def _milliseconds(engine: Engine, golden: Golden) -> float:
+    """Return what this thread takes for a golden window: the median of batches met before."""
+    took = []
+    for batch in _batches(golden.pictures.astype(np.float32), engine.batch):
+        began = time.perf_counter()
+        engine.judge(batch)
+        took.append(1000 * (time.perf_counter() - began) / len(batch))
+    return round(statistics.median(took), 3)
 
 
 def _check(name: str, heard: Heard, precision: str, golden: Golden) -> Agreement:
