@@ -157,7 +157,6 @@ class Journal:
             ValueError: If the disk is full, or takes no more for another reason.
         """
         score, path = np.ascontiguousarray(entry.score, "<f4"), _bytes(entry.path)
-        parts = [score[at : at + _ROWS].tobytes() for at in range(0, len(score), _ROWS)]
         about = (entry.size, entry.modified, entry.seconds, entry.recorded_at, entry.warning)
         run = self.database.execute
         with _told(self.file), self._transaction():
@@ -168,7 +167,8 @@ class Journal:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (path, *about),
             ).lastrowid
-            for part, cells in enumerate(parts):
+            for part, at in enumerate(range(0, len(score), _ROWS)):
+                cells = memoryview(score[at : at + _ROWS]).cast("B")
                 run("INSERT INTO scores VALUES (?, ?, ?)", (number, part, cells))
 
     def entries(self, wanted: Container[str]) -> Iterator[Entry]:
@@ -183,9 +183,11 @@ class Journal:
             parts = self.database.execute(
                 "SELECT score FROM scores WHERE heard = ? ORDER BY part", (number,)
             )
-            cells = b"".join(score for (score,) in parts)
-            score = np.frombuffer(cells, "<f4").reshape(-1, self.num_columns)
-            yield Entry(_text(path), size, modified, seconds, recorded_at, warning, score)
+            cells = bytearray()
+            for (score,) in parts:
+                cells += score
+            table = np.frombuffer(cells, "<f4").reshape(-1, self.num_columns)
+            yield Entry(_text(path), size, modified, seconds, recorded_at, warning, table)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
