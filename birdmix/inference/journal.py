@@ -168,7 +168,7 @@ class Journal:
                 (path, *about),
             ).lastrowid
             for part, at in enumerate(range(0, len(score), _ROWS)):
-                cells = memoryview(score[at : at + _ROWS]).cast("B")
+                cells = score[at : at + _ROWS].data.cast("B")
                 run("INSERT INTO scores VALUES (?, ?, ?)", (number, part, cells))
 
     def entries(self, wanted: Container[str]) -> Iterator[Entry]:
