@@ -61,6 +61,12 @@ def probability(logits: np.ndarray) -> np.ndarray:
     return np.clip(1 / (1 + np.exp(-clipped)), FLOOR, 1 - FLOOR)
 
 
+def logit(share: np.ndarray) -> np.ndarray:
+    """Turn probabilities into logits, drawn in from 0 and 1 by ``FLOOR``."""
+    share = np.clip(share, FLOOR, 1 - FLOOR)
+    return np.log(share / (1 - share))
+
+
 @dataclass(frozen=True)
 class WindowPredictions:
     """What a model says about the windows of one recording.

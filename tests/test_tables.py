@@ -13,7 +13,7 @@ from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
 from birdmix.inference.scores import score_columns, write_scores
-from birdmix.inference.selections import FORMATS
+from birdmix.inference.selections import FORMATS, Source
 from birdmix.inference.species import columns_of
 from birdmix.inference.tables import write_detections, write_failed, write_recordings
 from birdmix.labels import Labels
@@ -381,7 +381,7 @@ def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path: Path):
 
 def written(folder: Path, name: str, *recordings: HeardRecording, channel: int = 1) -> Path:
     out, band = folder / name, (50, 15000.5)
-    FORMATS[name](out, recordings, LABELS, root=folder / "sound", band=band, channel=channel)
+    FORMATS[name](out, recordings, LABELS, Source(folder / "sound", band, channel))
     return out
 
 

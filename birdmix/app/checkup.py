@@ -1,6 +1,5 @@
 """``birdmix doctor``: a data set is looked through, and what is wrong with it is shown and kept."""
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,7 +7,8 @@ from rich.table import Table
 
 from birdmix.app.configure import compose_config
 from birdmix.app.console import console, progress, say, warnings_as_lines
-from birdmix.files import atomic_path, write_text
+from birdmix.files import write_text
+from birdmix.inference.csv_files import table as csv_table
 from birdmix.recordings.doctor import Diagnosis, examine_data, examine_folder
 from birdmix.recordings.findings import Finding
 from birdmix.recordings.readers import excluded_of
@@ -65,12 +65,7 @@ def _show(diagnosis: Diagnosis) -> None:
 
 def _write(diagnosis: Diagnosis, out: Path, excluded: list[str]) -> None:
     """Write all findings; and what is better left out, with what is left out already."""
-    with (
-        atomic_path(out / "doctor.csv") as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(Finding._fields)
+    with csv_table(out / "doctor.csv", Finding._fields) as writer:
         writer.writerows(diagnosis.findings)
     say(f"wrote {out / 'doctor.csv'} ({len(diagnosis.findings)} findings)")
     if diagnosis.exclude:

@@ -19,7 +19,7 @@ from birdmix.inference.journal import Entry, Journal
 from birdmix.inference.listener import Listener, row_times
 from birdmix.inference.rows import smoothed
 from birdmix.inference.scores import SCORES, write_scores
-from birdmix.inference.selections import FORMATS
+from birdmix.inference.selections import FORMATS, Source
 from birdmix.inference.species import columns_of
 from birdmix.inference.tables import write_detections, write_recordings
 from birdmix.labels import Labels
@@ -138,10 +138,10 @@ class Findings:
                 write_scores(file, heard, self.labels)
         log_mel = self.listener.engines[0].manifest.log_mel
         band = (log_mel.f_min, log_mel.highest)
-        root, channel = self.folder, self.listener.settings.channel or 1
+        source = Source(self.folder, band, self.listener.settings.channel or 1)
         for name, write_format in FORMATS.items():
             if name in self.output.formats or (out / name).is_dir():
-                write_format(out / name, heard, self.labels, root=root, band=band, channel=channel)
+                write_format(out / name, heard, self.labels, source)
         return counts
 
     def _ranks(self, journal: Journal, folder: Path) -> Ranks:

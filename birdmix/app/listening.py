@@ -19,7 +19,7 @@ from birdmix.app.parts import Part
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
-from birdmix.inference.engine import open_engine
+from birdmix.inference.engine import EXPORTED, open_engine
 from birdmix.inference.journal import Entry, Journal, way_of
 from birdmix.inference.listen import Listening, listen, recordings_in
 from birdmix.inference.listener import Listener
@@ -28,9 +28,6 @@ from birdmix.inference.tables import write_failed
 from birdmix.suggest import first_few
 
 JOURNAL = "journal.sqlite"
-
-# Which package an engine comes in.
-_PACKAGE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 # Reasons of failures that are said; failed.csv has all.
 _SAID = 3
@@ -136,7 +133,8 @@ def _way(bundles: Sequence[Path], listener: Listener) -> dict[str, str]:
     for number, (bundle, engine) in enumerate(zip(bundles, listener.engines, strict=True), 1):
         kind = engine.name.split()[0]
         way[f"bundle {number}"] = digest(bundle, kind)
-        way[f"engine {number}"] = f"{engine.name} ({_PACKAGE[kind]} {version(_PACKAGE[kind])})"
+        package = EXPORTED.get(kind, kind)
+        way[f"engine {number}"] = f"{engine.name} ({package} {version(package)})"
     settings = asdict(listener.settings) | {"window": listener.window, "step": listener.step}
     if len(bundles) == 1:
         del settings["combine"]

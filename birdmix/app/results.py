@@ -30,7 +30,7 @@ from birdmix.training.run import Training
 from birdmix.training.state import restore
 from birdmix.training.thresholds import fit_thresholds
 from birdmix.training.validate import judge
-from birdmix.windows import FLOOR
+from birdmix.windows import FLOOR, logit
 
 
 def write_results(
@@ -106,7 +106,7 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
             aligned(submission, root / competition.solution), (0, FLOOR), strict=True
         )
     )
-    return Judged("soundscape", truth, np.ones(truth.shape, bool), np.log(score / (1 - score)))
+    return Judged("soundscape", truth, np.ones(truth.shape, bool), logit(score))
 
 
 def judge_all(config: Config, data: Data, training: Training) -> list[Judged]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from birdmix.windows import FLOOR, WindowPredictions, probability
+from birdmix.windows import FLOOR, WindowPredictions, logit, probability
 
 #: Windows nearer than this, in seconds, touch: starts and ends are rounded numbers.
 _TOUCHING = 1e-6
@@ -106,5 +106,4 @@ def _runs(
 
 def _lowest_logit(threshold: np.ndarray) -> np.ndarray:
     """Return logits a little below thresholds: it spares the probability of most windows."""
-    inside = np.clip(threshold, FLOOR, 1 - FLOOR)
-    return np.where(threshold <= FLOOR, -np.inf, np.log(inside / (1 - inside)) - 1e-6)
+    return np.where(threshold <= FLOOR, -np.inf, logit(threshold) - 1e-6)

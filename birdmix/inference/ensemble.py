@@ -13,7 +13,7 @@ import numpy as np
 from birdmix.bundle.manifest import Manifest
 from birdmix.inference.rows import RowScores
 from birdmix.labels import Labels
-from birdmix.windows import FLOOR, probability
+from birdmix.windows import logit, probability
 
 #: Where neither a bundle nor the user says from which probability a species is called.
 THRESHOLD = 0.5
@@ -67,13 +67,7 @@ def combined(scores: Sequence[np.ndarray], combine: str, power: float) -> np.nda
         return np.asarray(np.nanmean(scores, axis=0, dtype=np.float64), np.float32)
     known = [np.where(np.isnan(each), np.nan, probability(each)) for each in scores]
     mean = np.nanmean(np.power(known, power), axis=0) ** (1 / power)
-    return logit(mean)
-
-
-def logit(share: np.ndarray) -> np.ndarray:
-    """Return the logits, float32, of probabilities, drawn in from 0 and 1 by ``FLOOR``."""
-    share = np.clip(share, FLOOR, 1 - FLOOR)
-    return np.log(share / (1 - share)).astype(np.float32)
+    return logit(mean).astype(np.float32)
 
 
 def joint_thresholds(manifests: Sequence[Manifest], labels: Labels) -> np.ndarray | None:
@@ -91,7 +85,7 @@ def joint_thresholds(manifests: Sequence[Manifest], labels: Labels) -> np.ndarra
         columns = [labels.column(code) for code in manifest.labels.codes]
         values = np.array(manifest.thresholds, np.float64)  # None becomes NaN
         told[columns] = True
-        total[columns] += np.where(np.isnan(values), 0, logit(values))
+        total[columns] += np.where(np.isnan(values), 0, logit(values).astype(np.float32))
         count[columns] += ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         mean = probability(total / count)
@@ -139,7 +133,8 @@ class Ranks:
             up_to = np.searchsorted(ordered, score[:, column], "right")
             rank[:, column] = (below + up_to) / 2 / len(ordered)
         rank[np.isnan(score)] = np.nan
-        return logit(np.nanmean(rank.reshape(-1, self.num_models, self.num_classes), axis=1))
+        mean = np.nanmean(rank.reshape(-1, self.num_models, self.num_classes), axis=1)
+        return logit(mean).astype(np.float32)
 
 
 def _reserve(file: int, num_bytes: int, folder: Path) -> None:

@@ -9,8 +9,6 @@ from birdmix.bundle.manifest import Manifest
 from birdmix.inference.engine import Heard
 from birdmix.inference.exported import ExportedEngine
 
-VERSIONS = {"onnxruntime": onnxruntime.__version__}
-
 
 class OnnxEngine(ExportedEngine):
     """A network that ONNX Runtime runs; each call in the thread that makes it.

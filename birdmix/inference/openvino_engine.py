@@ -10,8 +10,6 @@ from birdmix.bundle.manifest import Manifest
 from birdmix.inference.engine import Heard
 from birdmix.inference.exported import ExportedEngine
 
-VERSIONS = {"openvino": openvino.__version__.split("-")[0]}
-
 # What OpenVINO calls the precisions. Of its own accord it takes bfloat16 where there is any.
 _HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
 

@@ -8,10 +8,10 @@ BirdNET-Analyzer writes them (``birdnet_analyzer/analyze``).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from birdmix.files import atomic_directory
 from birdmix.inference.csv_files import confident, decimal, table, utf8
@@ -35,39 +35,26 @@ KALEIDOSCOPE_COLUMNS = (
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
-class Writer(Protocol):
-    """Writes the folder of a format, whole: what stood there before goes."""
+class Source(NamedTuple):
+    """Where detections come from.
 
-    def __call__(
-        self,
-        out: Path,
-        recordings: Iterable[HeardRecording],
-        labels: Labels,
-        *,
-        root: Path,
-        band: tuple[float, float],
-        channel: int,
-    ) -> None:
-        """Write a folder.
+    Attributes:
+        root: The folder listened to.
+        band: Lowest and highest frequency heard, in Hz.
+        channel: The one heard, counted from 1; 1 where all are mixed.
+    """
 
-        Args:
-            out: The folder.
-            recordings: What was heard.
-            labels: Of the detections' columns.
-            root: The folder listened to.
-            band: Lowest and highest frequency heard, in Hz.
-            channel: The one heard, counted from 1; 1 where all are mixed.
-        """
+    root: Path
+    band: tuple[float, float]
+    channel: int
+
+
+#: Writes a format's folder, whole: what stood there before goes.
+Writer = Callable[[Path, Iterable[HeardRecording], Labels, Source], None]
 
 
 def write_raven(
-    out: Path,
-    recordings: Iterable[HeardRecording],
-    labels: Labels,
-    *,
-    root: Path,
-    band: tuple[float, float],
-    channel: int,
+    out: Path, recordings: Iterable[HeardRecording], labels: Labels, source: Source
 ) -> None:
     """Write a selection table, ``NAME.wav.selections.txt``, for each recording with detections.
 
@@ -75,13 +62,13 @@ def write_raven(
 
     They are read back with ``data=selections data.label_column=Species``.
     """
-    low, high = map(decimal, band)
+    low, high = map(decimal, source.band)
     with atomic_directory(out) as partial:
         for each in recordings:
             name = _line(PurePosixPath(each.path).name)
             rows = [
                 (
-                    *(str(number), "Spectrogram 1", str(channel)),
+                    *(str(number), "Spectrogram 1", str(source.channel)),
                     *(decimal(start), decimal(end), low, high),
                     *(name, _line(labels.codes[column]), _line(labels.names[column])),
                     confident(confidence),
@@ -95,13 +82,7 @@ def write_raven(
 
 
 def write_audacity(
-    out: Path,
-    recordings: Iterable[HeardRecording],
-    labels: Labels,
-    *,
-    root: Path,
-    band: tuple[float, float],
-    channel: int,
+    out: Path, recordings: Iterable[HeardRecording], labels: Labels, source: Source
 ) -> None:
     """Write a label track, ``NAME.wav.txt``, for each recording with detections.
 
@@ -121,31 +102,19 @@ def write_audacity(
 
 
 def write_birdnet(
-    out: Path,
-    recordings: Iterable[HeardRecording],
-    labels: Labels,
-    *,
-    root: Path,
-    band: tuple[float, float],
-    channel: int,
+    out: Path, recordings: Iterable[HeardRecording], labels: Labels, source: Source
 ) -> None:
-    """Write ``birdnet.csv``, the columns of BirdNET's CSV; files are named from ``root`` on."""
+    """Write ``birdnet.csv``, the columns of BirdNET's CSV; files are named from the root on."""
     with _alone(out, "birdnet.csv", BIRDNET_COLUMNS) as writer:
         for each in recordings:
             for start, end, column, confidence, _ in each.detections:
                 name = (labels.codes[column], labels.names[column])
-                told = (*name, confident(confidence), str(root / each.path))
+                told = (*name, confident(confidence), str(source.root / each.path))
                 writer.writerow([decimal(start), decimal(end), *told])
 
 
 def write_kaleidoscope(
-    out: Path,
-    recordings: Iterable[HeardRecording],
-    labels: Labels,
-    *,
-    root: Path,
-    band: tuple[float, float],
-    channel: int,
+    out: Path, recordings: Iterable[HeardRecording], labels: Labels, source: Source
 ) -> None:
     """Write ``kaleidoscope.csv``, the columns of BirdNET's CSV for Kaleidoscope.
 
@@ -156,7 +125,13 @@ def write_kaleidoscope(
             folder, _, file = each.path.rpartition("/")
             overlap = decimal(_overlap(each))
             for start, end, column, confidence, _ in each.detections:
-                found = (str(root.resolve()), folder, file, decimal(start), decimal(end - start))
+                found = (
+                    str(source.root.resolve()),
+                    folder,
+                    file,
+                    decimal(start),
+                    decimal(end - start),
+                )
                 name = (labels.codes[column], labels.names[column], confident(confidence))
                 writer.writerow([*found, *name, -1, -1, -1, overlap, 1])
 
