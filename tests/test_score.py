@@ -149,7 +149,7 @@ CODES = "row_id,birds\nr_5,a\nr_10,nocall\n"
             "row_id,target\nsa5,True\n",
             "row_id,target\nsa5,True\n",
             None,
-            "solution.csv: row_id 'sa5' names no bird; it is FILE_BIRD_END",
+            "solution.csv: row_id 'sa5' is none of birdclef-2022; it is FILE_BIRD_SECONDS",
         ),
     ],
 )  # fmt: skip

@@ -21,9 +21,9 @@ from birdmix.competitions import (
     NO_CALL,
     USAGE,
     Competition,
+    Row,
     competition_of_columns,
     competition_with_column,
-    window_and_bird,
 )
 from birdmix.kaggle.rows import DECISIONS, PADDED, RANKS, Cells, counted, like, numbers, read_rows
 from birdmix.metrics.birdclef import row_f1, weighted_accuracy
@@ -162,10 +162,12 @@ def _from_species(truth: _Table, score: _Table, cells: Cells) -> _Arrays:
 def _from_decisions(truth: _Table, score: _Table) -> _Arrays:
     """Put decisions, a row for each window and bird, where windows and birds cross."""
     try:
-        pairs = [window_and_bird(row_id) for row_id in truth.cells.index]
+        asked = [BIRDCLEF_2022.row(row_id) for row_id in truth.cells.index]
     except ValueError as error:
         raise ValueError(f"{truth.file}: {error}") from error
-    (rows, windows), (columns, birds) = map(pd.factorize, np.array(pairs, object).reshape(-1, 2).T)
+    named = pd.DataFrame(asked, columns=Row._fields)
+    rows, windows = pd.factorize(pd.MultiIndex.from_frame(named[["soundscape", "end_seconds"]]))
+    columns, birds = pd.factorize(named["bird"])
     crossed = np.zeros((3, len(windows), len(birds)), bool)
     crossed[:, rows, columns] = (
         numbers(truth.cells, truth.file, DECISIONS)[:, 0],
