@@ -1,6 +1,7 @@
 """BirdCLEF folders, 2021 to 2026; what differs from year to year stands in ``competitions``."""
 
 import ast
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None)
         layout.hint,
     )
     cells.refuse(np.array(cells.text("primary_label")) == "", "no primary_label")
-    labels = _label_set(layout, root, cells)
+    labels = label_set(layout, root.folder, cells)
     paths = _recording_paths(layout, root, cells, findings)
     cells.refuse_repeated(paths, what="the same recording stands")
     primary = cells.each("primary_label", lambda code: (_known(code, labels),))
@@ -58,15 +59,22 @@ def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None)
         weight=_weights(cells),
         datetime=[datetime_of(path) for path in paths],
     )
-    return DataSource(recordings, _soundscapes(layout, root, labels, settings.group_by, findings))
+    soundscapes = read_soundscapes(layout, root, labels, settings.group_by, findings)
+    return DataSource(recordings, soundscapes)
 
 
-def _label_set(layout: Competition, root: Root, train: Cells) -> Labels:
-    """Return the taxonomy's labels, or those of the recordings, in the order of submissions."""
+def label_set(layout: Competition, folder: Path, train: Cells | None = None) -> Labels:
+    """Return the taxonomy's labels, or those of the recordings, in the order of submissions.
+
+    Args:
+        layout: The competition.
+        folder: Its folder.
+        train: The metadata of the focal recordings, where they are already read.
+    """
     cells = train
-    if layout.taxonomy:
-        taxonomy = root.folder / layout.taxonomy
-        cells = Cells(taxonomy, ("primary_label",), layout.hint)
+    if cells is None or layout.taxonomy:
+        table = folder / (layout.taxonomy or layout.train_table)
+        cells = Cells(table, ("primary_label",), layout.hint)
     codes = cells.text("primary_label")
     names = cells.text("common_name") if "common_name" in cells else codes
     name_of = dict(zip(codes, names, strict=True))
@@ -102,10 +110,26 @@ def _group_columns(cells: Cells) -> dict[str, list[str]]:
     return columns
 
 
-def _soundscapes(
-    layout: Competition, root: Root, labels: Labels, group_by: str, findings: Findings
+def read_soundscapes(
+    layout: Competition,
+    root: Root,
+    labels: Labels,
+    group_by: str = "recording",
+    findings: Findings = None,
 ) -> Recordings | None:
-    """Read the labelled windows of training soundscapes."""
+    """Read the labelled windows of training soundscapes; focal recordings need not be there.
+
+    Args:
+        layout: The competition.
+        root: Its folder.
+        labels: Its label set.
+        group_by: site, date or recording; what the soundscapes do not have is the recording.
+        findings: Takes soundscapes that are missing, and windows beyond an end; without it the
+            first of them is an error.
+
+    Returns:
+        A row for each window, each once; None if there are no labels.
+    """
     table = root.folder / layout.soundscape_labels
     if not layout.soundscape_labels or not table.is_file():
         return None
