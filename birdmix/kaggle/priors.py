@@ -168,5 +168,5 @@ def _hour(began: Sequence[datetime | None], seconds: np.ndarray) -> np.ndarray:
 
 def _weights(hour: np.ndarray) -> np.ndarray:
     """Return what windows count in each hour of the day, by their own hour, [24, N]."""
-    own = np.arange(24)[:, None] == hour
-    return own / 2 + (np.roll(own, 1, axis=0) + np.roll(own, -1, axis=0).astype(float)) / 4
+    own = (np.arange(24)[:, None] == hour).astype(float)
+    return own / 2 + (np.roll(own, 1, axis=0) + np.roll(own, -1, axis=0)) / 4
