@@ -1,7 +1,6 @@
 """The command line for everything but training itself."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,6 @@ import typer
 
 from birdmix import __version__
 from birdmix.app.errors import one_line_errors
-from birdmix.inference.listen import Listening
 
 app = typer.Typer(
     help="Listen with a trained bundle, look after data. Training itself is `python train.py`.",
@@ -29,6 +27,25 @@ def _version(
 
 Bundle = Annotated[Path, typer.Option(help="Bundle of a run: RUN_DIR/bundle.")]
 Bundles = Annotated[list[Path], typer.Option(help="Bundle of a run; several listen together.")]
+
+# How bundles listen.
+Context = Annotated[
+    float | None, typer.Option(help="Seconds heard about a row. Left out: as in training.")
+]
+Pool = Annotated[
+    str, typer.Option(help="A row's score: clip, or mean or max of its frames (head=sed).")
+]
+Shift = Annotated[
+    float, typer.Option(help="Hear rows also so many seconds earlier and later; 0 is off.")
+]
+Smoothing = Annotated[
+    float, typer.Option(help="Share of a row's logits that its neighbours give, below 1.")
+]
+Combine = Annotated[str, typer.Option(help="Mean of several bundles: logit, power or rank.")]
+Power = Annotated[float, typer.Option(help="Exponent of --combine power.")]
+EngineName = Annotated[
+    str, typer.Option(help="auto (the fastest present), torch, onnx or openvino.")
+]
 
 
 @app.command()
@@ -51,28 +68,16 @@ def predict(
     step: Annotated[
         float | None, typer.Option(help="Seconds from row to row. Left out: as long as a row.")
     ] = None,
-    context: Annotated[
-        float | None, typer.Option(help="Seconds heard about a row. Left out: as in training.")
-    ] = None,
-    pool: Annotated[
-        str, typer.Option(help="A row's score: clip, or mean or max of its frames (head=sed).")
-    ] = "clip",
-    shift: Annotated[
-        float, typer.Option(help="Hear rows also so many seconds earlier and later; 0 is off.")
-    ] = 0.0,
-    smoothing: Annotated[
-        float, typer.Option(help="Share of a row's logits that its neighbours give, below 1.")
-    ] = 0.0,
-    combine: Annotated[
-        str, typer.Option(help="Mean of several bundles: logit, power or rank.")
-    ] = "logit",
-    power: Annotated[float, typer.Option(help="Exponent of --combine power.")] = 2.0,
+    context: Context = None,
+    pool: Pool = "clip",
+    shift: Shift = 0.0,
+    smoothing: Smoothing = 0.0,
+    combine: Combine = "logit",
+    power: Power = 2.0,
     channel: Annotated[
         int | None, typer.Option(help="Channel to hear, counted from 1. Left out: mean of all.")
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="auto (the fastest present), torch, onnx or openvino.")
-    ] = "auto",
+    engine: EngineName = "auto",
     scores: Annotated[
         str | None, typer.Option(help="Write every score too: parquet or csv.")
     ] = None,
@@ -163,20 +168,88 @@ def export(
 
 
 @app.command()
-def submit(
-    bundle: Bundle,
-    data: Annotated[Path, typer.Option(help="Folder of a BirdCLEF competition (2026).")],
-    out: Annotated[Path, typer.Option(help="Submission to write.")] = Path("submission.csv"),
+def kit(
+    bundle: Bundles,
+    out: Annotated[Path, typer.Option(help="Folder to write; a kit of before is replaced.")],
+    *,
+    engine: Annotated[
+        str, typer.Option(help="auto (the fastest export of all bundles), torch, onnx or openvino.")
+    ] = "auto",
+    python: Annotated[
+        str | None, typer.Option(help="The notebook's Python, as 3.12. Left out: this one's.")
+    ] = None,
+    competition: Annotated[
+        str | None,
+        typer.Option(help="birdclef-2021 to birdclef-2026, for its time limit. Left out: newest."),
+    ] = None,
 ) -> None:
-    """Write a Kaggle submission for a competition's test soundscapes."""
-    from birdmix.app.console import heard_line
-    from birdmix.inference.engine import open_engine
-    from birdmix.kaggle.submission import submit as write_submission
+    """Gather what a Kaggle notebook without network needs to submit: wheels, bundles, a cell."""
+    with one_line_errors():
+        from birdmix.app.kit import gather_kit
 
-    with one_line_errors(), _listening() as (books, on_progress):
-        write_submission(open_engine(bundle), data, out, on_progress, books)
-    typer.echo(heard_line(books))
-    typer.echo(f"wrote {out}")
+        gather_kit(bundle, out, engine, python, competition)
+
+
+@app.command()
+def submit(
+    bundle: Bundles,
+    data: Annotated[Path, typer.Option(help="Folder of a BirdCLEF competition, 2021 to 2026.")],
+    out: Annotated[Path, typer.Option(help="Submission to write.")] = Path("submission.csv"),
+    *,
+    competition: Annotated[
+        str | None,
+        typer.Option(help="birdclef-2021 to birdclef-2026. Left out: as the folder looks."),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="The file stands after so long, as 85m; counted from here.")
+    ] = None,
+    degrade: Annotated[
+        bool,
+        typer.Option(help="Too slow: give up --shift, then --step, then bundles from the last."),
+    ] = False,
+    context: Context = None,
+    step: Annotated[
+        float | None,
+        typer.Option(help="Seconds between what is heard; rows are means of what overlaps them."),
+    ] = None,
+    shift: Shift = 0.0,
+    pool: Pool = "clip",
+    smoothing: Smoothing = 0.0,
+    combine: Combine = "logit",
+    power: Power = 2.0,
+    engine: EngineName = "auto",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability to call from (2021, 2022). Left out: the bundles' own."),
+    ] = None,
+    prior_weight: Annotated[
+        float, typer.Option(help="Weight of what labelled soundscapes tell of sites and hours.")
+    ] = 0.0,
+    file_scaling: Annotated[
+        float,
+        typer.Option(help="Times a species' highest probability in the file, to this power."),
+    ] = 0.0,
+) -> None:
+    """Write a Kaggle submission; a whole file stands from the first second on.
+
+    Ends with 0, with 1 if no soundscape could be heard, and with 2 if something is wrong with what
+    was asked.
+    """
+    began = time.monotonic()
+    with one_line_errors():
+        from birdmix.app.submit import submit as write_submission
+        from birdmix.duration import seconds_of
+        from birdmix.inference.settings import ListenSettings
+        from birdmix.kaggle.settings import FinishSettings, PaceSettings
+
+        settings = ListenSettings(None, step, context, pool, shift, combine, power)
+        finishing = FinishSettings(smoothing, prior_weight, file_scaling, threshold)
+        limit = None if time_limit is None else seconds_of(time_limit)
+        pacing = PaceSettings(limit, degrade, began)
+        heard = write_submission(
+            bundle, data, out, competition, engine, settings, finishing, pacing
+        )
+    raise typer.Exit(0 if heard else 1)
 
 
 @app.command()
@@ -253,14 +326,6 @@ def summary(
         if out is not None:
             runs.write(out)
     runs.tell()
-
-
-@contextmanager
-def _listening() -> Iterator[tuple[Listening, Callable[[Listening], None]]]:
-    from birdmix.app.console import listening_progress, warnings_as_lines
-
-    with warnings_as_lines(), listening_progress("listening") as on_progress:
-        yield Listening(), on_progress
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from birdmix.training.stops import Stopped
@@ -39,6 +40,23 @@ def one_line_errors(on_error: Callable[[], None] | None = None) -> Iterator[None
         if not is_for_users(error):
             raise
         end(f"error: {error}")
+
+
+@contextmanager
+def interrupted_in_a_line(told: str) -> Iterator[None]:
+    """End by Ctrl-C or SIGTERM in one line, which says what stands and how to go on."""
+
+    def ended(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        end(f"interrupted; {told}", 128 + number)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def end(message: str, status: int = USER_ERROR) -> NoReturn:

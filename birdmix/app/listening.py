@@ -2,18 +2,15 @@
 
 import json
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 
 from birdmix import __version__
 from birdmix.app.console import heard_line, listening_progress, say
-from birdmix.app.errors import end
+from birdmix.app.errors import interrupted_in_a_line
 from birdmix.app.findings import Findings, Output
 from birdmix.app.parts import Part
 from birdmix.audio.sound_file import DECODER
@@ -62,7 +59,7 @@ def predict(
         num_models = len(bundles) if settings.combine == "rank" else 1
         with Journal(out / JOURNAL, way, num_models * len(listener.labels)) as journal:
             _tell_journal(journal)
-            with _told_how_to_go_on():
+            with interrupted_in_a_line("what was heard is kept, and the same command goes on"):
                 books = _hear(listener, folder, paths, journal)
             remove_partials(out)
             write_failed(out / "failed.csv", books.failed)
@@ -108,23 +105,6 @@ def _stands(path: Path) -> tuple[int, int]:
     except OSError:  # it is told when it is to be heard
         return 0, 0
     return stat.st_size, stat.st_mtime_ns
-
-
-@contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    """End by Ctrl-C or SIGTERM in one line."""
-
-    def ended(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, ended)
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        end("interrupted; what was heard is kept, and the same command goes on", 128 + number)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _way(bundles: Sequence[Path], listener: Listener) -> dict[str, str]:

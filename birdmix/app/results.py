@@ -16,7 +16,6 @@ from birdmix.app.schema import Config
 from birdmix.audio.sound_file import find_recordings
 from birdmix.bundle.manifest import read_manifest
 from birdmix.competitions import competition_of
-from birdmix.inference.engine import open_engine
 from birdmix.kaggle.rows import aligned
 from birdmix.kaggle.submission import submit
 from birdmix.labels import Labels
@@ -90,15 +89,15 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
     competition = competition_of(root)
     soundscapes = root / competition.test_soundscapes
     if (
-        competition.value != "probability"
-        or config.data.segment_seconds != competition.window_seconds
+        config.data.segment_seconds < competition.window_seconds
+        or not (root / competition.sample_submission).is_file()
         or not (soundscapes.is_dir() and find_recordings(soundscapes))
     ):
         return None
     submission = directory / "submission.csv"
     with listening_progress("listening to test soundscapes") as on_progress:
-        submit(open_engine(directory / "bundle"), root, submission, on_progress)
-    if not (root / competition.solution).is_file():
+        submit([directory / "bundle"], root, submission, on_progress=on_progress)
+    if competition.value != "probability" or not (root / competition.solution).is_file():
         return None
     truth, score = (
         table.reindex(columns=list(labels.codes), fill_value=fill).to_numpy()

@@ -5,7 +5,7 @@ Shapes: W windows, T samples, C classes, F' frames of the feature map.
 
 import math
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -88,16 +88,39 @@ def open_engine(bundle: Path, name: str = "auto") -> Engine:
     return _open_exported(bundle, manifest, kind)
 
 
-def _open_exported(bundle: Path, manifest: Manifest, kind: str) -> Engine:
+def network_of(bundle: Path, manifest: Manifest, kind: str) -> Path:
+    """Return where the network lies that a bundle was exported to, for onnx or openvino.
+
+    Raises:
+        ValueError: If it was not exported, or the network is missing or damaged.
+    """
     if kind not in manifest.exports:
         raise ValueError(
             f"engine={kind}: {bundle} is not exported to it; "
             f"birdmix export --bundle {bundle} --engine {kind}"
         )
+    return exported_file(bundle, kind, manifest.exports[kind])
+
+
+def fastest_export(manifests: Sequence[Manifest]) -> str:
+    """Return which export was measured to be the fastest of those that all bundles have.
+
+    Returns:
+        onnx or openvino, whose library is here; torch if there is none.
+    """
+    there = [
+        kind
+        for kind, library in EXPORTED.items()
+        if all(kind in each.exports for each in manifests) and find_spec(library)
+    ]
+    took = {kind: sum(_milliseconds(each, kind) for each in manifests) for kind in there}
+    return min(there, key=lambda kind: took[kind], default="torch")
+
+
+def _open_exported(bundle: Path, manifest: Manifest, kind: str) -> Engine:
+    file = network_of(bundle, manifest, kind)
     check_installed(kind, EXPORTED[kind], "pip install 'birdmix[export]'")
-    export = manifest.exports[kind]
-    file = exported_file(bundle, kind, export)
-    return exported_engine(kind, manifest, file, export.precision)
+    return exported_engine(kind, manifest, file, manifest.exports[kind].precision)
 
 
 def exported_engine(kind: str, manifest: Manifest, file: Path, precision: str) -> Engine:
@@ -127,12 +150,7 @@ def _fastest(manifest: Manifest) -> str:
 
         if has_gpu():
             return "torch"
-    there = [
-        kind
-        for kind, library in EXPORTED.items()
-        if kind in manifest.exports and find_spec(library)
-    ]
-    return min(there, key=lambda kind: _milliseconds(manifest, kind), default="torch")
+    return fastest_export([manifest])
 
 
 def _milliseconds(manifest: Manifest, kind: str) -> float:

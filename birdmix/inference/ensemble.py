@@ -126,14 +126,20 @@ class Ranks:
             column.sort()
 
     def mean(self, score: np.ndarray) -> np.ndarray:
-        """Return the mean rank over models as a logit, float32 [R, C]; equals share theirs."""
+        """Return the mean rank over models as a logit, float32 [R, C]; equals share theirs.
+
+        NaN for a species that no model knows.
+        """
         rank = np.empty(score.shape)
         for column, ordered in enumerate(self.scores):
             below = np.searchsorted(ordered, score[:, column], "left")
             up_to = np.searchsorted(ordered, score[:, column], "right")
-            rank[:, column] = (below + up_to) / 2 / len(ordered)
+            known = int(np.searchsorted(ordered, np.nan))  # which stands after all numbers
+            rank[:, column] = (below + up_to) / 2 / max(known, 1)
         rank[np.isnan(score)] = np.nan
-        mean = np.nanmean(rank.reshape(-1, self.num_models, self.num_classes), axis=1)
+        by_model = rank.reshape(-1, self.num_models, self.num_classes)
+        with np.errstate(invalid="ignore"):
+            mean = np.nansum(by_model, axis=1) / (~np.isnan(by_model)).sum(axis=1)
         return logit(mean).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdmix.audio.sound_file import AudioError, probe
-from birdmix.inference.listener import Listener
+from birdmix.inference.listener import Listens
 from birdmix.inference.room import Room
 from birdmix.windows import WindowPredictions
 
@@ -49,7 +49,7 @@ class Job:
         """Bytes of it that have been heard."""
         return int(self.size * min(self.heard / self.seconds, 1)) if self.seconds else 0
 
-    def hear(self, listener: Listener, room: Room) -> None:
+    def hear(self, listener: Listens, room: Room) -> None:
         """Hear it, as soon as there is room for its scores."""
         try:
             self.seconds = self._length()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from birdmix.audio.sound_file import find_recordings
 from birdmix.inference.job import Job
-from birdmix.inference.listener import Listener
+from birdmix.inference.listener import Listens
 from birdmix.inference.room import Room
 from birdmix.windows import WindowPredictions
 
@@ -97,7 +97,7 @@ def recordings_in(folder: Path) -> list[str]:
 
 
 def listen(
-    listener: Listener,
+    listener: Listens,
     folder: Path,
     paths: Sequence[str],
     *,
@@ -141,7 +141,7 @@ def listen(
 
 
 def _side_by_side(
-    listener: Listener, jobs: Sequence[Job], books: Listening, on_progress: Progress
+    listener: Listens, jobs: Sequence[Job], books: Listening, on_progress: Progress
 ) -> Iterator[Job]:
     """Hear a few recordings at a time, each decoded in a thread of its own; yield those ended."""
     readers = min(max(os.cpu_count() or 1, 2), _MOST)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +32,21 @@ _BLOCK_SECONDS = 5.0
 
 class Stopping(Exception):  # noqa: N818 - an end in order, not an error
     """Listening ends while a recording is being heard."""
+
+
+class Listens(Protocol):
+    """What hears recordings; see ``Listener``."""
+
+    def predict(
+        self, folder: Path, path: str, on_heard: Callable[[float], None] | None = None
+    ) -> WindowPredictions:
+        """Hear one recording."""
+
+    def num_bytes(self, seconds: float) -> int:
+        """Return the memory that the scores of a recording take."""
+
+    def close(self) -> None:
+        """End what goes on."""
 
 
 class Listener:

@@ -44,6 +44,17 @@ def read_rows(file: Path) -> pd.DataFrame:
     Raises:
         ValueError: If it is no such table, or a row or column stands twice.
     """
+    table = read_table(file)
+    _refuse_repeated(table["row_id"], "row_id", file)
+    return table.set_index("row_id")
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table that has a column row_id, as strings; other cells are as they are.
+
+    Raises:
+        ValueError: If it is none, or a column stands twice.
+    """
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     text = {"row_id": str, BIRDCLEF_2021.column: str}  # codes may look like numbers
@@ -60,11 +71,15 @@ def read_rows(file: Path) -> pd.DataFrame:
         ) from error
     if "row_id" not in table:
         raise ValueError(f"{file}: no column 'row_id'; a submission and its solution start with it")
-    for kind, names in (("column", header), ("row_id", table["row_id"])):
-        twice = names[names.duplicated()]
-        if len(twice):
-            raise ValueError(f"{file}: {kind} '{twice.iloc[0]}' stands twice")
-    return table.set_index("row_id")
+    _refuse_repeated(header, "column", file)
+    return table
+
+
+def _refuse_repeated(names: pd.Series, kind: str, file: Path) -> None:
+    """Refuse a table in which a name stands twice."""
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise ValueError(f"{file}: {kind} '{twice.iloc[0]}' stands twice")
 
 
 def aligned(submission: Path, solution: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,7 +1,8 @@
 """What is made of scores on their way to a submission."""
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,23 @@ class FinishSettings:
                 raise ValueError(f"--{flag} {value:g}: it is 0 (off) or more, and finite")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"--threshold {self.threshold:g}: it is between 0 and 1")
+
+
+@dataclass(frozen=True)
+class PaceSettings:
+    """How long listening may take.
+
+    Attributes:
+        limit_seconds: Until the file must stand, counted from ``began``; None is as long as it
+            takes.
+        degrade: Whether to hear more cheaply if that would be too late.
+        began: ``time.monotonic()`` when the clock started.
+    """
+
+    limit_seconds: float | None = None
+    degrade: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.degrade and self.limit_seconds is None:
+            raise ValueError("--degrade: it needs to know the time, --time-limit 90m for example")

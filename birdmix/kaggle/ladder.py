@@ -1,0 +1,158 @@
+"""The ladder: ways to hear a competition's rows, from the fullest down to the cheapest.
+
+Shapes: R rows, M models, C species.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from birdmix.inference.engine import Engine
+from birdmix.inference.listener import Listener
+from birdmix.inference.settings import ListenSettings
+from birdmix.kaggle.task import Task
+from birdmix.labels import Labels
+from birdmix.windows import MIN_TAIL_SECONDS, WindowPredictions
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A way to hear.
+
+    Attributes:
+        listener: Who hears.
+        without: What is given up to come here from the rung above, in words.
+    """
+
+    listener: Listener
+    without: str = ""
+
+
+class Ladder:
+    """Hears recordings in the rows and columns that are asked for.
+
+    Each rung gives up one thing more: first the shifts, then the overlap of rows, then the bundles
+    from the last one on.
+
+    Args:
+        engines: The models.
+        settings: How they listen; rows are as long as the competition's.
+        task: Whose rows and columns.
+        degrade: Whether there are rungs below the first.
+
+    Attributes:
+        rungs: All of them.
+        at: The one that hears what comes next.
+        num_models: Models M whose scores stand side by side, to be ranked; else 1.
+
+    Raises:
+        ValueError: If models and settings do not fit each other.
+    """
+
+    def __init__(
+        self, engines: Sequence[Engine], settings: ListenSettings, task: Task, degrade: bool
+    ) -> None:
+        self.task, self.at = task, 0
+        self.window = task.competition.window_seconds
+        settings = replace(settings, window=self.window)
+        if settings.step is not None and settings.step > self.window:
+            raise ValueError(
+                f"--step {settings.step:g}: rows of {self.window:g} s would be left out; it is "
+                "the length of a row at most"
+            )
+        self.num_models = len(engines) if settings.combine == "rank" else 1
+        self.rungs = [Rung(Listener(engines, settings))]
+        if degrade:
+            self._add_rungs(engines, settings)
+
+    def _add_rungs(self, engines: Sequence[Engine], settings: ListenSettings) -> None:
+        if settings.shift:
+            settings = replace(settings, shift=0.0)
+            self.rungs.append(Rung(Listener(engines, settings), "--shift"))
+        if settings.step not in (None, self.window):
+            settings = replace(settings, step=None)
+            self.rungs.append(Rung(Listener(engines, settings), "--step"))
+        for number in range(len(engines), 1, -1):
+            listener = Listener(engines[: number - 1], settings)
+            self.rungs.append(Rung(listener, f"bundle {number}"))
+
+    @property
+    def top(self) -> Listener:
+        """The fullest way to hear."""
+        return self.rungs[0].listener
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """Probability from which each species is called, float64 [C], NaN for never.
+
+        None if no bundle has any.
+        """
+        labels, thresholds = self.top.labels, self.top.thresholds
+        if thresholds is None:
+            return None
+        known = dict(zip(labels.codes, thresholds, strict=True))
+        return np.array([known.get(code, np.nan) for code in self.task.species])
+
+    def step_down(self) -> str:
+        """Hear what comes next more cheaply; return what that gives up, empty at the lowest."""
+        if self.at + 1 == len(self.rungs):
+            return ""
+        self.at += 1
+        return self.rungs[self.at].without
+
+    def predict(
+        self, folder: Path, path: str, on_heard: Callable[[float], None] | None = None
+    ) -> WindowPredictions:
+        """Hear one recording.
+
+        Returns:
+            Rows side by side, as long as a competition's, also where the recording ends before;
+            scores of the species asked for, float32 [R, M * C], NaN where no model knows them.
+        """
+        listener = self.rungs[self.at].listener  # the next recording may have another
+        heard = listener.predict(folder, path, on_heard)
+        score, start = self._aligned(heard.score, listener.labels), heard.start_seconds
+        if listener.step != self.window:
+            covered = max(heard.seconds - MIN_TAIL_SECONDS, self.window)
+            start = np.arange(0, covered, self.window)
+            score = overlapping(score, heard.start_seconds, start, self.window)
+        return replace(heard, start_seconds=start, end_seconds=start + self.window, score=score)
+
+    def num_bytes(self, seconds: float) -> int:
+        """Return the memory that the scores of a recording take."""
+        return self.top.num_bytes(seconds)
+
+    def close(self) -> None:
+        """End the threads of all rungs."""
+        for rung in self.rungs:
+            rung.listener.close()
+
+    def _aligned(self, score: np.ndarray, labels: Labels) -> np.ndarray:
+        """Put the models' columns where the species are, NaN where there is none."""
+        by_model = score.reshape(len(score), -1, len(labels))
+        shape = (len(score), self.num_models, len(self.task.species))
+        aligned = np.full(shape, np.nan, np.float32)
+        known = np.array([code in labels for code in self.task.species])
+        columns = [labels.column(code) for code in self.task.species if code in labels]
+        aligned[:, : by_model.shape[1], known] = by_model[:, :, columns]
+        return aligned.reshape(len(score), -1)
+
+
+def overlapping(
+    score: np.ndarray, heard_from: np.ndarray, start: np.ndarray, window: float
+) -> np.ndarray:
+    """Return the mean of what was heard about each row, weighted by how much of it overlaps.
+
+    Args:
+        score: Logits of windows heard, float32 [W, C].
+        heard_from: Where they start, in seconds, float64 [W].
+        start: Where rows start, float64 [R].
+        window: Length of both, in seconds.
+
+    Returns:
+        Float32 [R, C].
+    """
+    weight = np.maximum(window - np.abs(start[:, None] - heard_from), 0)
+    return np.asarray(weight @ score / weight.sum(axis=1, keepdims=True), np.float32)
