@@ -22,6 +22,7 @@ FLOORS = {
     **dict.fromkeys(["training", "inference"], 4),
     "kaggle": 5,
     "app": 6,
+    "__main__": 7,
 }
 
 HOMES = {
@@ -41,6 +42,8 @@ HOMES = {
     "onnx": {"inference"},
     "onnxruntime": {"inference"},
     "openvino": {"inference"},
+    "packaging": {"kaggle"},
+    "wheel": {"kaggle"},
 }
 
 HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")

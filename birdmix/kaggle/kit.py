@@ -1,0 +1,157 @@
+"""An offline kit: all that a Kaggle notebook without network needs to submit, in one folder.
+
+``wheels/`` (the project's own and what it needs to listen), ``bundles/1/`` and on, ``cell.py`` to
+paste into a notebook, and ``kit.json``, which says what the kit is and which the cell goes by.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from birdmix import __version__
+from birdmix.bundle.manifest import MANIFEST, WEIGHTS, digest, read_manifest
+from birdmix.competitions import COMPETITIONS, Competition, competition_named
+from birdmix.files import atomic_directory, write_text
+from birdmix.inference.engine import ENGINES, fastest_export, network_of
+from birdmix.suggest import check_choice
+
+#: Says what a kit is; a folder without it is none.
+KIT = "kit.json"
+
+CELL = "cell.py"
+
+# What a kit leaves of a competition's limit to the notebook's start and the wheels.
+_SPARE_MINUTES = 5
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What goes into a kit.
+
+    Attributes:
+        bundles: Folders of the bundles.
+        engine: torch, onnx or openvino: what the kit listens with.
+        python: The Python it is for, as 3.12.
+        competition: Whose time limit it keeps.
+        packages: Versions of the packages in it, by name.
+    """
+
+    bundles: tuple[Path, ...]
+    engine: str
+    python: str
+    competition: Competition
+    packages: dict[str, str]
+
+    @property
+    def time_limit(self) -> str | None:
+        """What submitting may take, as 85m; None where no limit is known."""
+        limit = self.competition.limit_minutes
+        return None if limit is None else f"{limit - _SPARE_MINUTES}m"
+
+
+def plan_kit(
+    bundles: Sequence[Path],
+    engine: str = "auto",
+    python: str | None = None,
+    competition: str | None = None,
+) -> Kit:
+    """Decide what goes into a kit; nothing is written or fetched.
+
+    Args:
+        bundles: Folders of the bundles, which are to listen together.
+        engine: torch, onnx or openvino; or auto: the export of all bundles that was measured to be
+            the fastest, torch if there is none.
+        python: As 3.12; None for the Python that runs.
+        competition: birdclef-2021 to birdclef-2026; None for the newest.
+
+    Raises:
+        ValueError: If a bundle or its export is missing or damaged, if a name is unknown, or if a
+            package is not installed.
+    """
+    check_choice("engine", engine, ENGINES)
+    _check_extra()
+    from birdmix.kaggle.wheels import check_python, closure
+
+    python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    check_python(python)
+    newest = max(each.name for each in COMPETITIONS)
+    year = competition_named(competition or newest)
+    manifests = [read_manifest(bundle) for bundle in bundles]
+    kind = fastest_export(manifests) if engine == "auto" else engine
+    for bundle, manifest in zip(bundles, manifests, strict=True):
+        if kind != "torch":
+            network_of(bundle, manifest, kind)
+    return Kit(tuple(bundles), kind, python, year, closure(kind, python))
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place that a kit must not replace: anything but an earlier kit or an empty folder.
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        ours = "birdmix" in json.loads((out / KIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise ValueError(f"{out} is there and is no kit; choose a new folder for --out")
+
+
+def write_kit(kit: Kit, out: Path) -> None:
+    """Write a kit, whole or not at all; one of before is replaced.
+
+    Raises:
+        ValueError: If something else is there, or wheels cannot be had.
+    """
+    from birdmix.kaggle import wheels
+
+    check_out(out)
+    with atomic_directory(out) as partial:
+        (partial / "wheels").mkdir()
+        wheels.download(kit.packages, kit.python, partial / "wheels")
+        wheels.write_own_wheel(partial / "wheels")
+        copies = {f"bundles/{n}": bundle for n, bundle in enumerate(kit.bundles, 1)}
+        for name, bundle in copies.items():
+            _copy_bundle(bundle, partial / name, kit.engine)
+        shutil.copyfile(Path(__file__).with_name(CELL), partial / CELL)
+        write_text(partial / KIT, _described(kit, copies))
+
+
+def _check_extra() -> None:
+    for library in ("packaging", "wheel"):
+        if find_spec(library) is None:
+            raise ValueError(f"{library} is not installed; pip install 'birdmix[kit]'")
+
+
+def _copy_bundle(bundle: Path, copy: Path, engine: str) -> None:
+    """Copy what the engine needs; golden windows stay, they are cut from somebody's recordings."""
+    copy.mkdir(parents=True)
+    exports = read_manifest(bundle).exports
+    for name in (
+        MANIFEST,
+        WEIGHTS,
+        *(made.file for kind, made in exports.items() if kind == engine),
+    ):
+        shutil.copyfile(bundle / name, copy / name)
+
+
+def _described(kit: Kit, copies: dict[str, Path]) -> str:
+    made_with = {read_manifest(bundle).versions.get("torch") for bundle in kit.bundles}
+    content = {
+        "birdmix": __version__,
+        "python": kit.python,
+        "engine": kit.engine,
+        "torch": sorted(filter(None, made_with)),
+        "competition": kit.competition.name,
+        "time_limit": kit.time_limit,
+        "bundles": {name: digest(bundle, kit.engine) for name, bundle in copies.items()},
+        "packages": kit.packages,
+    }
+    return json.dumps(content, indent=2) + "\n"
