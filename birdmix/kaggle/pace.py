@@ -11,8 +11,8 @@ from birdmix.kaggle.settings import PaceSettings
 # Share of the limit after which a rung's rate is believed.
 _BELIEVED_AFTER = 0.02
 
-# Share of the limit that is kept for what listening still has in hand when it is stopped.
-_KEPT = 0.01
+# Seconds, and share of the limit, kept for what listening has in hand when it is stopped.
+_KEPT_SECONDS, _KEPT = 3.0, 0.01
 
 # The file is written once more at the end; it may take so many times as long as it did before.
 _SLOWER = 3
@@ -50,7 +50,7 @@ class Pace:
         if self.settings.limit_seconds is None:
             return
         now, limit = time.monotonic() - self.settings.began, self.settings.limit_seconds
-        end = limit * (1 - _KEPT) - _SLOWER * self.writing
+        end = limit - max(_KEPT_SECONDS, _KEPT * limit) - _SLOWER * self.writing
         if now >= end:
             raise OutOfTime
         if any(job in books.running for job in self._others):

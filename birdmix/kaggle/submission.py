@@ -94,7 +94,7 @@ def submit(
     priors = None
     if finishing.prior_weight:
         priors = SitesAndHours(data, task.competition, task.species)
-        say(priors.known)
+        say(f"site and hour priors: {priors.known}")
     draft.finish, draft.num_ranked = Finish(finishing, priors), ladder.num_models
     submitted = Submitted(task)
     pace = Pace(pacing or PaceSettings(), ladder, say)
