@@ -96,8 +96,11 @@ def test_requirements_are_those_of_the_kits_python_on_linux(monkeypatch: pytest.
         ],
         "with-extra": ['loud-too; extra == "loud"', 'quiet-one; extra == "quiet"'],
     }
-    fake = lambda name: SimpleNamespace(version="1", requires=required.get(name))  # noqa: E731
-    monkeypatch.setattr(wheels, "distribution", fake)
+
+    def installed(name: str) -> SimpleNamespace:
+        return SimpleNamespace(version="1", requires=required.get(name))
+
+    monkeypatch.setattr(wheels, "distribution", installed)
     asked = {*wheels.LISTENING, "onnxruntime"}
     assert set(wheels.closure("onnx", "3.12")) - asked == {"young-one", "with-extra", "loud-too"}
     assert set(wheels.closure("onnx", "3.11")) - asked == {"old-one", "with-extra", "loud-too"}
@@ -164,6 +167,22 @@ def test_the_engine_is_the_fastest_that_all_bundles_have(exported: Path):
     assert fastest_export([manifest(onnx=3, openvino=4), manifest(onnx=3, openvino=4)]) == "onnx"
     assert fastest_export([manifest(onnx=9, openvino=1), manifest(onnx=9)]) == "onnx"
     assert fastest_export([manifest(openvino=1), manifest(onnx=9)]) == "torch"
+
+
+def test_a_kit_that_leans_on_kaggles_torch_says_so_and_how_it_is_used(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wheels, "download", lambda *_: None)
+    out = tmp_path / "kit"
+    call = ["kit", "--engine", "torch", "--bundle", str(exported), "--out", str(out)]
+    done = runner.invoke(app, call)
+    assert done.exit_code == 0, done.output
+    warned, _, wrote, use = done.output.splitlines()
+    assert warned.startswith("warning: this kit listens by Kaggle's own torch")
+    assert "1 bundle, engine torch, for birdclef-2026 within 85m" in wrote
+    assert f"paste {out}/cell.py" in use
+    copied = sorted(file.name for file in (out / "bundles" / "1").iterdir())
+    assert copied == ["bundle.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,10 @@ def check_out(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        ours = "birdmix" in json.loads((out / KIT).read_text(encoding="utf-8"))
+        content = json.loads((out / KIT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        ours = False
-    if not ours:
+        content = None
+    if not isinstance(content, dict) or "birdmix" not in content:
         raise ValueError(f"{out} is there and is no kit; choose a new folder for --out")
 
 
@@ -134,11 +134,8 @@ def _copy_bundle(bundle: Path, copy: Path, engine: str) -> None:
     """Copy what the engine needs; golden windows stay, they are cut from somebody's recordings."""
     copy.mkdir(parents=True)
     exports = read_manifest(bundle).exports
-    for name in (
-        MANIFEST,
-        WEIGHTS,
-        *(made.file for kind, made in exports.items() if kind == engine),
-    ):
+    network = [exports[engine].file] if engine in exports else []
+    for name in (MANIFEST, WEIGHTS, *network):
         shutil.copyfile(bundle / name, copy / name)
 
 

@@ -121,7 +121,7 @@ def write_own_wheel(folder: Path) -> Path:
     package = Path(birdmix.__file__).parent
     path = folder / f"birdmix-{own.version}-py3-none-any.whl"
     with WheelFile(path, "w") as wheel:
-        for name in walk(package):
+        for name in sorted(walk(package)):
             if "__pycache__" not in name:
                 wheel.write(str(package / name), f"{package.name}/{name}")
         for name, text in _own_metadata(own).items():
