@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory that replaces ``path`` when the block ends without an error."""
-    path = Path(path)
+    path = Path(path).absolute()  # '.' has no name
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     outgoing = path.with_name(f".{path.name}.{os.getpid()}.outgoing")
