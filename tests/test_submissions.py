@@ -1,10 +1,10 @@
 """`birdmix submit`: six years of submissions, valid whatever the folder and the time hold."""
 
-import csv
+import functools
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,71 +25,10 @@ from birdmix.competitions import (
     competition_of,
 )
 from tests.recordings import read
+from tests.submissions import Rows, predicted, refusal, submit, table, validated
 from tests.years import Year, write_year
 
-runner = CliRunner()
-
 YEARS = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda each: each.name)
-ASKED = pytest.mark.parametrize(
-    "competition", [BIRDCLEF_2021, BIRDCLEF_2022], ids=lambda each: each.name
-)
-
-#: Rows of a table by their ids, all cells strings.
-Rows = dict[str, dict[str, str]]
-
-
-def submit(bundle: Path, data: Path, out: Path, *options: str, status: int = 0) -> str:
-    """Run the command; return all it says in one line."""
-    call = ["submit", "--bundle", str(bundle), "--data", str(data), "--out", str(out), *options]
-    done = runner.invoke(app, call)
-    assert done.exit_code == status and "Traceback" not in done.output, done.output
-    return " ".join(done.output.split())
-
-
-def refusal(bundle: Path, data: Path, out: Path, *options: str) -> str:
-    """Run the command, which ends in one line; return it."""
-    call = ["submit", "--bundle", str(bundle), "--data", str(data), "--out", str(out), *options]
-    done = runner.invoke(app, call)
-    assert done.exit_code == 2 and "Traceback" not in done.output, done.output
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    return done.stderr
-
-
-def table(file: Path) -> tuple[list[str], Rows]:
-    """Read a table without guessing: its header, and its rows, which stand once each."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        header, *lines = csv.reader(stream)
-    assert all(len(line) == len(header) for line in lines)
-    rows = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
-    assert len(rows) == len(lines)
-    return header, rows
-
-
-def validated(year: Year, out: Path) -> Rows:
-    """Return a submission's rows if Kaggle would take them: each once, its cells of its year."""
-    header, rows = table(out)
-    assert header == table(year.sample)[0]
-    assert rows.keys() == set(year.asked)
-    for row in rows.values():
-        for cell in row.values():
-            if year.competition.value == "probability":
-                assert 0 < float(cell) < 1
-            elif year.competition.value == "decision":
-                assert cell in ("True", "False")
-            else:
-                codes = cell.split(" ")
-                assert codes == [NO_CALL] or set(codes) <= set(year.codes)
-                assert len(set(codes)) == len(codes)
-    return rows
-
-
-def edit(file: Path, change: dict[str, str]) -> None:
-    """Replace what stands in a text file."""
-    text = file.read_text()
-    for old, new in change.items():
-        assert old in text
-        text = text.replace(old, new)
-    file.write_text(text)
 
 
 @pytest.fixture
@@ -126,52 +65,56 @@ def test_a_folder_of_every_year_is_what_the_demo_is(
 
 class Submission(NamedTuple):
     year: Year
-    rows: Rows
     out: Path
+    rows: Rows
     said: str
 
 
-def submission(bundle: Path, demo: Path, folder: Path, competition: Competition) -> Submission:
-    year = write_year(demo, competition, folder / "data")
-    said = submit(bundle, year.folder, folder / "submission.csv")
-    return Submission(
-        year, validated(year, folder / "submission.csv"), folder / "submission.csv", said
-    )
+@pytest.fixture(scope="module")
+def submission_of(
+    bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Competition], Submission]:
+    """A year's folder and the submission made of it, which tests leave as they are."""
+
+    @functools.cache
+    def made(competition: Competition) -> Submission:
+        folder = tmp_path_factory.mktemp(competition.name)
+        year, out = write_year(demo, competition, folder / "data"), folder / "submission.csv"
+        said = submit(bundle, year.folder, out)
+        return Submission(year, out, validated(year, out), said)
+
+    return made
 
 
 @pytest.fixture(scope="module", params=COMPETITIONS, ids=lambda each: each.name)
 def submitted(
-    request: pytest.FixtureRequest,
-    bundle: Path,
-    demo: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, submission_of: Callable[[Competition], Submission]
 ) -> Submission:
-    """A year's folder and its submission."""
-    folder = tmp_path_factory.mktemp(request.param.name)
-    return submission(bundle, demo, folder, request.param)
+    """The submission of each year."""
+    return submission_of(request.param)
 
 
 @pytest.fixture(scope="module")
-def good(bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Submission:
+def good(submission_of: Callable[[Competition], Submission]) -> Submission:
     """The submission of 2026, to hold others against."""
-    return submission(bundle, demo, tmp_path_factory.mktemp("good"), BIRDCLEF_2026)
+    return submission_of(BIRDCLEF_2026)
+
+
+@pytest.fixture(params=[BIRDCLEF_2021, BIRDCLEF_2022], ids=lambda each: each.name)
+def asking(
+    request: pytest.FixtureRequest,
+    demo: Path,
+    tmp_path: Path,
+    submission_of: Callable[[Competition], Submission],
+) -> tuple[Year, Submission]:
+    """A folder of a year that asks for rows, for tests to spoil, and what it was submitted as."""
+    return write_year(demo, request.param, tmp_path / "data"), submission_of(request.param)
 
 
 @pytest.fixture(scope="module")
 def heard(bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """What `birdmix predict` says of the demo's test soundscapes, by the row ids of 2026."""
     return predicted(bundle, demo, tmp_path_factory.mktemp("predicted"))
-
-
-def predicted(bundle: Path, demo: Path, out: Path, *options: str) -> Rows:
-    call = ["predict", "--bundle", str(bundle), str(demo / "test_soundscapes"), "--out", str(out)]
-    done = runner.invoke(app, [*call, "--scores", "csv", *options])
-    assert done.exit_code == 0, done.output
-    with (out / "scores.csv").open(newline="") as stream:
-        return {
-            f"{Path(row['path']).stem}_{float(row['end_seconds']):g}": row
-            for row in csv.DictReader(stream)
-        }
 
 
 def as_2026(year: Year, demo: Path) -> Iterator[tuple[str, str, str]]:
@@ -205,7 +148,7 @@ def test_every_year_says_what_predict_hears(
 def test_every_years_score_is_the_one_computed_by_hand(submitted: Submission):
     competition, solution = submitted.year.competition, submitted.year.solution
     call = ["score", str(submitted.out), str(solution), "--competition", competition.name]
-    done = runner.invoke(app, call)
+    done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     by_hand = {"codes": f1_of_rows, "decision": weighted_accuracy, "probability": macro_auc}
     score = padded_cmap if competition is BIRDCLEF_2023 else by_hand[competition.value]
@@ -303,63 +246,242 @@ def test_species_of_one_side_only_are_named(
     assert "1e5, 007" in said and header[1] in said
 
 
-@ASKED
-def test_a_row_asked_for_twice_is_written_once(
-    bundle: Path, demo: Path, tmp_path: Path, competition: Competition
-):
-    year = write_year(demo, competition, tmp_path / "data")
-    asked = year.folder / competition.asked
-    plain = submit(bundle, year.folder, tmp_path / "plain.csv")
+def nothing(competition: Competition) -> dict[str, str]:
+    """What a row says of which nothing was heard, in the years that ask for decisions."""
+    return {competition.column: NO_CALL if competition.value == "codes" else "False"}
+
+
+def test_a_row_asked_for_twice_is_written_once(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
+    asked = year.folder / year.competition.asked
     asked.write_text(asked.read_text() + asked.read_text().splitlines()[2] + "\n")
     said = submit(bundle, year.folder, tmp_path / "s.csv")
-    validated(year, tmp_path / "s.csv")
-    assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
-    assert year.asked[1] in said and year.asked[1] not in plain
+    assert (tmp_path / "s.csv").read_bytes() == whole.out.read_bytes()
+    assert year.asked[1] in said and year.asked[1] not in whole.said
 
 
-@ASKED
-def test_rows_of_missing_soundscapes_are_counted(
-    bundle: Path, demo: Path, tmp_path: Path, competition: Competition
-):
-    year = write_year(demo, competition, tmp_path / "data")
-    submit(bundle, year.folder, tmp_path / "whole.csv")
+def test_rows_of_missing_soundscapes_are_counted(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
     name, file = next(iter(year.soundscapes.items()))
     file.unlink()
     said = submit(bundle, year.folder, tmp_path / "s.csv")
-    whole, rows = validated(year, tmp_path / "whole.csv"), validated(year, tmp_path / "s.csv")
-    lost = [row_id for row_id in rows if competition.row(row_id).soundscape == name]
-    for row_id in rows:
-        blank = {competition.column: NO_CALL if competition.value == "codes" else "False"}
-        assert rows[row_id] == (blank if row_id in lost else whole[row_id])
+    rows = validated(year, tmp_path / "s.csv")
+    lost = [row_id for row_id in rows if year.competition.row(row_id).soundscape == name]
+    assert rows == whole.rows | dict.fromkeys(lost, nothing(year.competition))
     assert f"{len(lost)} rows of 1 soundscape" in said and name in said
 
 
-@ASKED
-def test_soundscapes_that_no_row_asks_for_are_named(
-    bundle: Path, demo: Path, tmp_path: Path, competition: Competition
-):
-    year = write_year(demo, competition, tmp_path / "data")
-    submit(bundle, year.folder, tmp_path / "whole.csv")
+def test_soundscapes_that_no_row_asks_for_are_named(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
     name, file = list(year.soundscapes.items())[1]
-    asked = year.folder / competition.asked
+    asked = year.folder / year.competition.asked
     lines = asked.read_text().splitlines(keepends=True)
     asked.write_text("".join(line for line in lines if not line.startswith(name)))
     shutil.copy(file, file.with_name("odd.ogg"))
     said = submit(bundle, year.folder, tmp_path / "s.csv")
-    whole, rows = table(tmp_path / "whole.csv")[1], table(tmp_path / "s.csv")[1]
-    assert rows == {row_id: row for row_id, row in whole.items() if not row_id.startswith(name)}
+    _, rows = table(tmp_path / "s.csv")
+    assert rows == {row_id: row for row_id, row in whole.rows.items() if name not in row_id}
     assert "2 soundscapes that no row asks for" in said and file.name in said and "odd.ogg" in said
 
 
-@ASKED
-@pytest.mark.parametrize("odd", ["nonsense", "a_b_x", "a_x_-5", "5", "größe 5"])
-def test_a_row_id_that_tells_nothing_is_written_and_named(
-    bundle: Path, demo: Path, tmp_path: Path, competition: Competition, odd: str
-):
-    year = write_year(demo, competition, tmp_path / "data")
-    edit(year.folder / competition.asked, {f"\n{year.asked[0]},": f"\n{odd},"})
+def test_row_ids_that_tell_nothing_are_written_and_named(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
+    odd = ("nonsense", "a_b_x", "a_x_-5", "5", "größe 5")
+    asked = year.folder / year.competition.asked
+    commas = "," * (len(table(asked)[0]) - 1)
+    asked.write_text(asked.read_text() + "".join(f"{row_id}{commas}\n" for row_id in odd))
     said = submit(bundle, year.folder, tmp_path / "s.csv")
-    rows = table(tmp_path / "s.csv")[1]
-    assert list(rows) == [odd, *year.asked[1:]]
-    assert rows[odd] == {competition.column: NO_CALL if competition.value == "codes" else "False"}
-    assert odd in said
+    _, rows = table(tmp_path / "s.csv")
+    assert rows == whole.rows | dict.fromkeys(odd, nothing(year.competition))
+    assert list(rows) == [*year.asked, *odd]
+    assert "5 row ids" in said and "nonsense" in said
+
+
+def test_where_nobody_asks_the_samples_rows_are_asked_for(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
+    (year.folder / year.competition.asked).unlink()
+    submit(bundle, year.folder, tmp_path / "s.csv")
+    _, sample = table(year.sample)
+    _, rows = table(tmp_path / "s.csv")
+    assert rows == {row_id: whole.rows[row_id] for row_id in sample}
+
+
+def test_a_low_threshold_calls_all(asking, bundle: Path, tmp_path: Path):
+    year, _ = asking
+    submit(bundle, year.folder, tmp_path / "s.csv", "--threshold", "1e-7")
+    every = {"codes": " ".join(year.codes), "decision": "True"}[year.competition.value]
+    for row in validated(year, tmp_path / "s.csv").values():
+        assert row == {year.competition.column: every}
+
+
+# Soundscapes that are odd
+
+
+@pytest.mark.parametrize("broken", [b"", b"garbage" * 1000], ids=["empty", "garbage"])
+def test_a_broken_soundscape_keeps_priors_and_the_others_stay(
+    broken: bytes, bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    name, file = next(iter(data.soundscapes.items()))
+    file.write_bytes(broken)
+    said = submit(bundle, data.folder, tmp_path / "s.csv")
+    rows = validated(data, tmp_path / "s.csv")
+    lost = [row_id for row_id in rows if row_id.startswith(name)]
+    for row_id, row in rows.items():
+        if row_id in lost:
+            assert [float(cell) for cell in row.values()] == pytest.approx([3 / 36] * 12)
+        else:
+            assert row == good.rows[row_id]
+    assert file.name in said and "12 heard, 12 with the prior" in said
+
+
+def test_a_soundscape_that_breaks_off_gives_what_can_be_heard(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    name, file = next(iter(data.soundscapes.items()))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    submit(bundle, data.folder, tmp_path / "s.csv")
+    _, rows = table(tmp_path / "s.csv")
+    own = [row_id for row_id in rows if row_id.startswith(name)]
+    assert 4 < len(own) < 8  # what its last page says that it has
+    for row_id in set(rows) - {own[-1]}:
+        assert rows[row_id] == good.rows[row_id]
+
+
+def test_where_no_soundscape_can_be_heard_it_says_so(bundle: Path, data: Year, tmp_path: Path):
+    for file in data.soundscapes.values():
+        file.write_bytes(b"garbage")
+    submit(bundle, data.folder, tmp_path / "s.csv", status=1)
+    for row in validated(data, tmp_path / "s.csv").values():
+        assert [float(cell) for cell in row.values()] == pytest.approx([3 / 36] * 12)
+
+
+def test_any_name_and_folder_of_a_soundscape_will_do(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    (name, file), _ = data.soundscapes.items()
+    odd = 'rain, "wind" größe'
+    (file.parent / "deep").mkdir()
+    file.rename(file.parent / "deep" / f"{odd}.ogg")
+    submit(bundle, data.folder, tmp_path / "s.csv")
+    _, rows = table(tmp_path / "s.csv")
+    assert rows == {row_id.replace(name, odd): row for row_id, row in good.rows.items()}
+
+
+def test_two_soundscapes_of_one_name_have_one_row_each(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    file = next(iter(data.soundscapes.values()))
+    (file.parent / "zz").mkdir()
+    shutil.copy(file, file.parent / "zz" / file.name)
+    said = submit(bundle, data.folder, tmp_path / "s.csv")
+    assert validated(data, tmp_path / "s.csv") == good.rows
+    assert f"zz/{file.name}" in said
+
+
+# Samples, years and settings that are refused
+
+
+def test_a_sample_without_rows_will_do_where_there_are_soundscapes(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    data.sample.write_text(data.sample.read_text().splitlines()[0] + "\n")
+    submit(bundle, data.folder, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_bytes() == good.out.read_bytes()
+
+
+@YEARS
+def test_no_rows_and_no_soundscapes_are_refused(
+    bundle: Path, demo: Path, tmp_path: Path, competition: Competition
+):
+    year = write_year(demo, competition, tmp_path / "data", hidden=False)
+    for name in {competition.sample_submission, competition.asked} - {""}:
+        file = year.folder / name
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    said = refusal(bundle, year.folder, tmp_path / "s.csv")
+    assert competition.asked or competition.sample_submission in said
+
+
+def test_a_missing_sample_is_refused(bundle: Path, data: Year, tmp_path: Path):
+    data.sample.unlink()
+    assert "sample_submission.csv: no such file" in refusal(bundle, data.folder, tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize(
+    ("sample", "told"),
+    [
+        ("", "no table"),
+        ("id,a\n1,0.5\n", "no column 'row_id'"),
+        ("row_id\n1\n", "row_id"),
+        ("row_id,a,a\n1,0.5,0.5\n", "column 'a' stands twice"),
+    ],
+)
+def test_a_sample_that_is_none_is_refused(
+    sample: str, told: str, bundle: Path, data: Year, tmp_path: Path
+):
+    data.sample.write_text(sample)
+    said = refusal(bundle, data.folder, tmp_path / "s.csv")
+    assert "sample_submission.csv: " in said and told in said
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (BIRDCLEF_2026, BIRDCLEF_2021),
+        (BIRDCLEF_2021, BIRDCLEF_2026),
+        (BIRDCLEF_2022, BIRDCLEF_2021),
+        (BIRDCLEF_2021, BIRDCLEF_2022),
+    ],
+    ids=lambda each: each.name,
+)
+def test_another_years_sample_is_refused(
+    bundle: Path, demo: Path, tmp_path: Path, written: Competition, named: Competition
+):
+    year = write_year(demo, written, tmp_path / "data")
+    said = refusal(bundle, year.folder, tmp_path / "s.csv", "--competition", named.name)
+    assert "sample_submission.csv" in said and "--competition" in said
+
+
+def test_a_year_with_the_same_columns_may_be_named(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    (data.folder / "train.csv").rename(data.folder / BIRDCLEF_2023.train_table)
+    submit(bundle, data.folder, tmp_path / "s.csv", "--competition", BIRDCLEF_2023.name)
+    assert (tmp_path / "s.csv").read_bytes() == good.out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--competition", "birdclef-2027"], "did you mean 'birdclef-2"),
+        *((["--time-limit", each], "duration") for each in ("soon", "0m", "-5m", "90", "nan")),
+        (["--degrade"], "--time-limit"),
+        (["--step", "7"], "--step 7"),
+        (["--step", "0"], "--step 0"),
+        (["--context", "2"], "2 s"),
+        (["--pool", "max"], "--pool max"),
+        (["--combine", "best"], "--combine"),
+        (["--smoothing", "1"], "--smoothing 1"),
+        (["--threshold", "1"], "--threshold 1"),
+        (["--prior-weight", "-1"], "--prior-weight -1"),
+        (["--file-scaling", "nan"], "--file-scaling nan"),
+        (["--engine", "jax"], "engine"),
+        (["--engine", "onnx"], "export"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_settings_that_cannot_be_are_refused_in_a_line(
+    options: list[str], told: str, bundle: Path, good: Submission, tmp_path: Path
+):
+    assert told in refusal(bundle, good.year.folder, tmp_path / "s.csv", *options)
+
+
+def test_a_folder_that_is_no_competitions_is_refused(bundle: Path, tmp_path: Path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        said = refusal(bundle, folder, tmp_path / "s.csv")
+        assert str(folder) in said and "--data" in said
+
+
+def test_before_a_bundle_is_opened_a_whole_file_stands(data: Year, tmp_path: Path):
+    assert "no bundle here" in refusal(tmp_path / "nowhere", data.folder, tmp_path / "s.csv")
+    for row in validated(data, tmp_path / "s.csv").values():
+        assert [float(cell) for cell in row.values()] == pytest.approx([3 / 36] * 12)

@@ -1,0 +1,72 @@
+"""Submissions for tests: the command, and what Kaggle would say of the file."""
+
+import csv
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from birdmix.app.cli import app
+from birdmix.competitions import NO_CALL
+from tests.years import Year
+
+runner = CliRunner()
+
+#: Rows of a table by their ids, all cells strings.
+Rows = dict[str, dict[str, str]]
+
+
+def submit(bundle: Path, data: Path, out: Path, *options: str, status: int = 0) -> str:
+    """Run the command; return all it says in one line."""
+    call = ["submit", "--bundle", str(bundle), "--data", str(data), "--out", str(out), *options]
+    done = runner.invoke(app, call)
+    assert done.exit_code == status and "Traceback" not in done.output, done.output
+    return " ".join(done.output.split())
+
+
+def refusal(bundle: Path, data: Path, out: Path, *options: str) -> str:
+    """Run the command, which ends in one line; return it."""
+    call = ["submit", "--bundle", str(bundle), "--data", str(data), "--out", str(out), *options]
+    done = runner.invoke(app, call)
+    assert done.exit_code == 2 and "Traceback" not in done.output, done.output
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def table(file: Path) -> tuple[list[str], Rows]:
+    """Read a table without guessing: its header, and its rows, which stand once each."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        header, *lines = csv.reader(stream)
+    assert all(len(line) == len(header) for line in lines)
+    rows = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
+    assert len(rows) == len(lines)
+    return header, rows
+
+
+def validated(year: Year, out: Path) -> Rows:
+    """Return a submission's rows if Kaggle would take them: each once, its cells of its year."""
+    header, rows = table(out)
+    assert header == table(year.sample)[0]
+    assert rows.keys() == set(year.asked)
+    for row in rows.values():
+        for cell in row.values():
+            if year.competition.value == "probability":
+                assert 0 < float(cell) < 1
+            elif year.competition.value == "decision":
+                assert cell in ("True", "False")
+            else:
+                codes = cell.split(" ")
+                assert codes == [NO_CALL] or set(codes) <= set(year.codes)
+                assert len(set(codes)) == len(codes)
+    return rows
+
+
+def predicted(bundle: Path, demo: Path, out: Path, *options: str) -> Rows:
+    """Return what `birdmix predict` says of the demo's test soundscapes, by row ids of 2026."""
+    call = ["predict", "--bundle", str(bundle), str(demo / "test_soundscapes"), "--out", str(out)]
+    done = runner.invoke(app, [*call, "--scores", "csv", *options])
+    assert done.exit_code == 0, done.output
+    with (out / "scores.csv").open(newline="") as stream:
+        return {
+            f"{Path(row['path']).stem}_{float(row['end_seconds']):g}": row
+            for row in csv.DictReader(stream)
+        }
