@@ -1,5 +1,7 @@
 """How a submission listens, how long it may take, and what stands when it is ended."""
 
+import functools
+import math
 import os
 import re
 import shutil
@@ -7,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.numpy import load_file, save_file
 
 from birdmix.competitions import BIRDCLEF_2022, BIRDCLEF_2023, BIRDCLEF_2026
-from birdmix.inference.engine import open_engine
+from birdmix.inference.engine import Heard, open_engine
 from birdmix.inference.listen import Listening
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.torch_engine import TorchEngine
@@ -32,6 +36,14 @@ from tests.years import Year, write_year
 
 #: What a row says of which nothing was heard: two recordings of each of twelve species.
 PRIOR = 3 / 36
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _opened_once() -> Iterator[None]:
+    """Open each bundle once: that takes as long as all the rest of a submission."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(submission, "open_engine", functools.cache(open_engine))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +100,10 @@ def test_overlapping_windows_are_averaged_by_how_much_they_overlap_a_row(
         np.testing.assert_allclose(row, probability(total / weights), atol=2e-6)
 
 
-@pytest.mark.parametrize("option", [("--shift", "1"), ("--context", "10")])
-def test_what_is_heard_is_what_predict_hears(
-    option: tuple[str, str], bundle: Path, demo: Path, data: Year, tmp_path: Path
-):
-    heard = predicted(bundle, demo, tmp_path / "predicted", *option)
-    found = written(bundle, data, tmp_path / "s.csv", *option)
+def test_what_is_heard_is_what_predict_hears(bundle: Path, demo: Path, data: Year, tmp_path: Path):
+    options = ("--shift", "1", "--context", "10")
+    heard = predicted(bundle, demo, tmp_path / "predicted", *options)
+    found = written(bundle, data, tmp_path / "s.csv", *options)
     expected = [[float(heard[row_id][code]) for code in data.codes] for row_id in data.asked]
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
@@ -156,6 +166,20 @@ def test_decisions_by_rank_need_a_threshold(bundle: Path, second: Path, demo: Pa
     assert 0.4 < called.count("True") / len(called) < 0.6
 
 
+@pytest.mark.parametrize("logit_heard", [1000.0, -1000.0, math.inf, -math.inf, math.nan])
+def test_whatever_a_network_says_cells_lie_between_0_and_1(
+    logit_heard: float, bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def said(self: TorchEngine, pictures: torch.Tensor) -> Heard:
+        return Heard(np.full((len(pictures), 12), logit_heard, np.float32))
+
+    monkeypatch.setattr(TorchEngine, "judge", said)
+    found = written(bundle, data, tmp_path / "s.csv")
+    share = PRIOR if math.isnan(logit_heard) else probability(np.array(logit_heard))
+    np.testing.assert_allclose(found, np.full((24, 12), share), rtol=1e-6)
+    assert found.min() >= 1e-6 and found.max() <= 1 - 1e-6
+
+
 # Time
 
 
@@ -178,7 +202,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let each window take so long to judge."""
     judge = TorchEngine.judge
 
-    def slowly(self: TorchEngine, pictures):
+    def slowly(self: TorchEngine, pictures: torch.Tensor) -> Heard:
         time.sleep(seconds * len(pictures))
         return judge(self, pictures)
 
