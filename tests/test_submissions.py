@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -356,6 +357,18 @@ def test_a_soundscape_that_breaks_off_gives_what_can_be_heard(
         assert rows[row_id] == good.rows[row_id]
 
 
+def test_a_soundscape_shorter_than_most_has_as_many_rows_and_is_named(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    file, whole = data.soundscapes.values()
+    shutil.copy(whole, whole.with_stem("third"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    said = submit(bundle, data.folder, tmp_path / "s.csv")
+    _, rows = table(tmp_path / "s.csv")
+    assert good.rows.keys() <= rows.keys() and len(rows) == 36
+    assert f"1 soundscape shorter than most, they get as many rows: {file.name}" in said
+
+
 def test_where_no_soundscape_can_be_heard_it_says_so(bundle: Path, data: Year, tmp_path: Path):
     for file in data.soundscapes.values():
         file.write_bytes(b"garbage")
@@ -422,6 +435,7 @@ def test_a_missing_sample_is_refused(bundle: Path, data: Year, tmp_path: Path):
         ("id,a\n1,0.5\n", "no column 'row_id'"),
         ("row_id\n1\n", "row_id"),
         ("row_id,a,a\n1,0.5,0.5\n", "column 'a' stands twice"),
+        ("a,row_id\n0.5,r_5\n", "expected the columns row_id and one per species"),
     ],
 )
 def test_a_sample_that_is_none_is_refused(
@@ -462,7 +476,8 @@ def test_a_year_with_the_same_columns_may_be_named(
     ("options", "told"),
     [
         (["--competition", "birdclef-2027"], "did you mean 'birdclef-2"),
-        *((["--time-limit", each], "duration") for each in ("soon", "0m", "-5m", "90", "nan")),
+        *((["--time-limit", each], "--time-limit: ") for each in ("soon", "0m", "-5m", "90", "nan")),
+        (["--time-limit", "9s"], "--time-limit 9s: it leaves no time to listen"),
         (["--degrade"], "--time-limit"),
         (["--step", "7"], "--step 7"),
         (["--step", "0"], "--step 0"),
@@ -494,3 +509,13 @@ def test_before_a_bundle_is_opened_a_whole_file_stands(data: Year, tmp_path: Pat
     assert "no bundle here" in refusal(tmp_path / "nowhere", data.folder, tmp_path / "s.csv")
     for row in validated(data, tmp_path / "s.csv").values():
         assert [float(cell) for cell in row.values()] == pytest.approx([3 / 36] * 12)
+
+
+def test_a_name_that_is_no_text_will_do(bundle: Path, data: Year, tmp_path: Path):
+    file = next(iter(data.soundscapes.values()))
+    try:
+        file.rename(file.parent / os.fsdecode(b"gr\xf6\xdfe.ogg"))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    submit(bundle, data.folder, tmp_path / "s.csv")
+    assert len(table(tmp_path / "s.csv")[1]) == 24

@@ -238,14 +238,12 @@ def submit(
     began = time.monotonic()
     with one_line_errors():
         from birdmix.app.submit import submit as write_submission
-        from birdmix.duration import seconds_of
         from birdmix.inference.settings import ListenSettings
         from birdmix.kaggle.settings import FinishSettings, PaceSettings
 
         settings = ListenSettings(None, step, context, pool, shift, combine, power)
         finishing = FinishSettings(smoothing, prior_weight, file_scaling, threshold)
-        limit = None if time_limit is None else seconds_of(time_limit)
-        pacing = PaceSettings(limit, degrade, began)
+        pacing = PaceSettings(time_limit, degrade, began)
         heard = write_submission(
             bundle, data, out, competition, engine, settings, finishing, pacing
         )

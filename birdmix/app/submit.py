@@ -52,7 +52,7 @@ def submit(
         say(f"no soundscapes in {done.task.folder}, as while a notebook is saved: others are timed")
     if books.num_files:
         say(heard_line(books))
-    if not done.in_time:
+    if not (done.in_time or timed):
         left = books.num_files - books.done
         say(f"the time is up: {left:,} of {books.num_files:,} soundscapes keep the prior")
     if told := projected(done):

@@ -47,7 +47,7 @@ class Pace:
         Raises:
             OutOfTime: If it is up.
         """
-        if self.settings.limit_seconds is None:
+        if self.settings.limit is None:
             return
         now, limit = time.monotonic() - self.settings.began, self.settings.limit_seconds
         end = limit - max(_KEPT_SECONDS, _KEPT * limit) - _SLOWER * self.writing
@@ -65,7 +65,8 @@ class Pace:
         in_time = needed <= end
         if not in_time and (without := self.settings.degrade and self.ladder.step_down()):
             self.say(f"{_told(needed, limit)}: too slow; from here on without {without}")
-            self._start, self._others, self._said = None, list(books.running), False
+            begun = [job for job in books.running if job.seconds]
+            self._start, self._others, self._said = None, begun, False
         elif not self._said:
             self._said = True
             self.say(f"{_told(needed, limit)}: {_IN_TIME if in_time else self._too_slow()}")

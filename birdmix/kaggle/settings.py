@@ -4,6 +4,11 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from birdmix.duration import seconds_of
+
+#: Seconds below which a limit is taken for a slip: bundles have to be opened, and the file written.
+SHORTEST_LIMIT = 10
+
 
 @dataclass(frozen=True)
 class FinishSettings:
@@ -38,19 +43,33 @@ class FinishSettings:
 
 @dataclass(frozen=True)
 class PaceSettings:
-    """How long listening may take.
+    """How long a submission may take.
 
     Attributes:
-        limit_seconds: Until the file must stand, counted from ``began``; None is as long as it
+        limit: Until the file must stand, counted from ``began``, as 85m; None is as long as it
             takes.
         degrade: Whether to hear more cheaply if that would be too late.
         began: ``time.monotonic()`` when the clock started.
     """
 
-    limit_seconds: float | None = None
+    limit: str | None = None
     degrade: bool = False
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        if self.degrade and self.limit_seconds is None:
-            raise ValueError("--degrade: it needs to know the time, --time-limit 90m for example")
+        if self.degrade and self.limit is None:
+            raise ValueError("--degrade: it needs to know the time, --time-limit 85m for example")
+        try:
+            short = self.limit_seconds < SHORTEST_LIMIT
+        except ValueError as error:
+            raise ValueError(f"--time-limit: {error}") from error
+        if short:
+            raise ValueError(
+                f"--time-limit {self.limit}: it leaves no time to listen; {SHORTEST_LIMIT} s at "
+                "least"
+            )
+
+    @property
+    def limit_seconds(self) -> float:
+        """The limit in seconds; infinite if there is none."""
+        return math.inf if self.limit is None else seconds_of(self.limit)

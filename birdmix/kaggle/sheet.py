@@ -54,8 +54,12 @@ class Sheet:
 
     @property
     def num_rows_heard(self) -> int:
-        """Rows that no longer hold a prior."""
-        return int(self.heard[self.task.asked.window].sum())
+        """Rows that no longer hold a prior alone."""
+        asked = self.task.asked
+        heard = self.heard[asked.window]
+        if self.task.competition.value == "decision":  # about one species each
+            heard &= ~np.isnan(self._probability[asked.window, asked.bird])
+        return int(heard.sum())
 
     def write(self, out: Path, thresholds: np.ndarray) -> None:
         """Write the submission as it stands, whole or not at all.

@@ -1,36 +1,26 @@
-"""A submission from the first prior to the last soundscape: at any time a whole file stands.
+"""A submission from the first prior to the last soundscape: at any time a whole file stands."""
 
-Shapes: C species.
-"""
-
-import time
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from birdmix.audio.sound_file import find_recordings
 from birdmix.competitions import Competition
 from birdmix.inference.engine import open_engine
-from birdmix.inference.ensemble import THRESHOLD, Ranks
 from birdmix.inference.listen import Listening, Progress, listen
 from birdmix.inference.settings import ListenSettings
-from birdmix.kaggle.finish import Finish
+from birdmix.kaggle.draft import Draft
 from birdmix.kaggle.ladder import Ladder
 from birdmix.kaggle.pace import OutOfTime, Pace, minutes
-from birdmix.kaggle.priors import SitesAndHours, class_priors
+from birdmix.kaggle.priors import class_priors
 from birdmix.kaggle.settings import FinishSettings, PaceSettings
 from birdmix.kaggle.sheet import Sheet
 from birdmix.kaggle.task import Task, read_task
-from birdmix.windows import WindowPredictions
 
 # Recordings that are timed while a notebook is saved.
 _HANDFUL = 8
-
-# The file is written again when so many seconds have passed, and so many times what it took.
-_WRITE_EVERY, _WRITE_SHARE = 10.0, 20
 
 
 @dataclass
@@ -39,12 +29,14 @@ class Submitted:
 
     Attributes:
         task: What was asked for.
+        limit_seconds: What it may take; infinite if nobody says.
         num_rows_heard: Rows that were heard; the others hold priors.
         books: Of the soundscapes; of recordings timed in their place where there are none.
         in_time: Whether all of them could be heard.
     """
 
     task: Task
+    limit_seconds: float = math.inf
     num_rows_heard: int = 0
     books: Listening = field(default_factory=Listening)
     in_time: bool = True
@@ -83,21 +75,16 @@ def submit(
     Raises:
         ValueError: If folder, models and settings do not fit each other.
     """
-    settings, finishing = settings or ListenSettings(), finishing or FinishSettings()
+    if out.is_dir():
+        raise ValueError(f"{out}: a folder; name the file to write, --out {out / 'submission.csv'}")
+    finishing, pacing = finishing or FinishSettings(), pacing or PaceSettings()
     task = read_task(data, competition)
-    sheet = Sheet(task, class_priors(data, task.competition, task.species))
-    draft = Draft(sheet, out)
+    draft = Draft(Sheet(task, class_priors(data, task.competition, task.species)), out)
     engines = [open_engine(bundle, engine) for bundle in bundles]
-    ladder = Ladder(engines, settings, task, pacing is not None and pacing.degrade)
+    ladder = Ladder(engines, settings or ListenSettings(), task, pacing.degrade)
     _warn_of_species(task, ladder)
-    draft.thresholds = _thresholds(task, ladder, finishing)
-    priors = None
-    if finishing.prior_weight:
-        priors = SitesAndHours(data, task.competition, task.species)
-        say(f"site and hour priors: {priors.known}")
-    draft.finish, draft.num_ranked = Finish(finishing, priors), ladder.num_models
-    submitted = Submitted(task)
-    pace = Pace(pacing or PaceSettings(), ladder, say)
+    draft.prepare(ladder, finishing, say)
+    submitted, pace = Submitted(task, pacing.limit_seconds), Pace(pacing, ladder, say)
 
     def look(books: Listening) -> None:
         pace.writing = draft.took
@@ -105,101 +92,34 @@ def submit(
         pace(books)
 
     try:
-        if task.soundscapes:
-            paths = list(task.soundscapes.values())
-            heard = listen(ladder, task.folder, paths, on_progress=look, listening=submitted.books)
-            for each in heard:
-                draft.add(each)
-        else:
-            _rehearse(ladder, look, submitted.books)
+        folder, paths = _to_hear(task)
+        for heard in listen(ladder, folder, paths, on_progress=look, listening=submitted.books):
+            if heard.warning:
+                warnings.warn(f"{heard.path}: {heard.warning}", stacklevel=2)
+            if task.soundscapes:
+                draft.add(heard)
     except OutOfTime:
         submitted.in_time = False
     finally:
         ladder.close()
         draft.write()
-    submitted.num_rows_heard = sheet.num_rows_heard
+    submitted.num_rows_heard = draft.sheet.num_rows_heard
     _warn_of_failures(submitted)
     return submitted
 
 
-class Draft:
-    """A submission's file while soundscapes are heard.
+def _to_hear(task: Task) -> tuple[Path, list[str]]:
+    """Return a folder, and what of it is to be heard.
 
-    Args:
-        sheet: Its rows.
-        out: The file; it is written at once.
-
-    Attributes:
-        finish: Makes probabilities of what was heard.
-        thresholds: Probability from which a species is called, float64 [C].
-        num_ranked: Models whose scores stand side by side, to be ranked over all rows; else 1.
-        took: Seconds of the last writing.
+    Where there are no soundscapes it is a handful of recordings that are timed only.
     """
-
-    def __init__(self, sheet: Sheet, out: Path) -> None:
-        self.sheet, self.out, self.took = sheet, out, 0.0
-        self.finish = Finish(FinishSettings(), None)
-        self.thresholds = np.full(len(sheet.task.species), THRESHOLD)
-        self.num_ranked = 1
-        self._heard: list[WindowPredictions] = []  # not on the sheet yet; when ranked, all
-        self.write()
-
-    def add(self, heard: WindowPredictions) -> None:
-        """Take a soundscape that was heard; the file is written now and then."""
-        self._heard.append(heard)
-        if time.monotonic() - self._written > max(_WRITE_EVERY, _WRITE_SHARE * self.took):
-            self.write()
-
-    def write(self) -> None:
-        """Write what is known."""
-        began = time.monotonic()
-        ranks = self._ranks() if self.num_ranked > 1 and self._heard else None
-        competition = self.sheet.task.competition
-        for each in self._heard:
-            score = each.score if ranks is None else ranks.mean(each.score)
-            name = competition.soundscape(Path(each.path).stem)
-            share = self.finish(score, name, each.recorded_at, each.end_seconds)
-            self.sheet.fill(name, each.end_seconds, share)
-        if ranks is None:
-            self._heard = []
-        self.sheet.write(self.out, self.thresholds)
-        self._written = time.monotonic()
-        self.took = self._written - began
-
-    def _ranks(self) -> Ranks:
-        num_rows = sum(len(each.score) for each in self._heard)
-        folder = self.out.absolute().parent
-        ranks = Ranks(folder, num_rows, self.num_ranked, len(self.sheet.task.species))
-        for each in self._heard:
-            ranks.add(each.score)
-        ranks.sort()
-        return ranks
-
-
-def _thresholds(task: Task, ladder: Ladder, finishing: FinishSettings) -> np.ndarray:
-    if finishing.threshold is not None or task.competition.value == "probability":
-        return np.full(len(task.species), finishing.threshold or THRESHOLD)
-    if ladder.num_models > 1:
-        raise ValueError("--combine rank: ranks know nothing of the bundles' thresholds; give one")
-    if ladder.thresholds is None:
-        warnings.warn(
-            f"no bundle has thresholds: species are called from {THRESHOLD} on", stacklevel=3
-        )
-        return np.full(len(task.species), THRESHOLD)
-    return ladder.thresholds
-
-
-def _rehearse(ladder: Ladder, on_progress: Progress, books: Listening) -> None:
-    """Hear a handful of recordings that are not asked for, only to know how long it takes."""
-    competition = ladder.task.competition
-    for name in (competition.train_soundscapes, competition.train_audio):
-        folder = ladder.task.data / name
-        paths = find_recordings(folder)
+    if task.soundscapes:
+        return task.folder, list(task.soundscapes.values())
+    for name in (task.competition.train_soundscapes, task.competition.train_audio):
+        paths = find_recordings(task.data / name)
         if paths:
-            some = paths[:: -(-len(paths) // _HANDFUL)]
-            for _ in listen(ladder, folder, some, on_progress=on_progress, listening=books):
-                pass
-            return
+            return task.data / name, paths[:: -(-len(paths) // _HANDFUL)]
+    return task.data, []
 
 
 def projected(submitted: Submitted) -> str:
@@ -211,12 +131,13 @@ def projected(submitted: Submitted) -> str:
     number, seconds = competition.hidden_soundscapes, competition.hidden_seconds
     if not books.seconds or len(submitted.task.soundscapes) > number / 2:
         return ""
-    needed = number * seconds / books.rate
-    allowed = competition.limit_minutes
-    of = "" if allowed is None else f", of {allowed} min allowed"
+    needed, limit = number * seconds / books.rate, submitted.limit_seconds
+    if limit == math.inf and competition.limit_minutes is not None:
+        limit = 60.0 * competition.limit_minutes
+    of = "" if limit == math.inf else f" of {minutes(limit)}"
     return (
         f"the hidden test, about {number:,} soundscapes of {minutes(seconds)}, would take "
-        f"{minutes(needed)}{of}"
+        f"{minutes(needed)}{of}{': too slow' if needed > limit else ''}"
     )
 
 

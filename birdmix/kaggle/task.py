@@ -89,7 +89,7 @@ def _sample(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; name the competition's folder: --data DIR")
     sample = read_table(file)
-    if len(sample.columns) < 2:
+    if len(sample.columns) < 2 or sample.columns[0] != "row_id":
         raise ValueError(f"{file}: expected the columns row_id and one per species")
     return sample
 
@@ -129,16 +129,29 @@ def _row_ids(
 
 
 def _windows(folder: Path, year: Competition, soundscapes: dict[str, str]) -> list[str]:
-    """Return the row ids of all windows; a soundscape of unknown length has as many as most."""
+    """Return the row ids of all windows.
+
+    Hidden soundscapes are of one length: where most are, a shorter one has broken off, and has as
+    many rows as they. So has one of unknown length.
+    """
     lengths = {name: _num_windows(folder / path, year) for name, path in soundscapes.items()}
-    known = Counter(length for length in lengths.values() if length)
     usual = round(year.hidden_seconds / year.window_seconds)
+    known = Counter(length for length in lengths.values() if length)
+    least = 0
     if known:
-        usual = known.most_common(1)[0][0]
+        usual, number = known.most_common(1)[0]
+        least = usual if number > len(lengths) / 2 else 0
+    short = [soundscapes[name] for name, length in lengths.items() if 0 < length < least]
+    if short:
+        warnings.warn(
+            f"{counted(len(short), 'soundscape')} shorter than most, they get as many rows: "
+            f"{first_few(short)}",
+            stacklevel=2,
+        )
     return [
         year.row_id(name, window * year.window_seconds)
         for name, length in lengths.items()
-        for window in range(1, (length or usual) + 1)
+        for window in range(1, max(length or usual, least) + 1)
     ]
 
 
