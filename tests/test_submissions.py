@@ -476,7 +476,7 @@ def test_a_year_with_the_same_columns_may_be_named(
     ("options", "told"),
     [
         (["--competition", "birdclef-2027"], "did you mean 'birdclef-2"),
-        *((["--time-limit", each], "--time-limit: ") for each in ("soon", "0m", "-5m", "90", "nan")),
+        *((["--time-limit", each], "--time-limit: ") for each in ("soon", "0m", "-5m", "90")),
         (["--time-limit", "9s"], "--time-limit 9s: it leaves no time to listen"),
         (["--degrade"], "--time-limit"),
         (["--step", "7"], "--step 7"),

@@ -70,10 +70,8 @@ class Draft:
         began = time.monotonic()
         ranks = self._ranks() if self.num_ranked > 1 and self._heard else None
         for each in self._heard:
-            score, name = (
-                each.score if ranks is None else ranks.mean(each.score),
-                self._name[each.path],
-            )
+            name = self._name[each.path]
+            score = each.score if ranks is None else ranks.mean(each.score)
             share = self.finish(score, name, each.recorded_at, each.end_seconds)
             self.sheet.fill(name, each.end_seconds, share)
         if ranks is None:
