@@ -183,6 +183,9 @@ COMPETITIONS = (
 )
 
 
+NEWEST = COMPETITIONS[-1]
+
+
 def competition_of(folder: Path) -> Competition:
     """Tell from its files which competition a folder is of.
 

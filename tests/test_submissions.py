@@ -1,5 +1,6 @@
 """`birdmix submit`: six years of submissions, valid whatever the folder and the time hold."""
 
+import errno
 import functools
 import json
 import math
@@ -26,7 +27,7 @@ from birdmix.competitions import (
     competition_of,
 )
 from birdmix.inference.engine import open_engine
-from birdmix.kaggle import submission
+from birdmix.kaggle import sheet, submission
 from tests.recordings import read
 from tests.submissions import Rows, predicted, refusal, submit, table, validated
 from tests.years import Year, write_year
@@ -291,7 +292,7 @@ def test_soundscapes_that_no_row_asks_for_are_named(asking, bundle: Path, tmp_pa
     said = submit(bundle, year.folder, tmp_path / "s.csv")
     _, rows = table(tmp_path / "s.csv")
     assert rows == {row_id: row for row_id, row in whole.rows.items() if name not in row_id}
-    assert "2 soundscapes that no row asks for" in said and file.name in said and "odd.ogg" in said
+    assert "no row asks for 2 soundscapes" in said and file.name in said and "odd.ogg" in said
 
 
 def test_row_ids_that_tell_nothing_are_written_and_named(asking, bundle: Path, tmp_path: Path):
@@ -310,10 +311,26 @@ def test_row_ids_that_tell_nothing_are_written_and_named(asking, bundle: Path, t
 def test_where_nobody_asks_the_samples_rows_are_asked_for(asking, bundle: Path, tmp_path: Path):
     year, whole = asking
     (year.folder / year.competition.asked).unlink()
-    submit(bundle, year.folder, tmp_path / "s.csv")
+    said = submit(bundle, year.folder, tmp_path / "s.csv")
     _, sample = table(year.sample)
     _, rows = table(tmp_path / "s.csv")
     assert rows == {row_id: whole.rows[row_id] for row_id in sample}
+    assert "test.csv: no such file; the rows are the sample's" in said
+
+
+def test_rows_beyond_the_end_of_a_soundscape_are_named(asking, bundle: Path, tmp_path: Path):
+    year, whole = asking
+    name, file = next(iter(year.soundscapes.items()))
+    bird = f"_{year.codes[0]}" if year.competition.value == "decision" else ""
+    odd = [f"{name}{bird}_{end}" for end in (7, 600)]
+    asked = year.folder / year.competition.asked
+    commas = "," * (len(table(asked)[0]) - 1)
+    asked.write_text(asked.read_text() + "".join(f"{row_id}{commas}\n" for row_id in odd))
+    said = submit(bundle, year.folder, tmp_path / "s.csv")
+    _, rows = table(tmp_path / "s.csv")
+    assert rows == whole.rows | dict.fromkeys(odd, nothing(year.competition))
+    assert "2 rows of 1 soundscape beyond what could be heard there, they keep" in said
+    assert file.name in said
 
 
 def test_a_low_threshold_calls_all(asking, bundle: Path, tmp_path: Path):
@@ -509,6 +526,51 @@ def test_before_a_bundle_is_opened_a_whole_file_stands(data: Year, tmp_path: Pat
     assert "no bundle here" in refusal(tmp_path / "nowhere", data.folder, tmp_path / "s.csv")
     for row in validated(data, tmp_path / "s.csv").values():
         assert [float(cell) for cell in row.values()] == pytest.approx([3 / 36] * 12)
+
+
+def test_an_earlier_file_stays_until_all_that_is_asked_for_is_there(
+    bundle: Path, demo: Path, data: Year, tmp_path: Path
+):
+    out = tmp_path / "s.csv"
+    out.write_text("earlier")
+    refusal(tmp_path / "nowhere", data.folder, out)
+    refusal(bundle, data.folder, out, "--engine", "onix")
+    refusal(bundle, data.folder, out, "--threshold", "0.5")  # rows are no decisions
+    refusal(
+        bundle,
+        write_year(demo, BIRDCLEF_2023, tmp_path / "2023").folder,
+        out,
+        "--prior-weight",
+        "1",
+    )
+    assert out.read_text() == "earlier"
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "s.csv"
+    out.write_text("earlier")
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sheet, "write_csv", full)
+    said = refusal(bundle, data.folder, out)
+    assert f"{out}: it could not be written (No space left on device), and is what it was" in said
+    assert out.read_text() == "earlier" and [path.name for path in tmp_path.glob("*.csv")] == [
+        "s.csv"
+    ]
+    assert "it is no file" in refusal(bundle, data.folder, tmp_path)
+
+
+def test_a_folder_that_does_not_tell_its_year_is_taken_for_the_newest(
+    bundle: Path, data: Year, good: Submission, tmp_path: Path
+):
+    (data.folder / "taxonomy.csv").unlink()
+    said = submit(bundle, data.folder, tmp_path / "s.csv")
+    assert "nothing tells the year, it is taken for birdclef-2026; --competition" in said
+    assert (tmp_path / "s.csv").read_bytes() == good.out.read_bytes()
 
 
 def test_a_name_that_is_no_text_will_do(bundle: Path, data: Year, tmp_path: Path):

@@ -43,7 +43,7 @@ def one_line_errors(on_error: Callable[[], None] | None = None) -> Iterator[None
 
 
 @contextmanager
-def interrupted_in_a_line(told: str) -> Iterator[None]:
+def interrupted_in_a_line(told: Callable[[], str]) -> Iterator[None]:
     """End by Ctrl-C or SIGTERM in one line, which says what stands and how to go on."""
 
     def ended(number: int, frame: FrameType | None) -> None:
@@ -54,7 +54,7 @@ def interrupted_in_a_line(told: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        end(f"interrupted; {told}", 128 + number)
+        end(f"interrupted; {told()}", 128 + number)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from birdmix.app.console import say
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
-from birdmix.inference.ensemble import THRESHOLD, Ranks
+from birdmix.inference.ensemble import Ranks
 from birdmix.inference.journal import Entry, Journal
 from birdmix.inference.listener import Listener, row_times
 from birdmix.inference.rows import smoothed
@@ -87,7 +86,7 @@ class Findings:
         self.labels = Labels(
             tuple(codes[c] for c in self.columns), tuple(names[c] for c in self.columns)
         )
-        self.thresholds = _thresholds(listener, output.threshold)[self.columns]
+        self.thresholds = listener.called_from(output.threshold)[self.columns]
 
     def read(self, journal: Journal, ranks: Ranks | None = None) -> Iterator[HeardRecording]:
         """Yield the recordings of a journal with their detections, by their paths.
@@ -168,15 +167,3 @@ class _Heard:
 
     def __iter__(self) -> Iterator[HeardRecording]:
         return self.findings.read(self.journal, self.ranks)
-
-
-def _thresholds(listener: Listener, threshold: float | None) -> np.ndarray:
-    """Return the probability from which each class is called, float64 [C]."""
-    if threshold is not None:
-        return np.full(len(listener.labels), threshold)
-    if listener.settings.combine == "rank":
-        raise ValueError("--combine rank: ranks know nothing of the bundles' thresholds; give one")
-    if listener.thresholds is None:
-        say(f"the bundle has no thresholds: species are called from {THRESHOLD} on")
-        return np.full(len(listener.labels), THRESHOLD)
-    return listener.thresholds

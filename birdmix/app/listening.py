@@ -59,7 +59,9 @@ def predict(
         num_models = len(bundles) if settings.combine == "rank" else 1
         with Journal(out / JOURNAL, way, num_models * len(listener.labels)) as journal:
             _tell_journal(journal)
-            with interrupted_in_a_line("what was heard is kept, and the same command goes on"):
+            with interrupted_in_a_line(
+                lambda: "what was heard is kept, and the same command goes on"
+            ):
                 books = _hear(listener, folder, paths, journal)
             remove_partials(out)
             write_failed(out / "failed.csv", books.failed)

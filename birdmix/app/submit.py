@@ -6,6 +6,7 @@ from pathlib import Path
 from birdmix.app.console import heard_line, listening_progress, say, warn, warnings_as_lines
 from birdmix.app.errors import interrupted_in_a_line
 from birdmix.competitions import competition_named
+from birdmix.inference.listen import Listening
 from birdmix.inference.settings import ListenSettings
 from birdmix.kaggle.finish import FILE_SCALING_WARNING
 from birdmix.kaggle.settings import FinishSettings, PaceSettings
@@ -30,9 +31,12 @@ def submit(
     """
     if finishing.file_scaling:
         warn(FILE_SCALING_WARNING)
+    books = Listening()
     with (
         warnings_as_lines(),
-        interrupted_in_a_line(f"{out} holds what was heard, and priors besides"),
+        interrupted_in_a_line(
+            lambda: f"{out} holds what was heard" if books.num_files else "nothing was heard"
+        ),
         listening_progress("listening") as on_progress,
     ):
         done = write_submission(
@@ -44,12 +48,16 @@ def submit(
             settings=settings,
             finishing=finishing,
             pacing=pacing,
+            listening=books,
             on_progress=on_progress,
             say=say,
         )
-    asked, books, timed = done.task.asked, done.books, not done.task.soundscapes
+    asked, timed = done.task.asked, not done.task.soundscapes
     if timed:
-        say(f"no soundscapes in {done.task.folder}, as while a notebook is saved: others are timed")
+        others = (
+            f"{books.num_files} others are timed" if books.num_files else "nor is there another"
+        )
+        say(f"no soundscape of these rows is there, as while a notebook is saved; {others}")
     if books.num_files:
         say(heard_line(books))
     if not (done.in_time or timed):
@@ -62,4 +70,4 @@ def submit(
         f"wrote {out}: {done.task.competition.name}, {num_rows:,} rows, {heard:,} heard, "
         f"{num_rows - heard:,} with the prior"
     )
-    return timed or books.done > len(books.failed) or not done.in_time
+    return timed or not books.done or books.done > len(books.failed)

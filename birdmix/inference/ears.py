@@ -88,8 +88,8 @@ def _check_hears(engine: Engine, settings: ListenSettings, window: float, contex
     model, log_mel = engine.manifest.model, engine.manifest.log_mel
     if context < window:
         raise ValueError(
-            f"rows of {window:g} s of which {context:g} s are heard; take --window "
-            f"{context:g} at most, or --context {window:g}"
+            f"rows of {window:g} s of which {context:g} s are heard; take --context {window:g}, "
+            "or rows that are no longer"
         )
     if engine.num_samples not in (None, log_mel.num_samples(context)):
         length = engine.num_samples / log_mel.sample_rate

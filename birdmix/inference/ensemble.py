@@ -114,6 +114,7 @@ class Ranks:
             _reserve(file.fileno(), 4 * shape[0] * shape[1], folder)
             self.scores = np.memmap(file, np.float32, "w+", shape=shape)
         self._filled = 0
+        self._known = np.zeros(shape[0], np.int64)  # scores of each column that are none of NaN
 
     def add(self, score: np.ndarray) -> None:
         """Take the scores of a recording, float32 [R, models * C], NaN for unknown species."""
@@ -122,20 +123,21 @@ class Ranks:
 
     def sort(self) -> None:
         """Sort, once all are there."""
-        for column in self.scores:
+        for number, column in enumerate(np.asarray(self.scores)):
             column.sort()
+            self._known[number] = np.searchsorted(column, np.nan)  # which stands after all numbers
 
     def mean(self, score: np.ndarray) -> np.ndarray:
         """Return the mean rank over models as a logit, float32 [R, C]; equals share theirs.
 
         NaN for a species that no model knows.
         """
-        rank = np.empty(score.shape)
-        for column, ordered in enumerate(self.scores):
+        rank = np.full(score.shape, np.nan)
+        for column in np.flatnonzero(self._known):
+            ordered = np.asarray(self.scores[column, : self._known[column]])
             below = np.searchsorted(ordered, score[:, column], "left")
             up_to = np.searchsorted(ordered, score[:, column], "right")
-            known = int(np.searchsorted(ordered, np.nan))  # which stands after all numbers
-            rank[:, column] = (below + up_to) / 2 / max(known, 1)
+            rank[:, column] = (below + up_to) / 2 / len(ordered)
         rank[np.isnan(score)] = np.nan
         by_model = rank.reshape(-1, self.num_models, self.num_classes)
         with np.errstate(invalid="ignore"):

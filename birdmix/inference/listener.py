@@ -4,6 +4,7 @@ Shapes: R rows.
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from birdmix.audio.clock import recorded_at
 from birdmix.audio.decode import Blocks
 from birdmix.inference.ears import Ear, ears_of
 from birdmix.inference.engine import Engine
-from birdmix.inference.ensemble import joined, joint_labels, joint_thresholds
+from birdmix.inference.ensemble import THRESHOLD, joined, joint_labels, joint_thresholds
 from birdmix.inference.hearing import Hearing
 from birdmix.inference.rows import RowScores
 from birdmix.inference.settings import ListenSettings
@@ -133,6 +134,28 @@ class Listener:
         start, end = row_times(len(score), self.window, self.step, seconds)
         warning = "; ".join(map(str, problems))
         return WindowPredictions(path, start, end, score, warning, seconds, began)
+
+    def called_from(self, threshold: float | None) -> np.ndarray:
+        """Return the probability from which each class is called, float64 [C], NaN for never.
+
+        Args:
+            threshold: The same for all; None takes the bundles' own.
+
+        Raises:
+            ValueError: If it takes what there is not.
+        """
+        if threshold is not None:
+            return np.full(len(self.labels), threshold)
+        if self.settings.combine == "rank":
+            raise ValueError(
+                f"--combine rank: ranks know nothing of the bundles' thresholds; give one, "
+                f"--threshold {THRESHOLD} for example"
+            )
+        if self.thresholds is None:
+            said = f"the bundles have no thresholds: species are called from {THRESHOLD} on"
+            warnings.warn(said, stacklevel=2)
+            return np.full(len(self.labels), THRESHOLD)
+        return self.thresholds
 
     def num_bytes(self, seconds: float) -> int:
         """Return the memory that the scores of a recording take."""

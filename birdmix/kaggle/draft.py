@@ -4,8 +4,7 @@ Shapes: C species.
 """
 
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,26 +26,28 @@ class Draft:
 
     Args:
         sheet: Its rows.
-        out: The file; it is written at once.
+        out: The file. It is written at once, unless there is one: what somebody may have made with
+            another command stays until this one is found to be right.
 
     Attributes:
         finish: Makes probabilities of what was heard.
         thresholds: Probability from which a species is called, float64 [C].
-        num_ranked: Models whose scores stand side by side, to be ranked over all rows; else 1.
+        num_ranked: Models whose scores stand side by side, to be ranked over all rows; else 0.
         took: Seconds of the last writing.
     """
 
     def __init__(self, sheet: Sheet, out: Path) -> None:
         self.sheet, self.out, self.took = sheet, out, 0.0
-        self.finish = Finish(FinishSettings(), None)
+        self.finish = Finish(FinishSettings())
         self.thresholds = np.full(len(sheet.task.species), THRESHOLD)
-        self.num_ranked = 1
+        self.num_ranked = 0
         self._name = {path: name for name, path in sheet.task.soundscapes.items()}
         self._heard: list[WindowPredictions] = []  # not on the sheet yet; when ranked, all
-        self.write()
+        if not out.exists():
+            self.write()
 
     def prepare(self, ladder: Ladder, settings: FinishSettings, say: Callable[[str], None]) -> None:
-        """Get ready for what the ladder hears.
+        """Get ready for what the ladder hears, and write what is known before.
 
         Raises:
             ValueError: If priors or thresholds that are asked for are not there.
@@ -55,9 +56,14 @@ class Draft:
         if settings.prior_weight:
             priors = SitesAndHours(task.data, task.competition, task.species)
             say(f"site and hour priors: {priors.known}")
-        self.finish, self.num_ranked = Finish(settings, priors), ladder.num_models
+        self.finish, self.num_ranked = Finish(settings, priors), ladder.num_ranked
         if task.competition.value != "probability":
-            self.thresholds = _thresholds(ladder, settings)
+            self.thresholds = ladder.called_from(settings.threshold)
+        elif settings.threshold is not None:
+            raise ValueError(
+                f"--threshold: rows of {task.competition.name} hold probabilities; leave it out"
+            )
+        self.write()
 
     def add(self, heard: WindowPredictions) -> None:
         """Take a soundscape that was heard; the file is written now and then."""
@@ -68,36 +74,25 @@ class Draft:
     def write(self) -> None:
         """Write what is known."""
         began = time.monotonic()
-        ranks = self._ranks() if self.num_ranked > 1 and self._heard else None
-        for each in self._heard:
+        scores = [each.score for each in self._heard]
+        for each, score in zip(self._heard, self._ranked(scores), strict=True):
             name = self._name[each.path]
-            score = each.score if ranks is None else ranks.mean(each.score)
             share = self.finish(score, name, each.recorded_at, each.end_seconds)
             self.sheet.fill(name, each.end_seconds, share)
-        if ranks is None:
+        if not self.num_ranked:
             self._heard = []
         self.sheet.write(self.out, self.thresholds)
         self._written = time.monotonic()
         self.took = self._written - began
 
-    def _ranks(self) -> Ranks:
-        num_rows = sum(len(each.score) for each in self._heard)
+    def _ranked(self, scores: list[np.ndarray]) -> Sequence[np.ndarray]:
+        """Return the scores of soundscapes; if asked for, as mean ranks among all of them."""
+        if not (self.num_ranked and scores):
+            return scores
+        together = np.concatenate(scores)
         folder = self.out.absolute().parent
-        ranks = Ranks(folder, num_rows, self.num_ranked, len(self.sheet.task.species))
-        for each in self._heard:
-            ranks.add(each.score)
+        ranks = Ranks(folder, len(together), self.num_ranked, len(self.sheet.task.species))
+        ranks.add(together)
         ranks.sort()
-        return ranks
-
-
-def _thresholds(ladder: Ladder, settings: FinishSettings) -> np.ndarray:
-    everywhere = np.ones(len(ladder.task.species))
-    if settings.threshold is not None:
-        return settings.threshold * everywhere
-    if ladder.num_models > 1:
-        raise ValueError("--combine rank: ranks know nothing of the bundles' thresholds; give one")
-    if ladder.thresholds is None:
-        told = f"no bundle has thresholds: species are called from {THRESHOLD} on"
-        warnings.warn(told, stacklevel=4)
-        return THRESHOLD * everywhere
-    return ladder.thresholds
+        ends = np.cumsum([len(score) for score in scores])[:-1]
+        return np.split(ranks.mean(together), ends)

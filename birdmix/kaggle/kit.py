@@ -14,7 +14,7 @@ from pathlib import Path
 
 from birdmix import __version__
 from birdmix.bundle.manifest import MANIFEST, WEIGHTS, digest, read_manifest
-from birdmix.competitions import COMPETITIONS, Competition, competition_named
+from birdmix.competitions import NEWEST, Competition, competition_named
 from birdmix.files import atomic_directory, write_text
 from birdmix.inference.engine import ENGINES, fastest_export, network_of
 from birdmix.suggest import check_choice
@@ -78,11 +78,12 @@ def plan_kit(
 
     python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     check_python(python)
-    newest = max(each.name for each in COMPETITIONS)
-    year = competition_named(competition or newest)
+    year = competition_named(competition) if competition else NEWEST
     manifests = [read_manifest(bundle) for bundle in bundles]
     kind = fastest_export(manifests) if engine == "auto" else engine
     for bundle, manifest in zip(bundles, manifests, strict=True):
+        if not (bundle / WEIGHTS).is_file():  # they are part of what a bundle is told by
+            raise ValueError(f"{bundle / WEIGHTS}: no such file; copy the whole bundle")
         if kind != "torch":
             network_of(bundle, manifest, kind)
     return Kit(tuple(bundles), kind, python, year, closure(kind, python))

@@ -16,6 +16,9 @@ from birdmix.kaggle.task import Task
 from birdmix.labels import Labels
 from birdmix.windows import MIN_TAIL_SECONDS, WindowPredictions
 
+# Rows that are weighted at a time: of all at once the weights would grow with their square.
+_ROWS = 64
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -40,20 +43,17 @@ class Ladder:
         engines: The models.
         settings: How they listen; rows are as long as the competition's.
         task: Whose rows and columns.
-        degrade: Whether there are rungs below the first.
 
     Attributes:
         rungs: All of them.
         at: The one that hears what comes next.
-        num_models: Models M whose scores stand side by side, to be ranked; else 1.
+        num_ranked: Models M whose scores stand side by side, to be ranked; 0 if they are one score.
 
     Raises:
         ValueError: If models and settings do not fit each other.
     """
 
-    def __init__(
-        self, engines: Sequence[Engine], settings: ListenSettings, task: Task, degrade: bool
-    ) -> None:
+    def __init__(self, engines: Sequence[Engine], settings: ListenSettings, task: Task) -> None:
         self.task, self.at = task, 0
         self.window = task.competition.window_seconds
         settings = replace(settings, window=self.window)
@@ -62,10 +62,9 @@ class Ladder:
                 f"--step {settings.step:g}: rows of {self.window:g} s would be left out; it is "
                 "the length of a row at most"
             )
-        self.num_models = len(engines) if settings.combine == "rank" else 1
+        self.num_ranked = len(engines) if settings.combine == "rank" else 0
         self.rungs = [Rung(Listener(engines, settings))]
-        if degrade:
-            self._add_rungs(engines, settings)
+        self._add_rungs(engines, settings)
 
     def _add_rungs(self, engines: Sequence[Engine], settings: ListenSettings) -> None:
         if settings.shift:
@@ -83,16 +82,16 @@ class Ladder:
         """The fullest way to hear."""
         return self.rungs[0].listener
 
-    @property
-    def thresholds(self) -> np.ndarray | None:
-        """Probability from which each species is called, float64 [C], NaN for never.
+    def called_from(self, threshold: float | None) -> np.ndarray:
+        """Return the probability from which each species is called, float64 [C], NaN for never.
 
-        None if no bundle has any.
+        Args:
+            threshold: The same for all; None takes the bundles' own.
+
+        Raises:
+            ValueError: If it takes what there is not.
         """
-        labels, thresholds = self.top.labels, self.top.thresholds
-        if thresholds is None:
-            return None
-        known = dict(zip(labels.codes, thresholds, strict=True))
+        known = dict(zip(self.top.labels.codes, self.top.called_from(threshold), strict=True))
         return np.array([known.get(code, np.nan) for code in self.task.species])
 
     def step_down(self) -> str:
@@ -132,7 +131,7 @@ class Ladder:
     def _aligned(self, score: np.ndarray, labels: Labels) -> np.ndarray:
         """Put the models' columns where the species are, NaN where there is none."""
         by_model = score.reshape(len(score), -1, len(labels))
-        shape = (len(score), self.num_models, len(self.task.species))
+        shape = (len(score), self.num_ranked or 1, len(self.task.species))
         aligned = np.full(shape, np.nan, np.float32)
         known = np.array([code in labels for code in self.task.species])
         columns = [labels.column(code) for code in self.task.species if code in labels]
@@ -154,5 +153,11 @@ def overlapping(
     Returns:
         Float32 [R, C].
     """
-    weight = np.maximum(window - np.abs(start[:, None] - heard_from), 0)
-    return np.asarray(weight @ score / weight.sum(axis=1, keepdims=True), np.float32)
+    rows = np.empty((len(start), score.shape[1]), np.float32)
+    for begin in range(0, len(start), _ROWS):
+        own = start[begin : begin + _ROWS]
+        first, last = np.searchsorted(heard_from, [own[0] - window, own[-1] + window])
+        weight = np.maximum(window - np.abs(own[:, None] - heard_from[first:last]), 0)
+        total = weight.sum(axis=1, keepdims=True)
+        rows[begin : begin + len(own)] = weight @ score[first:last] / total
+    return rows

@@ -1,5 +1,6 @@
 """The pace: whether listening ends in time, and what is done if it will not."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -36,6 +37,7 @@ class Pace:
 
     def __init__(self, settings: PaceSettings, ladder: Ladder, say: Callable[[str], None]) -> None:
         self.settings, self.ladder, self.say = settings, ladder, say
+        self.limit = settings.limit_seconds
         self.writing = 0.0
         self._said = False
         self._start: tuple[float, int] | None = None  # when this rung began, and bytes heard then
@@ -47,9 +49,9 @@ class Pace:
         Raises:
             OutOfTime: If it is up.
         """
-        if self.settings.limit is None:
+        if self.limit == math.inf:
             return
-        now, limit = time.monotonic() - self.settings.began, self.settings.limit_seconds
+        now, limit = time.monotonic() - self.settings.began, self.limit
         end = limit - max(_KEPT_SECONDS, _KEPT * limit) - _SLOWER * self.writing
         if now >= end:
             raise OutOfTime
@@ -69,14 +71,13 @@ class Pace:
             self._start, self._others, self._said = None, begun, False
         elif not self._said:
             self._said = True
-            self.say(f"{_told(needed, limit)}: {_IN_TIME if in_time else self._too_slow()}")
+            self.say(f"{_told(needed, limit)}: {'in time' if in_time else self._too_slow()}")
 
     def _too_slow(self) -> str:
-        cheaper = "nothing is left to give up" if self.settings.degrade else "--degrade hears all"
+        cheaper = "nothing is left to give up"
+        if not self.settings.degrade and len(self.ladder.rungs) > 1:
+            cheaper = "--degrade hears more"
         return f"too slow; what is not reached keeps the prior ({cheaper})"
-
-
-_IN_TIME = "in time"
 
 
 def _told(needed: float, limit: float) -> str:

@@ -5,6 +5,7 @@ Shapes: N rows, W windows, C species.
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pyarrow.csv import WriteOptions, write_csv
 from birdmix.competitions import NO_CALL
 from birdmix.files import atomic_path
 from birdmix.kaggle.task import Task
+from birdmix.suggest import first_line
 from birdmix.windows import FLOOR
 
 # What a row id must not hold to stand in a CSV as it is.
@@ -61,8 +63,23 @@ class Sheet:
             heard &= ~np.isnan(self._probability[asked.window, asked.bird])
         return int(heard.sum())
 
+    @property
+    def beyond(self) -> dict[str, int]:
+        """Number of rows of soundscapes that were heard, but not there."""
+        asked = self.task.asked
+        unheard = {}
+        for name, windows in asked.windows.items():
+            numbers = list(windows.values())
+            if self.heard[numbers].any() and not self.heard[numbers].all():
+                missing = [number for number in numbers if not self.heard[number]]
+                unheard[name] = int(np.isin(asked.window, missing).sum())
+        return unheard
+
     def write(self, out: Path, thresholds: np.ndarray) -> None:
         """Write the submission as it stands, whole or not at all.
+
+        Raises:
+            ValueError: If it cannot be written.
 
         Args:
             out: The file.
@@ -72,11 +89,18 @@ class Sheet:
         columns = {"row_id": row_ids} | self._columns(thresholds)
         plain = not any(_SPECIAL.intersection(row_id) for row_id in row_ids)
         options = WriteOptions(include_header=False, quoting_style="none" if plain else "needed")
-        with atomic_path(out) as partial, partial.open("wb") as stream:
-            header = io.StringIO()
-            csv.writer(header, lineterminator="\n").writerow(columns)
-            stream.write(header.getvalue().encode())
-            write_csv(pa.table(columns), stream, options)
+        header = io.StringIO()
+        csv.writer(header, lineterminator="\n").writerow(columns)
+        try:
+            with atomic_path(out) as partial, partial.open("wb") as stream:
+                stream.write(header.getvalue().encode())
+                write_csv(pa.table(columns), stream, options)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else first_line(error)
+            raise ValueError(
+                f"{out}: it could not be written ({why}), and is what it was before; make room, "
+                "or take another --out"
+            ) from error
 
     def _columns(self, thresholds: np.ndarray) -> dict[str, list[str] | np.ndarray]:
         asked, competition = self.task.asked, self.task.competition

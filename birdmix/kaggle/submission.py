@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from birdmix.audio.sound_file import find_recordings
@@ -15,9 +15,11 @@ from birdmix.kaggle.draft import Draft
 from birdmix.kaggle.ladder import Ladder
 from birdmix.kaggle.pace import OutOfTime, Pace, minutes
 from birdmix.kaggle.priors import class_priors
+from birdmix.kaggle.rows import counted
 from birdmix.kaggle.settings import FinishSettings, PaceSettings
 from birdmix.kaggle.sheet import Sheet
 from birdmix.kaggle.task import Task, read_task
+from birdmix.suggest import first_few
 
 # Recordings that are timed while a notebook is saved.
 _HANDFUL = 8
@@ -52,6 +54,7 @@ def submit(
     settings: ListenSettings | None = None,
     finishing: FinishSettings | None = None,
     pacing: PaceSettings | None = None,
+    listening: Listening | None = None,
     on_progress: Progress = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Submitted:
@@ -69,22 +72,26 @@ def submit(
         settings: How the models listen; rows are as long as the competition's.
         finishing: What is made of what is heard.
         pacing: How long it may take.
+        listening: The books to keep; once they name files, a whole file stands.
         on_progress: Called after each recording, and a few times a second.
         say: Prints a line.
 
     Raises:
         ValueError: If folder, models and settings do not fit each other.
     """
-    if out.is_dir():
-        raise ValueError(f"{out}: a folder; name the file to write, --out {out / 'submission.csv'}")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out}: it is no file; name one to write, as --out submission.csv")
     finishing, pacing = finishing or FinishSettings(), pacing or PaceSettings()
     task = read_task(data, competition)
     draft = Draft(Sheet(task, class_priors(data, task.competition, task.species)), out)
     engines = [open_engine(bundle, engine) for bundle in bundles]
-    ladder = Ladder(engines, settings or ListenSettings(), task, pacing.degrade)
+    ladder = Ladder(engines, settings or ListenSettings(), task)
     _warn_of_species(task, ladder)
     draft.prepare(ladder, finishing, say)
-    submitted, pace = Submitted(task, pacing.limit_seconds), Pace(pacing, ladder, say)
+    submitted = Submitted(task, pacing.limit_seconds, books=listening or Listening())
+    if not task.soundscapes:  # it is the hidden test that is to be in time
+        pacing, say = replace(pacing, degrade=False), lambda _: None
+    pace = Pace(pacing, ladder, say)
 
     def look(books: Listening) -> None:
         pace.writing = draft.took
@@ -104,7 +111,7 @@ def submit(
         ladder.close()
         draft.write()
     submitted.num_rows_heard = draft.sheet.num_rows_heard
-    _warn_of_failures(submitted)
+    _warn_of_failures(submitted, draft.sheet)
     return submitted
 
 
@@ -159,7 +166,16 @@ def _warn_of_species(task: Task, ladder: Ladder) -> None:
         )
 
 
-def _warn_of_failures(submitted: Submitted) -> None:
+def _warn_of_failures(submitted: Submitted, sheet: Sheet) -> None:
     kept = "its rows keep the prior" if submitted.task.soundscapes else "it was to be timed only"
     for path, reason in submitted.books.failed:
         warnings.warn(f"{path}: {reason}; {kept}", stacklevel=3)
+    beyond = sheet.beyond
+    if beyond:
+        soundscapes = [submitted.task.soundscapes[name] for name in beyond]
+        rows, of = counted(sum(beyond.values()), "row"), counted(len(beyond), "soundscape")
+        warnings.warn(
+            f"{rows} of {of} beyond what could be heard there, they keep the prior: "
+            f"{first_few(soundscapes)}",
+            stacklevel=3,
+        )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from birdmix.audio.sound_file import AudioError, find_recordings, probe
-from birdmix.competitions import COMPETITIONS, Competition, competition_of, competition_with_column
+from birdmix.competitions import NEWEST, Competition, competition_of, competition_with_column
 from birdmix.files import shown
 from birdmix.kaggle.asked import Asked
 from birdmix.kaggle.rows import counted, read_table
@@ -54,11 +54,11 @@ def read_task(data: Path, competition: Competition | None = None) -> Task:
     Raises:
         ValueError: If it is no such folder, or asks for nothing.
     """
-    year = competition or _year(data)
-    file = data / year.sample_submission
+    if not data.is_dir():
+        raise ValueError(f"{data}: no such folder; name the competition's: --data DIR")
+    file = data / (competition or NEWEST).sample_submission
     sample = _sample(file)
-    if competition is None:
-        year = competition_with_column(sample.columns) or year
+    year = competition or competition_with_column(sample.columns) or _year(data)
     _check_is_of(sample, year, file)
     soundscapes = _soundscapes(data / year.test_soundscapes, year)
     asked = Asked(year, _row_ids(data, year, sample, soundscapes))
@@ -82,7 +82,12 @@ def _year(data: Path) -> Competition:
     try:
         return competition_of(data)
     except ValueError:  # nothing but a sample and soundscapes
-        return COMPETITIONS[-1]  # with a column for each species they are all alike
+        warnings.warn(
+            f"{data}: nothing tells the year, it is taken for {NEWEST.name}; --competition says "
+            "another",
+            stacklevel=3,
+        )
+        return NEWEST
 
 
 def _sample(file: Path) -> pd.DataFrame:
@@ -121,8 +126,10 @@ def _row_ids(
     data: Path, year: Competition, sample: pd.DataFrame, soundscapes: dict[str, str]
 ) -> Iterable[str]:
     table = data / year.asked
-    if year.asked and table.is_file():
-        return read_table(table)["row_id"]
+    if year.asked:
+        if table.is_file():
+            return read_table(table)["row_id"]
+        warnings.warn(f"{table}: no such file; the rows are the sample's", stacklevel=3)
     if year.asked or not soundscapes:
         return sample["row_id"]
     return _windows(data / year.test_soundscapes, year, soundscapes)
@@ -141,13 +148,6 @@ def _windows(folder: Path, year: Competition, soundscapes: dict[str, str]) -> li
     if known:
         usual, number = known.most_common(1)[0]
         least = usual if number > len(lengths) / 2 else 0
-    short = [soundscapes[name] for name, length in lengths.items() if 0 < length < least]
-    if short:
-        warnings.warn(
-            f"{counted(len(short), 'soundscape')} shorter than most, they get as many rows: "
-            f"{first_few(short)}",
-            stacklevel=2,
-        )
     return [
         year.row_id(name, window * year.window_seconds)
         for name, length in lengths.items()
@@ -188,10 +188,11 @@ def _warn(task: Task, found: dict[str, str]) -> None:
     for what, row_ids in told.items():
         if row_ids:
             rows = counted(len(row_ids), "row id")
-            warnings.warn(f"{rows} {what}: {first_few(row_ids)}", stacklevel=3)
+            named = first_few([f"'{row_id}'" for row_id in row_ids])
+            warnings.warn(f"{rows} {what}: {named}", stacklevel=3)
     if ignored:
         soundscapes = counted(len(ignored), "soundscape")
-        warnings.warn(f"{soundscapes} that no row asks for: {first_few(ignored)}", stacklevel=3)
+        warnings.warn(f"no row asks for {soundscapes}: {first_few(ignored)}", stacklevel=3)
     if absent:
         rows = counted(asked.num_rows(absent), "row")
         missing = counted(len(absent), "soundscape")
