@@ -25,7 +25,7 @@ from birdmix.inference.engine import Heard, open_engine
 from birdmix.inference.listen import Listening
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.torch_engine import TorchEngine
-from birdmix.kaggle import pace, submission
+from birdmix.kaggle import draft, pace, submission
 from birdmix.kaggle.ladder import Ladder, overlapping
 from birdmix.kaggle.pace import OutOfTime, Pace
 from birdmix.kaggle.settings import PaceSettings
@@ -287,6 +287,20 @@ def test_too_slow_it_gives_up_shifts_then_overlap_then_bundles_from_the_last(
         look(books)
 
 
+def test_while_the_test_is_hidden_it_tells_what_would_be_given_up(
+    bundle: Path, second: Path, demo: Path, tmp_path: Path
+):
+    year = write_year(demo, BIRDCLEF_2026, tmp_path / "data", hidden=False)
+    dear = ("--bundle", str(second), "--shift", "1", "--time-limit", "10s", "--degrade")
+    said = submit(bundle, year.folder, tmp_path / "s.csv", *dear)
+    validated(year, tmp_path / "s.csv")
+    assert re.findall(r"too slow; --degrade goes on without (--shift|bundle 2)", said) == [
+        "--shift",
+        "bundle 2",
+    ]
+    assert "of 10 s: too slow wrote" in said and "in time" not in said
+
+
 @pytest.mark.slow
 def test_given_up_to_the_last_it_says_what_the_first_bundle_says(
     bundle: Path, second: Path, data: Year, good: Rows, tmp_path: Path,
@@ -311,13 +325,13 @@ def test_a_signal_leaves_what_was_heard(
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     many = copies(data, 10, tmp_path / "data")
-    add = submission.Draft.add
+    add = draft.Draft.add
 
-    def interrupted(self: submission.Draft, heard: WindowPredictions) -> None:
+    def interrupted(self: draft.Draft, heard: WindowPredictions) -> None:
         add(self, heard)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(submission.Draft, "add", interrupted)
+    monkeypatch.setattr(draft.Draft, "add", interrupted)
     said = submit(bundle, many.folder, tmp_path / "s.csv", status=128 + number)
     assert "interrupted" in said
     assert 0 < heard_rows(validated(many, tmp_path / "s.csv"), good) < 20
@@ -326,10 +340,10 @@ def test_a_signal_leaves_what_was_heard(
 KILLED = """
 import os, signal, sys
 from birdmix.app.cli import main
-from birdmix.kaggle import submission
+from birdmix.kaggle import draft
 
-submission._WRITE_EVERY = submission._WRITE_SHARE = 0
-write, left = submission.Draft.write, int(sys.argv.pop())
+draft._WRITE_EVERY = draft._WRITE_SHARE = 0
+write, left = draft.Draft.write, int(sys.argv.pop())
 
 def killed(self):
     global left
@@ -338,7 +352,7 @@ def killed(self):
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
 
-submission.Draft.write = killed
+draft.Draft.write = killed
 main()
 """
 
@@ -363,7 +377,7 @@ def test_ended_from_outside_a_valid_file_stands(
 ):
     many, out = copies(data, 3000, tmp_path / "data"), tmp_path / "s.csv"
     call = ["submit", "--bundle", str(bundle), "--data", str(many.folder), "--out", str(out)]
-    quick = "from birdmix.kaggle import submission as s; s._WRITE_EVERY = 0.2; "
+    quick = "from birdmix.kaggle import draft as d; d._WRITE_EVERY = 0.2; "
     process = subprocess.Popen(
         [sys.executable, "-c", f"{quick}from birdmix.app.cli import main; main()", *call], cwd=ROOT
     )

@@ -33,7 +33,7 @@ class Draft:
         finish: Makes probabilities of what was heard.
         thresholds: Probability from which a species is called, float64 [C].
         num_ranked: Models whose scores stand side by side, to be ranked over all rows; else 0.
-        took: Seconds of the last writing.
+        took: Seconds of the last writing; 0 before the first.
     """
 
     def __init__(self, sheet: Sheet, out: Path) -> None:
@@ -47,7 +47,7 @@ class Draft:
             self.write()
 
     def prepare(self, ladder: Ladder, settings: FinishSettings, say: Callable[[str], None]) -> None:
-        """Get ready for what the ladder hears, and write what is known before.
+        """Get ready for what the ladder hears, and write the file if nothing of it is written.
 
         Raises:
             ValueError: If priors or thresholds that are asked for are not there.
@@ -63,7 +63,8 @@ class Draft:
             raise ValueError(
                 f"--threshold: rows of {task.competition.name} hold probabilities; leave it out"
             )
-        self.write()
+        if not self.took:
+            self.write()
 
     def add(self, heard: WindowPredictions) -> None:
         """Take a soundscape that was heard; the file is written now and then."""

@@ -78,12 +78,12 @@ class Sheet:
     def write(self, out: Path, thresholds: np.ndarray) -> None:
         """Write the submission as it stands, whole or not at all.
 
-        Raises:
-            ValueError: If it cannot be written.
-
         Args:
             out: The file.
             thresholds: Probability from which a species is called, float64 [C], NaN for never.
+
+        Raises:
+            ValueError: If it cannot be written.
         """
         row_ids = self.task.asked.row_ids
         columns = {"row_id": row_ids} | self._columns(thresholds)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdmix.audio.sound_file import find_recordings
@@ -21,7 +21,7 @@ from birdmix.kaggle.sheet import Sheet
 from birdmix.kaggle.task import Task, read_task
 from birdmix.suggest import first_few
 
-# Recordings that are timed while a notebook is saved.
+# Minutes of audio that are timed while a notebook is saved.
 _HANDFUL = 8
 
 
@@ -42,6 +42,21 @@ class Submitted:
     num_rows_heard: int = 0
     books: Listening = field(default_factory=Listening)
     in_time: bool = True
+
+    @property
+    def hidden_test(self) -> float:
+        """Seconds that the hidden test would take at the rate of what was heard; 0 if unknown."""
+        year, books = self.task.competition, self.books
+        length = year.hidden_soundscapes * year.hidden_seconds
+        return length / books.rate if books.seconds else 0.0
+
+    @property
+    def allowed(self) -> float:
+        """Seconds that it may take: the limit, or else the competition's; infinite if unknown."""
+        minutes_allowed = self.task.competition.limit_minutes
+        if self.limit_seconds < math.inf or minutes_allowed is None:
+            return self.limit_seconds
+        return 60.0 * minutes_allowed
 
 
 def submit(
@@ -89,8 +104,6 @@ def submit(
     _warn_of_species(task, ladder)
     draft.prepare(ladder, finishing, say)
     submitted = Submitted(task, pacing.limit_seconds, books=listening or Listening())
-    if not task.soundscapes:  # it is the hidden test that is to be in time
-        pacing, say = replace(pacing, degrade=False), lambda _: None
     pace = Pace(pacing, ladder, say)
 
     def look(books: Listening) -> None:
@@ -99,12 +112,10 @@ def submit(
         pace(books)
 
     try:
-        folder, paths = _to_hear(task)
-        for heard in listen(ladder, folder, paths, on_progress=look, listening=submitted.books):
-            if heard.warning:
-                warnings.warn(f"{heard.path}: {heard.warning}", stacklevel=2)
-            if task.soundscapes:
-                draft.add(heard)
+        if task.soundscapes:
+            _hear(draft, ladder, look, submitted.books)
+        else:
+            _rehearse(submitted, ladder, pacing.degrade, on_progress, say)
     except OutOfTime:
         submitted.in_time = False
     finally:
@@ -115,17 +126,45 @@ def submit(
     return submitted
 
 
-def _to_hear(task: Task) -> tuple[Path, list[str]]:
-    """Return a folder, and what of it is to be heard.
+def _hear(draft: Draft, ladder: Ladder, on_progress: Progress, books: Listening) -> None:
+    """Hear the soundscapes that rows are about."""
+    task = draft.sheet.task
+    paths = list(task.soundscapes.values())
+    for heard in listen(ladder, task.folder, paths, on_progress=on_progress, listening=books):
+        if heard.warning:
+            warnings.warn(f"{heard.path}: {heard.warning}", stacklevel=2)
+        draft.add(heard)
 
-    Where there are no soundscapes it is a handful of recordings that are timed only.
-    """
-    if task.soundscapes:
-        return task.folder, list(task.soundscapes.values())
-    for name in (task.competition.train_soundscapes, task.competition.train_audio):
+
+def _rehearse(
+    submitted: Submitted,
+    ladder: Ladder,
+    degrade: bool,
+    on_progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """Time a handful of recordings that nobody asks for; on each rung, until one is fast enough."""
+    folder, paths = _others(submitted.task)
+    while True:
+        books = submitted.books
+        for _ in listen(ladder, folder, paths, on_progress=on_progress, listening=books):
+            pass
+        slow = degrade and submitted.hidden_test > submitted.allowed
+        without = ladder.step_down() if slow else ""
+        if not without:
+            return
+        say(f"{projected(submitted)}; --degrade goes on without {without}")
+        submitted.books = Listening()
+
+
+def _others(task: Task) -> tuple[Path, list[str]]:
+    """Return a folder and a handful of its recordings: about so many minutes of audio."""
+    year = task.competition
+    for name, seconds in ((year.train_soundscapes, year.hidden_seconds), (year.train_audio, 60)):
         paths = find_recordings(task.data / name)
         if paths:
-            return task.data / name, paths[:: -(-len(paths) // _HANDFUL)]
+            number = max(60 * _HANDFUL // seconds, 2)
+            return task.data / name, paths[:: -(-len(paths) // number)]
     return task.data, []
 
 
@@ -134,17 +173,14 @@ def projected(submitted: Submitted) -> str:
 
     Empty if nothing was, or if this seems to have been the hidden test.
     """
-    competition, books = submitted.task.competition, submitted.books
-    number, seconds = competition.hidden_soundscapes, competition.hidden_seconds
-    if not books.seconds or len(submitted.task.soundscapes) > number / 2:
+    year, needed, allowed = submitted.task.competition, submitted.hidden_test, submitted.allowed
+    if not needed or len(submitted.task.soundscapes) > year.hidden_soundscapes / 2:
         return ""
-    needed, limit = number * seconds / books.rate, submitted.limit_seconds
-    if limit == math.inf and competition.limit_minutes is not None:
-        limit = 60.0 * competition.limit_minutes
-    of = "" if limit == math.inf else f" of {minutes(limit)}"
+    of = "" if allowed == math.inf else f" of {minutes(allowed)}"
     return (
-        f"the hidden test, about {number:,} soundscapes of {minutes(seconds)}, would take "
-        f"{minutes(needed)}{of}{': too slow' if needed > limit else ''}"
+        f"the hidden test, about {year.hidden_soundscapes:,} soundscapes of "
+        f"{minutes(year.hidden_seconds)}, would take {minutes(needed)}{of}"
+        f"{': too slow' if needed > allowed else ''}"
     )
 
 
