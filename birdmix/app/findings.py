@@ -19,6 +19,7 @@ from birdmix.inference.listener import Listener, row_times
 from birdmix.inference.rows import smoothed
 from birdmix.inference.scores import SCORES, write_scores
 from birdmix.inference.selections import FORMATS, Source
+from birdmix.inference.settings import check_calls
 from birdmix.inference.species import columns_of
 from birdmix.inference.tables import write_detections, write_recordings
 from birdmix.labels import Labels
@@ -53,10 +54,7 @@ class Output:
             check_choice("--format", name, FORMATS)
         if self.scores is not None:
             check_choice("--scores", self.scores, SCORES)
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"--smoothing {self.smoothing:g}: it lies in [0, 1)")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"--threshold {self.threshold:g}: it lies between 0 and 1")
+        check_calls(self.smoothing, self.threshold)
 
 
 class Findings:

@@ -52,3 +52,11 @@ class ListenSettings:
                 raise ValueError(f"--{name} {value:g}: it must be above 0, and finite")
         if not 0 <= self.shift <= _LONGEST:
             raise ValueError(f"--shift {self.shift:g}: it is 0 (off), or up to {_LONGEST} s")
+
+
+def check_calls(smoothing: float, threshold: float | None) -> None:
+    """Refuse settings of how calls are made of rows that cannot be."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"--smoothing {smoothing:g}: it lies in [0, 1)")
+    if threshold is not None and not 0 < threshold < 1:
+        raise ValueError(f"--threshold {threshold:g}: it lies between 0 and 1")

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from birdmix.duration import seconds_of
+from birdmix.inference.settings import check_calls
 
 #: Seconds below which a limit is taken for a slip: bundles have to be opened, and the file written.
 SHORTEST_LIMIT = 10
@@ -30,15 +31,12 @@ class FinishSettings:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"--smoothing {self.smoothing:g}: it lies in [0, 1)")
+        check_calls(self.smoothing, self.threshold)
         for name in ("prior_weight", "file_scaling"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} {value:g}: it is 0 (off) or more, and finite")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"--threshold {self.threshold:g}: it is between 0 and 1")
 
 
 @dataclass(frozen=True)
