@@ -386,6 +386,17 @@ def test_a_soundscape_shorter_than_most_has_as_many_rows(
     assert "6 rows of 1 soundscape beyond what could be heard there" in said and file.name in said
 
 
+def test_a_soundscape_that_lost_its_middle_is_named(bundle: Path, data: Year, tmp_path: Path):
+    file = next(iter(data.soundscapes.values()))
+    sound = bytearray(file.read_bytes())
+    third = len(sound) // 3
+    sound[third : third + 20_000] = b"lost" * 5000
+    file.write_bytes(sound)
+    said = submit(bundle, data.folder, tmp_path / "s.csv")
+    validated(data, tmp_path / "s.csv")
+    assert f"1 soundscape odd, and heard as far as it goes: {file.name} (header says" in said
+
+
 def test_where_no_soundscape_can_be_heard_it_says_so(bundle: Path, data: Year, tmp_path: Path):
     for file in data.soundscapes.values():
         file.write_bytes(b"garbage")

@@ -34,6 +34,7 @@ class Submitted:
         limit_seconds: What it may take; infinite if nobody says.
         num_rows_heard: Rows that were heard; the others hold priors.
         books: Of the soundscapes; of recordings timed in their place where there are none.
+        odd: Soundscapes that were heard, and what is odd about them.
         in_time: Whether all of them could be heard.
     """
 
@@ -41,6 +42,7 @@ class Submitted:
     limit_seconds: float = math.inf
     num_rows_heard: int = 0
     books: Listening = field(default_factory=Listening)
+    odd: list[str] = field(default_factory=list)
     in_time: bool = True
 
     @property
@@ -113,7 +115,7 @@ def submit(
 
     try:
         if task.soundscapes:
-            _hear(draft, ladder, look, submitted.books)
+            _hear(submitted, ladder, draft, look)
         else:
             _rehearse(submitted, ladder, pacing.degrade, on_progress, say)
     except OutOfTime:
@@ -126,13 +128,13 @@ def submit(
     return submitted
 
 
-def _hear(draft: Draft, ladder: Ladder, on_progress: Progress, books: Listening) -> None:
+def _hear(submitted: Submitted, ladder: Ladder, draft: Draft, on_progress: Progress) -> None:
     """Hear the soundscapes that rows are about."""
-    task = draft.sheet.task
+    task, books = submitted.task, submitted.books
     paths = list(task.soundscapes.values())
     for heard in listen(ladder, task.folder, paths, on_progress=on_progress, listening=books):
         if heard.warning:
-            warnings.warn(f"{heard.path}: {heard.warning}", stacklevel=2)
+            submitted.odd.append(f"{heard.path} ({heard.warning})")
         draft.add(heard)
 
 
@@ -206,6 +208,9 @@ def _warn_of_failures(submitted: Submitted, sheet: Sheet) -> None:
     kept = "its rows keep the prior" if submitted.task.soundscapes else "it was to be timed only"
     for path, reason in submitted.books.failed:
         warnings.warn(f"{path}: {reason}; {kept}", stacklevel=3)
+    if submitted.odd:
+        number, named = counted(len(submitted.odd), "soundscape"), first_few(sorted(submitted.odd))
+        warnings.warn(f"{number} odd, and heard as far as it goes: {named}", stacklevel=3)
     beyond = sheet.beyond
     if beyond:
         soundscapes = [submitted.task.soundscapes[name] for name in beyond]
