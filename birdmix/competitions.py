@@ -182,7 +182,7 @@ COMPETITIONS = (
     BIRDCLEF_2026,
 )
 
-
+#: The last one: what is taken where nothing says another.
 NEWEST = COMPETITIONS[-1]
 
 
