@@ -1,6 +1,6 @@
 """Label sets: species codes and the columns they stand in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +56,12 @@ class Labels:
                 f"label '{code}' is outside the label set{did_you_mean(code, self.codes)}"
             )
         return self._columns[code]
+
+    def find(self, codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of some codes are in the set, a mask, and the columns of those that are."""
+        known = np.array([code in self._columns for code in codes], bool)
+        columns = [self._columns[code] for code in codes if code in self._columns]
+        return known, np.array(columns, np.int64)
 
     def encode(self, codes: Iterable[str], values: Iterable[float]) -> np.ndarray:
         """Return one target, float32 [C]; where a code stands twice the larger value holds."""

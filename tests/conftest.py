@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded
@@ -18,6 +19,8 @@ from birdmix.app.build import build_training
 from birdmix.app.configure import to_config
 from birdmix.app.data import Data
 from birdmix.app.schema import Config
+from birdmix.inference.engine import open_engine
+from birdmix.kaggle import submission
 from birdmix.recordings.demo import ensure_demo
 from birdmix.recordings.settings import DemoSettings
 from birdmix.training.checkpoint import load_checkpoint
@@ -134,6 +137,14 @@ def finished_run(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(finished_run: Path) -> Path:
     return finished_run / "bundle"
+
+
+@pytest.fixture(scope="module")
+def bundles_opened_once() -> Iterator[None]:
+    """Submissions open each bundle once: that takes as long as all the rest of a small one."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(submission, "open_engine", functools.cache(open_engine))
+        yield
 
 
 @pytest.fixture(scope="session")

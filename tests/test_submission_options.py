@@ -1,6 +1,5 @@
 """How a submission listens, how long it may take, and what stands when it is ended."""
 
-import functools
 import math
 import os
 import re
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +23,7 @@ from birdmix.inference.engine import Heard, open_engine
 from birdmix.inference.listen import Listening
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.torch_engine import TorchEngine
-from birdmix.kaggle import draft, pace, submission
+from birdmix.kaggle import draft, pace
 from birdmix.kaggle.ladder import Ladder, overlapping
 from birdmix.kaggle.pace import OutOfTime, Pace
 from birdmix.kaggle.settings import PaceSettings
@@ -39,12 +37,7 @@ from tests.years import Year, write_year
 PRIOR = 3 / 36
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _opened_once() -> Iterator[None]:
-    """Open each bundle once: that takes as long as all the rest of a submission."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(submission, "open_engine", functools.cache(open_engine))
-        yield
+pytestmark = pytest.mark.usefixtures("bundles_opened_once")
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +292,12 @@ def test_while_the_test_is_hidden_it_tells_what_would_be_given_up(
         "bundle 2",
     ]
     assert "of 10 s: too slow wrote" in said and "in time" not in said
+    told = re.search(
+        r"(\d+) x real time, 0 failed the .* would take ([\d.]+) (s|min) of 10 s: too", said
+    )
+    assert told is not None  # both are of the rung that was heard last
+    needed = float(told[2]) * (60 if told[3] == "min" else 1)
+    assert needed == pytest.approx(36_000 / int(told[1]), rel=0.1)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,7 @@ from birdmix.competitions import (
     Competition,
     competition_of,
 )
-from birdmix.inference.engine import open_engine
-from birdmix.kaggle import sheet, submission
+from birdmix.kaggle import sheet
 from tests.recordings import read
 from tests.submissions import Rows, predicted, refusal, submit, table, validated
 from tests.years import Year, write_year
@@ -35,12 +34,7 @@ from tests.years import Year, write_year
 YEARS = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda each: each.name)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _opened_once() -> Iterator[None]:
-    """Open each bundle once: that takes as long as all the rest of a submission."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(submission, "open_engine", functools.cache(open_engine))
-        yield
+pytestmark = pytest.mark.usefixtures("bundles_opened_once")
 
 
 @pytest.fixture
@@ -295,12 +289,17 @@ def test_soundscapes_that_no_row_asks_for_are_named(asking, bundle: Path, tmp_pa
     assert "no row asks for 2 soundscapes" in said and file.name in said and "odd.ogg" in said
 
 
+def ask(year: Year, row_ids: Iterable[str]) -> None:
+    """Ask for more rows; their other cells stay empty."""
+    asked = year.folder / year.competition.asked
+    commas = "," * (len(table(asked)[0]) - 1)
+    asked.write_text(asked.read_text() + "".join(f"{row_id}{commas}\n" for row_id in row_ids))
+
+
 def test_row_ids_that_tell_nothing_are_written_and_named(asking, bundle: Path, tmp_path: Path):
     year, whole = asking
     odd = ("nonsense", "a_b_x", "a_x_-5", "5", "größe 5")
-    asked = year.folder / year.competition.asked
-    commas = "," * (len(table(asked)[0]) - 1)
-    asked.write_text(asked.read_text() + "".join(f"{row_id}{commas}\n" for row_id in odd))
+    ask(year, odd)
     said = submit(bundle, year.folder, tmp_path / "s.csv")
     _, rows = table(tmp_path / "s.csv")
     assert rows == whole.rows | dict.fromkeys(odd, nothing(year.competition))
@@ -323,9 +322,7 @@ def test_rows_beyond_the_end_of_a_soundscape_are_named(asking, bundle: Path, tmp
     name, file = next(iter(year.soundscapes.items()))
     bird = f"_{year.codes[0]}" if year.competition.value == "decision" else ""
     odd = [f"{name}{bird}_{end}" for end in (7, 600)]
-    asked = year.folder / year.competition.asked
-    commas = "," * (len(table(asked)[0]) - 1)
-    asked.write_text(asked.read_text() + "".join(f"{row_id}{commas}\n" for row_id in odd))
+    ask(year, odd)
     said = submit(bundle, year.folder, tmp_path / "s.csv")
     _, rows = table(tmp_path / "s.csv")
     assert rows == whole.rows | dict.fromkeys(odd, nothing(year.competition))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from birdmix.app.console import say, warn
 from birdmix.kaggle.kit import CELL, check_out, plan_kit, write_kit
+from birdmix.kaggle.rows import counted
 
 
 def gather_kit(
@@ -29,7 +30,7 @@ def gather_kit(
     say(f"fetching wheels of {len(kit.packages)} packages for Python {kit.python} on Linux")
     write_kit(kit, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
-    bundles_told = f"{len(kit.bundles)} bundle" + "s" * (len(kit.bundles) > 1)
+    bundles_told = counted(len(kit.bundles), "bundle")
     limit = f"within {kit.time_limit}" if kit.time_limit else "without a time limit"
     say(
         f"wrote {out}  {size:.1f} MB: {len(kit.packages) + 1} wheels, {bundles_told}, "

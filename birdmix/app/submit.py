@@ -52,7 +52,8 @@ def submit(
             on_progress=on_progress,
             say=say,
         )
-    asked, timed = done.task.asked, not done.task.soundscapes
+    # Of the rung that was heard last: a rehearsal has books for each.
+    asked, books, timed = done.task.asked, done.books, not done.task.soundscapes
     if timed:
         others = (
             f"{books.num_files} others are timed" if books.num_files else "nor is there another"
@@ -60,7 +61,7 @@ def submit(
         say(f"no soundscape of these rows is there, as while a notebook is saved; {others}")
     if books.num_files:
         say(heard_line(books))
-    if not (done.in_time or timed):
+    if not done.in_time:
         left = books.num_files - books.done
         say(f"the time is up: {left:,} of {books.num_files:,} soundscapes keep the prior")
     if told := projected(done):

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from birdmix import __version__
-from birdmix.bundle.manifest import MANIFEST, WEIGHTS, digest, read_manifest
+from birdmix.bundle.manifest import MANIFEST, WEIGHTS, Manifest, digest, read_manifest
 from birdmix.competitions import NEWEST, Competition, competition_named
 from birdmix.files import atomic_directory, write_text
 from birdmix.inference.engine import ENGINES, fastest_export, network_of
@@ -33,14 +33,14 @@ class Kit:
     """What goes into a kit.
 
     Attributes:
-        bundles: Folders of the bundles.
+        bundles: Folders of the bundles, and their manifests.
         engine: torch, onnx or openvino: what the kit listens with.
         python: The Python it is for, as 3.12.
         competition: Whose time limit it keeps.
         packages: Versions of the packages in it, by name.
     """
 
-    bundles: tuple[Path, ...]
+    bundles: tuple[tuple[Path, Manifest], ...]
     engine: str
     python: str
     competition: Competition
@@ -86,7 +86,8 @@ def plan_kit(
             raise ValueError(f"{bundle / WEIGHTS}: no such file; copy the whole bundle")
         if kind != "torch":
             network_of(bundle, manifest, kind)
-    return Kit(tuple(bundles), kind, python, year, closure(kind, python))
+    both = tuple(zip(bundles, manifests, strict=True))
+    return Kit(both, kind, python, year, closure(kind, python))
 
 
 def check_out(out: Path) -> None:
@@ -118,11 +119,13 @@ def write_kit(kit: Kit, out: Path) -> None:
         (partial / "wheels").mkdir()
         wheels.download(kit.packages, kit.python, partial / "wheels")
         wheels.write_own_wheel(partial / "wheels")
-        copies = {f"bundles/{n}": bundle for n, bundle in enumerate(kit.bundles, 1)}
-        for name, bundle in copies.items():
-            _copy_bundle(bundle, partial / name, kit.engine)
+        digests = {}
+        for number, (bundle, manifest) in enumerate(kit.bundles, 1):
+            name = f"bundles/{number}"
+            _copy_bundle(bundle, manifest, partial / name, kit.engine)
+            digests[name] = digest(partial / name, kit.engine)
         shutil.copyfile(Path(__file__).with_name(CELL), partial / CELL)
-        write_text(partial / KIT, _described(kit, copies))
+        write_text(partial / KIT, _described(kit, digests))
 
 
 def _check_extra() -> None:
@@ -131,17 +134,17 @@ def _check_extra() -> None:
             raise ValueError(f"{library} is not installed; pip install 'birdmix[kit]'")
 
 
-def _copy_bundle(bundle: Path, copy: Path, engine: str) -> None:
+def _copy_bundle(bundle: Path, manifest: Manifest, copy: Path, engine: str) -> None:
     """Copy what the engine needs; golden windows stay, they are cut from somebody's recordings."""
     copy.mkdir(parents=True)
-    exports = read_manifest(bundle).exports
+    exports = manifest.exports
     network = [exports[engine].file] if engine in exports else []
     for name in (MANIFEST, WEIGHTS, *network):
         shutil.copyfile(bundle / name, copy / name)
 
 
-def _described(kit: Kit, copies: dict[str, Path]) -> str:
-    made_with = {read_manifest(bundle).versions.get("torch") for bundle in kit.bundles}
+def _described(kit: Kit, digests: dict[str, str]) -> str:
+    made_with = {manifest.versions.get("torch") for _, manifest in kit.bundles}
     content = {
         "birdmix": __version__,
         "python": kit.python,
@@ -149,7 +152,7 @@ def _described(kit: Kit, copies: dict[str, Path]) -> str:
         "torch": sorted(filter(None, made_with)),
         "competition": kit.competition.name,
         "time_limit": kit.time_limit,
-        "bundles": {name: digest(bundle, kit.engine) for name, bundle in copies.items()},
+        "bundles": digests,
         "packages": kit.packages,
     }
     return json.dumps(content, indent=2) + "\n"

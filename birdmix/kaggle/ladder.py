@@ -91,8 +91,10 @@ class Ladder:
         Raises:
             ValueError: If it takes what there is not.
         """
-        known = dict(zip(self.top.labels.codes, self.top.called_from(threshold), strict=True))
-        return np.array([known.get(code, np.nan) for code in self.task.species])
+        called_from = np.full(len(self.task.species), np.nan)
+        known, columns = self.top.labels.find(self.task.species)
+        called_from[known] = self.top.called_from(threshold)[columns]
+        return called_from
 
     def step_down(self) -> str:
         """Hear what comes next more cheaply; return what that gives up, empty at the lowest."""
@@ -133,8 +135,7 @@ class Ladder:
         by_model = score.reshape(len(score), -1, len(labels))
         shape = (len(score), self.num_ranked or 1, len(self.task.species))
         aligned = np.full(shape, np.nan, np.float32)
-        known = np.array([code in labels for code in self.task.species])
-        columns = [labels.column(code) for code in self.task.species if code in labels]
+        known, columns = labels.find(self.task.species)
         aligned[:, : by_model.shape[1], known] = by_model[:, :, columns]
         return aligned.reshape(len(score), -1)
 

@@ -153,10 +153,9 @@ def _labelled_windows(folder: Path, competition: Competition) -> Recordings:
 
 def _targets(windows: Recordings, species: Sequence[str]) -> np.ndarray:
     """Return which windows have which species, float64 [N, C]; what has no label is in none."""
-    column = {code: c for c, code in enumerate(windows.labels.codes)}
-    known = [c for c, code in enumerate(species) if code in column]
+    known, columns = windows.labels.find(species)
     target = np.zeros((len(windows), len(species)))
-    target[:, known] = windows.targets()[:, [column[species[c]] for c in known]]
+    target[:, known] = windows.targets()[:, columns]
     return target
 
 

@@ -72,7 +72,7 @@ class Sheet:
             numbers = list(windows.values())
             if self.heard[numbers].any() and not self.heard[numbers].all():
                 missing = [number for number in numbers if not self.heard[number]]
-                unheard[name] = int(np.isin(asked.window, missing).sum())
+                unheard[name] = asked.num_rows(missing)
         return unheard
 
     def write(self, out: Path, thresholds: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from birdmix.competitions import NEWEST, Competition, competition_of, competitio
 from birdmix.files import shown
 from birdmix.kaggle.asked import Asked
 from birdmix.kaggle.rows import counted, read_table
-from birdmix.recordings.cells import Cells
+from birdmix.recordings.birdclef import label_set
 from birdmix.suggest import first_few
 from birdmix.windows import MIN_TAIL_SECONDS, num_windows
 
@@ -70,7 +70,8 @@ def read_task(data: Path, competition: Competition | None = None) -> Task:
     if year.value == "probability":
         species = [str(name) for name in sample if name != "row_id"]
     else:
-        species = asked.birds if year.value == "decision" else _labels(data, year)
+        codes = asked.birds if year.value == "decision" else label_set(year, data).codes
+        species = [code for code in codes if code]
     if not species:
         raise ValueError(f"{data / year.asked}: no row names a bird; it is FILE_BIRD_SECONDS")
     task = Task(year, data, asked, species, _asked_for(asked, soundscapes))
@@ -168,11 +169,6 @@ def _num_windows(file: Path, year: Competition) -> int:
     return num_windows(info.num_frames, window, window, tail)
 
 
-def _labels(data: Path, year: Competition) -> list[str]:
-    cells = Cells(data / year.train_table, ("primary_label",), "it lists the species")
-    return sorted(set(cells.text("primary_label")) - {""})
-
-
 def _asked_for(asked: Asked, soundscapes: dict[str, str]) -> dict[str, str]:
     return {name: path for name, path in soundscapes.items() if name in asked.windows}
 
@@ -194,7 +190,8 @@ def _warn(task: Task, found: dict[str, str]) -> None:
         soundscapes = counted(len(ignored), "soundscape")
         warnings.warn(f"no row asks for {soundscapes}: {first_few(ignored)}", stacklevel=3)
     if absent:
-        rows = counted(asked.num_rows(absent), "row")
+        windows = [number for name in absent for number in asked.windows[name].values()]
+        rows = counted(asked.num_rows(windows), "row")
         missing = counted(len(absent), "soundscape")
         warnings.warn(
             f"{rows} of {missing} that are not in {task.folder}, they keep the prior: "

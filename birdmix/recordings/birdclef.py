@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from birdmix.audio.sound_file import find_recordings
-from birdmix.competitions import Competition, competition_of
+from birdmix.competitions import NO_CALL, Competition, competition_of
 from birdmix.labels import Labels
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.columns import (
@@ -28,8 +28,6 @@ from birdmix.suggest import did_you_mean
 _UNRATED = 3.0
 
 _LOWEST_WEIGHT = 0.1
-
-_NO_CALL = "nocall"
 
 
 def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None) -> DataSource:
@@ -189,7 +187,7 @@ def _files_of_2021(layout: Competition, root: Root, cells: Cells) -> list[str]:
 
 def _all_known(text: str, separator: str, labels: Labels) -> tuple[str, ...]:
     codes = split_labels(text, separator)
-    return tuple(_known(code, labels) for code in codes if code != _NO_CALL)
+    return tuple(_known(code, labels) for code in codes if code != NO_CALL)
 
 
 def _known(code: str, labels: Labels) -> str:
