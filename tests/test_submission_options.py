@@ -213,14 +213,20 @@ def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def heard_rows(rows: Rows, good: Rows) -> int:
-    """Count the rows that were heard, which say what is right; all others hold priors."""
+    """Count the rows that hold predictions, those of the same window in `good`; others hold priors.
+
+    They are equal to 1e-4, not to the last digit: how many windows share a batch decides how a
+    processor orders its sums. Predictions and priors are much further apart.
+    """
     right = {row_id.rsplit("_", 1)[1]: row for row_id, row in good.items() if "_0001_" in row_id}
     number = 0
     for row_id, row in rows.items():
-        if row == right[row_id.rsplit("_", 1)[1]]:
+        found = np.array([float(cell) for cell in row.values()])
+        predicted = [float(cell) for cell in right[row_id.rsplit("_", 1)[1]].values()]
+        if np.allclose(found, predicted, rtol=1e-4):
             number += 1
         else:
-            assert [float(cell) for cell in row.values()] == pytest.approx([PRIOR] * 12)
+            np.testing.assert_allclose(found, PRIOR, rtol=1e-6)
     return number
 
 
