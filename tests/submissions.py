@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from birdmix.app.cli import app
@@ -58,6 +59,20 @@ def validated(year: Year, out: Path) -> Rows:
                 assert codes == [NO_CALL] or set(codes) <= set(year.codes)
                 assert len(set(codes)) == len(codes)
     return rows
+
+
+def scores_of(row: dict[str, str]) -> list[float]:
+    return [float(cell) for cell in row.values()]
+
+
+def assert_same_scores(row: dict[str, str], expected: dict[str, str]) -> None:
+    """Compare the scores of a window that was predicted twice.
+
+    They are equal to 1e-4, not to the last digit: how many windows share a batch decides how a
+    processor orders its sums.
+    """
+    assert row.keys() == expected.keys()
+    assert scores_of(row) == pytest.approx(scores_of(expected), rel=1e-4)
 
 
 def predicted(bundle: Path, demo: Path, out: Path, *options: str) -> Rows:

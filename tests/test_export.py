@@ -25,6 +25,7 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.agreement import agreement
 from birdmix.inference.engine import EXPORTED, Heard, open_engine
 from birdmix.inference.export import export
+from birdmix.inference.torch_engine import TorchEngine
 from birdmix.labels import Labels
 from birdmix.model.classifier import Classifier
 from birdmix.model.settings import ModelSettings
@@ -74,8 +75,13 @@ def copied(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copied"))
 
 
+def on_cpu(bundle: Path) -> TorchEngine:
+    """Open a bundle in torch on the CPU: a GPU rounds products to 10 bits (TF32)."""
+    return TorchEngine(bundle, read_manifest(bundle), device="cpu")
+
+
 def assert_heard_alike(bundle: Path, engine: str) -> None:
-    theirs, ours = open_engine(bundle, "torch"), open_engine(bundle, engine)
+    theirs, ours = on_cpu(bundle), open_engine(bundle, engine)
     heard = theirs.judge(theirs.hear(noises())), ours.judge(ours.hear(noises()))
     assert np.ptp(probability(heard[0].clip), axis=0).max() > 0.05
     for a, b in zip(*heard, strict=True):
@@ -269,7 +275,7 @@ def test_agreement_is_of_probabilities_ranks_and_the_best_class():
 
 def test_a_run_keeps_golden_windows_of_what_is_held_out(bundle: Path):
     golden = read_golden(bundle)
-    engine = open_engine(bundle, "torch")
+    engine = on_cpu(bundle)
     assert len(golden.clip) > 8 and golden.pictures.dtype == np.float16
     heard = engine.judge(torch.from_numpy(golden.pictures).float())
     np.testing.assert_allclose(heard.clip, golden.clip, atol=1e-3)
