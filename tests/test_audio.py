@@ -9,7 +9,7 @@ import soundfile
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, find_recordings, probe
+from birdmix.audio.sound_file import AudioError, probe
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -149,13 +149,6 @@ def test_what_is_no_sound_is_an_audio_error(tmp_path: Path, content: bytes):
 def test_a_missing_file_is_an_audio_error(tmp_path: Path):
     with pytest.raises(AudioError, match="no such file"):
         probe(tmp_path / "absent.wav")
-
-
-def test_recordings_are_found_by_suffix_and_hidden_files_are_not(tmp_path: Path):
-    for name in ("b/x.WAV", "a.ogg", "._a.ogg", ".hidden/x.ogg", "notes.txt", "ä b.mp3"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_recordings(tmp_path) == ["a.ogg", "b/x.WAV", "ä b.mp3"]
 
 
 def test_a_vorbis_file_keeps_what_was_written(tmp_path: Path):

@@ -11,7 +11,7 @@ import soundfile
 from birdmix.audio import duplicates
 from birdmix.audio.duplicates import Prints, Sound, find_duplicates
 from birdmix.audio.examine import ENCODINGS, examine
-from birdmix.audio.sound_file import SUFFIXES
+from birdmix.audio.listing import SUFFIXES
 
 RATE = 24_000
 

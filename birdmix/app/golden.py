@@ -11,7 +11,8 @@ import torch
 
 from birdmix.app.data import Data
 from birdmix.audio.decode import Blocks
-from birdmix.audio.sound_file import AudioError, find_recordings
+from birdmix.audio.listing import find_recordings
+from birdmix.audio.sound_file import AudioError
 from birdmix.bundle.golden import NUM_GOLDEN, Golden, write_golden
 from birdmix.bundle.manifest import Manifest, read_manifest
 from birdmix.frontend.log_mel_numpy import NumpyLogMel
