@@ -126,6 +126,14 @@ def test_odd_recordings_are_told(tmp_path: Path):
     assert problems(np.zeros(800), tmp_path / "silent.wav") == "silent"
     assert "clipped: 100.0%" in problems(loud, tmp_path / "loud.wav")
     assert "1 samples are not finite" in problems(broken, tmp_path / "nan.wav")
+    broken[7:9] = 1e20, -1e20
+    said = problems(broken, tmp_path / "absurd.wav")
+    assert said == (
+        "absurd-level: 2 of 8000 samples are beyond 2e+09 times full scale and read as zero"
+    )
+    whole = decode(tmp_path / "absurd.wav", 4000)
+    assert np.abs(whole).max() < 1
+    np.testing.assert_allclose(read(tmp_path / "absurd.wav", 0, 500, 4000), whole[:500], atol=1e-5)
 
 
 def test_a_truncated_recording_is_heard_as_far_as_it_goes(tmp_path: Path, encoded: dict):

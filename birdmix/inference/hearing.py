@@ -18,6 +18,18 @@ from birdmix.labels import Labels
 Submit = Callable[[Ear, list[np.ndarray], list[int]], Future]
 
 
+class NotFiniteError(Exception):
+    """A model gives logits that are no finite numbers.
+
+    Attributes:
+        member: Number of the engine among those of the ``Listener``.
+    """
+
+    def __init__(self, member: int) -> None:
+        super().__init__(f"logits of engine {member} are not finite")
+        self.member = member
+
+
 class Hearing:
     """Windows are gathered to batches, judged in threads, and made rows in their order.
 
@@ -44,7 +56,11 @@ class Hearing:
         self._first = 0
 
     def push(self, block: np.ndarray) -> None:
-        """Hear a block."""
+        """Hear a block.
+
+        Raises:
+            NotFiniteError: If a model gives logits that are not finite.
+        """
         self._take(self.stream.push(block))
 
     def end(self) -> None:
@@ -71,6 +87,9 @@ class Hearing:
     def _collect(self) -> None:
         """Take what was said of a batch, and make rows of those whose windows are all there."""
         judged = self._judged.popleft().result()
+        for member, logits in zip(self.ear.members, judged, strict=True):
+            if not np.isfinite(logits).all():  # NaN would say that a model does not know a class
+                raise NotFiniteError(member)
         self._recent = [np.concatenate(both) for both in zip(self._recent, judged, strict=True)]
         rows, end = self.stream.rows, self._first + len(self._recent[0])
         whole = []
