@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from birdmix.app.cli import app
@@ -555,6 +556,67 @@ def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_p
     ):
         assert expected in refusal(options[0], options[1], out, *map(str, options[2:]))
     assert not (out / "detections.csv").exists()
+
+
+def test_a_bundle_whose_weights_are_no_numbers_detects_nothing_and_is_named(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    broken = edited(bundle, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("weight"))
+    weights[name] = np.full_like(weights[name], np.nan)
+    save_file(weights, broken / "model.safetensors")
+    command = ["predict", "--bundle", str(broken), str(demo / "test_soundscapes")]
+    done = runner.invoke(app, [*command, "--out", str(tmp_path / "o")])
+    assert done.exit_code in (1, 2) and "finite" in done.output
+    detections = tmp_path / "o" / "detections.csv"
+    assert not detections.exists() or read(detections).empty
+
+
+def test_samples_beyond_any_sense_cost_no_detection_and_are_named(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    wave, rate = soundfile.read(next((demo / "test_soundscapes").iterdir()), dtype="float32")
+    wave[1000] = 0
+    soundfile.write(folder / "zero.wav", wave, rate, subtype="FLOAT")
+    wave[1000] = 1e20
+    soundfile.write(folder / "absurd.wav", wave, rate, subtype="FLOAT")
+    soundfile.write(folder / "none.wav", wave * np.float32(1e20), rate, subtype="FLOAT")
+    said = call(bundle, folder, tmp_path / "o", "--scores", "csv")
+    failed = read(tmp_path / "o" / "failed.csv").set_index("path")["error"]
+    assert "beyond 2e+09 times full scale: it is no sound" in failed["none.wav"]
+    assert "1 of 2 recordings are odd, first absurd.wav: absurd-level: 1 of" in said
+    heard = read(tmp_path / "o" / "recordings.csv").set_index("path")
+    assert heard["warning"]["zero.wav"] == "" and "absurd-level" in heard["warning"]["absurd.wav"]
+    every = read(tmp_path / "o" / "scores.csv").set_index("path").iloc[:, 4:]
+    np.testing.assert_allclose(every.loc["absurd.wav"], every.loc["zero.wav"], atol=1e-6)
+
+
+def test_overlapping_recordings_and_copies_are_said_and_count_once(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    wave, rate = soundfile.read(next((demo / "test_soundscapes").iterdir()), dtype="float32")
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name, start in (("S_20240501_050000.wav", 0), ("S_20240501_050015.wav", 15)):
+        (folder / "site").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / "site" / name, wave[start * rate :][: 20 * rate], rate)
+    first = folder / "site" / "S_20240501_050000.wav"
+    for copy in (folder / "backup" / first.name, folder / "site" / f"Copy of {first.name}"):
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(first, copy)
+    said = call(bundle, folder, out)
+    assert "2 recordings have the bytes of others, first backup/S_20240501_050000.wav of" in said
+    assert "2 recordings overlap others of their deployment in time, by 5 s in all" in said
+    assert (out / "effort.csv").read_text().splitlines()[1:] == ["2024-05-01,5,site,35"]
+    warning = read(out / "recordings.csv").set_index("path")["warning"]
+    assert warning["backup/S_20240501_050000.wav"] == "copy of site/S_20240501_050000.wav"
+    assert warning["site/S_20240501_050015.wav"] == (
+        "overlaps in time with site/S_20240501_050000.wav"
+    )
+    counts = json.loads((out / "run.json").read_text())["counts"]
+    assert (counts["copies"], counts["overlapping"]) == (2, 2)
 
 
 def test_a_list_of_species_leaves_the_others_out(

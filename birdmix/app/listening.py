@@ -70,9 +70,12 @@ def predict(
                 books = _hear(listener, folder, paths, journal)
             remove_partials(out)
             write_failed(out / "failed.csv", sorted([*books.failed, *unread]))
-            counts = findings.write(out, journal) | {"unread": len(unread)}
+            counts, odd = findings.write(out, journal)
+            counts["unread"] = len(unread)
             _write_run(out, folder, part, way, findings, books, counts)
     _tell_end(out, books, counts)
+    for line in odd:
+        warnings.warn(f"{line}; {out / 'recordings.csv'} has all", stacklevel=2)
     if unread:
         warnings.warn(f"{unread_line(unread)}; {out / 'failed.csv'} has all", stacklevel=2)
     return bool(counts["recordings"] or not paths)
