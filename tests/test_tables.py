@@ -348,9 +348,14 @@ def test_overlaps_are_of_one_place_and_of_clocks_that_can_be_compared():
         Timed("a/6", "a", zoned[1].astimezone(UTC), 30),
     ]
     found = find_overlaps(timed)
-    assert [(each.paths, each.seconds) for each in found] == [
-        (("a/1", "a/2"), 10), (("a/6", "a/5"), 30)
+    assert [(each.partner, each.seconds) for each in found] == [
+        ({"a/1": "a/2", "a/2": "a/1"}, 10), ({"a/6": "a/5", "a/5": "a/6"}, 30)
     ]  # fmt: skip
+    spans = {"a/1": (0, 100), "a/2": (10, 5), "a/3": (90, 60), "a/4": (200, 9)}
+    chain = [Timed(p, "a", began + timedelta(seconds=s), n) for p, (s, n) in spans.items()]
+    assert [(each.partner, each.seconds) for each in find_overlaps(chain)] == [
+        ({"a/1": "a/2", "a/2": "a/1", "a/3": "a/1"}, 15)
+    ]
     assert elapsed(*zoned) == 3600
 
 

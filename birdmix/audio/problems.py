@@ -141,8 +141,8 @@ class Books:
             said = f"{self.not_finite} samples are not finite and read as zero"
             yield Problem("not-finite", said)
         if self.absurd:
-            share = f"{self.absurd} of {self.decoded} samples"
-            said = f"{share} are beyond {HIGHEST_LEVEL:.0e} times full scale and read as zero"
+            number = f"{self.absurd} of {self.decoded} samples"
+            said = f"{number} are beyond {HIGHEST_LEVEL:.0e} times full scale and read as zero"
             yield Problem("absurd-level", said)
         if self.peak < (SILENT_PEAK if file.subtype in _FINE_CODECS else SILENT_PEAK_16_BIT):
             yield Problem("silent")

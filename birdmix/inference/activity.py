@@ -55,13 +55,13 @@ def write_activity(file: Path, recordings: Iterable[HeardRecording], labels: Lab
         if each.began is None:
             num_undated += 1
         elif not each.copy_of:
-            recorded = _Recorded(each.began, each.seconds, each.detections)
+            what = _Recorded(each.began, each.seconds, each.detections)
             if each.overlap is None:
-                _count([recorded], each.deployment, effort, species)
+                _count([what], each.deployment, effort, species)
                 continue
             together = waiting[each.overlap]
-            together.append(recorded)
-            if len(together) == len(each.overlap.paths):
+            together.append(what)
+            if len(together) == len(each.overlap.partner):
                 _count(waiting.pop(each.overlap), each.deployment, effort, species)
     recorded: dict[Hour, float] = defaultdict(float)
     with table(file.with_name("effort.csv"), EFFORT_COLUMNS) as writer:

@@ -5,6 +5,7 @@ a copy counts for nothing.
 """
 
 import hashlib
+import math
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from birdmix.audio.duplicates import is_named_as_copy
-from birdmix.suggest import first_few
 
 #: Seconds. Names of files tell whole seconds, and clocks drift: recordings that follow each other
 #: may seem to overlap by as much.
@@ -43,15 +43,16 @@ class Timed(NamedTuple):
     seconds: float
 
 
-class Overlap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Overlap:
     """Recordings of one place of which each overlaps another of them.
 
     Attributes:
-        paths: The recordings, by when they began.
-        seconds: What they have together, and the time that they cover lacks.
+        partner: For each recording, by when they began, one that it overlaps.
+        seconds: What the recordings have together, without the time that they cover.
     """
 
-    paths: tuple[str, ...]
+    partner: Mapping[str, str]
     seconds: float
 
 
@@ -70,15 +71,14 @@ class Repeated:
     @cached_property
     def overlap_of(self) -> dict[str, Overlap]:
         """The group of each recording that is in one."""
-        return {path: each for each in self.overlaps for path in each.paths}
+        return {path: each for each in self.overlaps for path in each.partner}
 
     def note(self, path: str) -> str:
         """Say of a recording what it repeats; empty if nothing."""
         if path in self.copies:
             return f"copy of {self.copies[path]}"
         if path in self.overlap_of:
-            others = [other for other in self.overlap_of[path].paths if other != path]
-            return f"overlaps in time with {first_few(others, 1)}"
+            return f"overlaps in time with {self.overlap_of[path].partner[path]}"
         return ""
 
     def lines(self) -> Iterator[str]:
@@ -90,9 +90,10 @@ class Repeated:
             yield f"{copies}, first {path} of {original}; {once}"
         if self.overlaps:
             seconds = sum(each.seconds for each in self.overlaps)
+            path, other = next(iter(self.overlaps[0].partner.items()))
             yield (
                 f"{len(self.overlap_of)} recordings overlap others of their deployment in time, by "
-                f"{seconds:.0f} s in all, first {first_few(self.overlaps[0].paths, 2)}; {once}"
+                f"{seconds:.0f} s in all, first {path} and {other}; {once}"
             )
 
 
@@ -117,18 +118,22 @@ def find_overlaps(recordings: Iterable[Timed]) -> list[Overlap]:
     overlaps: list[Overlap] = []
     for spans in places.values():
         spans.sort()
-        at = 0
-        while at < len(spans):
-            first, end = at, spans[at][1]
-            at += 1
-            while at < len(spans) and spans[at][0] < end - CLOCK_SECONDS:
-                end = max(end, spans[at][1])
-                at += 1
-            some = spans[first:at]
-            if len(some) > 1:
-                together = sum(stop - start for start, stop, _ in some)
-                paths = tuple(path for _, _, path in some)
-                overlaps.append(Overlap(paths, together - (end - some[0][0])))
+        together: list[tuple[float, float, str]] = []  # each overlaps one before it
+        partner: dict[str, str] = {}
+        end, last = -math.inf, ""  # which of them ends last, and when
+        for span in [*spans, (math.inf, math.inf, "")]:
+            start, stop, path = span
+            if start < end - CLOCK_SECONDS:
+                partner.setdefault(last, path)
+                partner[path] = last
+            else:
+                if partner:
+                    covered = end - together[0][0]
+                    overlaps.append(Overlap(partner, sum(b - a for a, b, _ in together) - covered))
+                together, partner = [], {}
+            together.append(span)
+            if stop > end:
+                end, last = stop, path
     return overlaps
 
 
