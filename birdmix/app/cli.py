@@ -52,7 +52,7 @@ EngineName = Annotated[
 def predict(
     recordings: Annotated[
         list[Path],
-        typer.Argument(help="Folder of recordings, nested as it likes; or some of either."),
+        typer.Argument(help="Folders of recordings, nested as they like, or single files."),
     ],
     bundle: Bundles,
     out: Annotated[Path, typer.Option(help="Folder for the tables and the journal.")],

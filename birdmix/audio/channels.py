@@ -43,10 +43,14 @@ class ChannelLevels:
         samples = np.concatenate([self._rest, samples])
         num_frames = len(samples) // _PERIOD
         end = num_frames * _PERIOD
-        self._rest = samples[end:]
+        self._rest = samples[end:].copy()
         frames = samples[:end].reshape(num_frames, _PERIOD, samples.shape[1])[:, : _FRAME + 1]
+        power = np.empty((num_frames, frames.shape[2]))
         with np.errstate(over="ignore", invalid="ignore"):
-            power = np.square(np.diff(frames, axis=1)).mean(axis=1)
+            for channel in range(frames.shape[2]):  # one by one it takes an eighth of the time
+                one = np.ascontiguousarray(frames[:, :, channel])
+                change = one[:, 1:] - one[:, :-1]
+                power[:, channel] = np.einsum("ft,ft->f", change, change) / _FRAME
         power = power[np.isfinite(power).all(axis=1)]
         level = 10 * np.log10(np.maximum(power, 1e-20)) - _LOWEST_DB
         for counts, steps in zip(self._counts, level.astype(np.int64).T, strict=True):
