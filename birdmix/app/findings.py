@@ -131,32 +131,6 @@ class Findings:
         start, end = row_times(len(score), listener.window, listener.step, entry.seconds)
         return WindowPredictions(entry.path, start, end, score, warning, entry.seconds)
 
-    def write(self, out: Path, journal: Journal) -> tuple[dict[str, int], list[str]]:
-        """Write the tables; what stood there before is kept up with, asked for or not.
-
-        Returns:
-            Numbers of recordings, of detections, of recordings that have no datetime, of copies and
-            of recordings that overlap; and lines that warn of recordings.
-        """
-        rank = self.listener.settings.combine == "rank"
-        repeated = self._repeated(journal)
-        heard = _Heard(self, journal, self._ranks(journal, out) if rank else None, repeated)
-        counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
-        counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
-        counts["recordings"] = write_recordings(out / "recordings.csv", heard)
-        for kind in SCORES:
-            file = out / f"scores.{kind}"
-            if kind == self.output.scores or file.exists():
-                write_scores(file, heard, self.labels)
-        log_mel = self.listener.engines[0].manifest.log_mel
-        band = (log_mel.f_min, log_mel.highest)
-        source = Source(self.folder, band, self.listener.settings.channel or 1)
-        for name, write_format in FORMATS.items():
-            if name in self.output.formats or (out / name).is_dir():
-                write_format(out / name, heard, self.labels, source)
-        counts |= {"copies": len(repeated.copies), "overlapping": len(repeated.overlap_of)}
-        return counts, [*self._odd(journal), *repeated.lines()]
-
     def _odd(self, journal: Journal) -> Iterator[str]:
         """Say how many recordings are odd."""
         headings = list(journal.headings(self.paths))
@@ -183,6 +157,32 @@ class Findings:
             if each.path not in copies and (began := self._began(each)) is not None
         )
         return Repeated(copies, find_overlaps(timed))
+
+    def write(self, out: Path, journal: Journal) -> tuple[dict[str, int], list[str]]:
+        """Write the tables; what stood there before is kept up with, asked for or not.
+
+        Returns:
+            Numbers of recordings, of detections, of recordings that have no datetime, of copies and
+            of recordings that overlap; and lines that warn of recordings.
+        """
+        rank = self.listener.settings.combine == "rank"
+        repeated = self._repeated(journal)
+        heard = _Heard(self, journal, self._ranks(journal, out) if rank else None, repeated)
+        counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
+        counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
+        counts["recordings"] = write_recordings(out / "recordings.csv", heard)
+        for kind in SCORES:
+            file = out / f"scores.{kind}"
+            if kind == self.output.scores or file.exists():
+                write_scores(file, heard, self.labels)
+        log_mel = self.listener.engines[0].manifest.log_mel
+        band = (log_mel.f_min, log_mel.highest)
+        source = Source(self.folder, band, self.listener.settings.channel or 1)
+        for name, write_format in FORMATS.items():
+            if name in self.output.formats or (out / name).is_dir():
+                write_format(out / name, heard, self.labels, source)
+        counts |= {"copies": len(repeated.copies), "overlapping": len(repeated.overlap_of)}
+        return counts, [*self._odd(journal), *repeated.lines()]
 
     def _ranks(self, journal: Journal, folder: Path) -> Ranks:
         num_rows = sum(len(entry.score) for entry in journal.entries(self.paths))
