@@ -18,7 +18,7 @@ from birdmix.audio.sound_file import AudioError
 from birdmix.inference.ears import Ear, ears_of
 from birdmix.inference.engine import Engine
 from birdmix.inference.ensemble import THRESHOLD, joined, joint_labels, joint_thresholds
-from birdmix.inference.hearing import Hearing, NotFiniteError
+from birdmix.inference.hearing import Hearing, NanLogitsError
 from birdmix.inference.rows import RowScores
 from birdmix.inference.settings import ListenSettings
 from birdmix.suggest import first_few
@@ -110,15 +110,15 @@ class Listener:
             all recordings are heard.
 
         Raises:
-            AudioError: If the recording yields no samples, or logits that are not finite.
+            AudioError: If the recording yields no samples, or logits that are NaN.
         """
         file = Path(folder) / path
         try:
             return self._predict(file, path, on_heard)
-        except NotFiniteError as error:
+        except NanLogitsError as error:
             engine = self.engines[error.member].name
             which = f"bundle {error.member + 1} of {len(self.engines)} ({engine})"
-            raise AudioError(file, f"{which} gives logits of it that are not finite") from error
+            raise AudioError(file, f"{which} gives logits of it that are NaN") from error
 
     def _predict(
         self, file: Path, path: str, on_heard: Callable[[float], None] | None
