@@ -68,8 +68,8 @@ _FIRST_BYTES = (
     *((first, b"") for first in (b"riff\x2e\x91\xcf\x11", b"Creative Voice File")),
 )
 
-# Members of a compressed archive that are looked at: to skip one is to decompress it.
-_MOST_MEMBERS = 16
+# Members of an archive that are looked at, and bytes: to skip a member may be to decompress it.
+_MOST_MEMBERS, _MOST_BYTES = 16, 64 << 20
 
 
 class UnreadFile(NamedTuple):
@@ -175,11 +175,17 @@ def _is_archive_of_sound(file: str) -> bool:
                 return _any_sound(archive.namelist())
         if name.endswith(_TARS):
             with tarfile.open(file) as archive:
-                members = zip(range(_MOST_MEMBERS), archive, strict=False)
-                return _any_sound(member.name for _, member in members)
+                return _may_hold_sound(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError):
         return True
     return name.endswith(_COMPRESSED) and _any_sound([os.path.splitext(name)[0]])
+
+
+def _may_hold_sound(archive: tarfile.TarFile) -> bool:
+    for _, member in zip(range(_MOST_MEMBERS), archive, strict=False):
+        if _any_sound([member.name]) or member.offset_data + member.size > _MOST_BYTES:
+            return True
+    return False
 
 
 def _any_sound(names: Iterable[str]) -> bool:
