@@ -48,6 +48,7 @@ import torch
 from birdmix.app.golden import keep_golden
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
+from birdmix.audio.listing import find_recordings
 from birdmix.audio.synthesis import SOUNDSCAPE_SECONDS, Habitat, plan_soundscapes, render
 from birdmix.bundle.golden import read_golden
 from birdmix.bundle.manifest import Manifest, read_manifest
@@ -57,7 +58,7 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.agreement import Agreement, agreement
 from birdmix.inference.engine import EXPORTED, Engine, Heard, exported_engine, processors
 from birdmix.inference.export import export
-from birdmix.inference.listen import listen, recordings_in
+from birdmix.inference.listen import listen
 from birdmix.inference.listener import Listener
 from birdmix.inference.quantise import quantise
 from birdmix.inference.settings import ListenSettings
@@ -109,7 +110,7 @@ def make_recordings(folder: Path, number: int) -> dict[str, Path]:
 def windows_of(folder: Path) -> np.ndarray:
     """Return the windows of all recordings of a folder, float32 [W, T]."""
     length = SOUNDSCAPE_SECONDS * RATE
-    waveforms = [decode(folder / path, RATE)[:length] for path in recordings_in(folder)]
+    waveforms = [decode(folder / path, RATE)[:length] for path in find_recordings(folder)]
     return np.concatenate(waveforms).reshape(-1, SEGMENT_SECONDS * RATE)
 
 
@@ -159,7 +160,7 @@ def batches(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def decode_all(folder: Path) -> None:
-    for path in recordings_in(folder):
+    for path in find_recordings(folder):
         for _ in Blocks(folder / path, RATE):
             pass
 
@@ -176,7 +177,7 @@ def judge_all(engine: Engine, pictures: np.ndarray) -> None:
 
 def listen_all(engine: Engine, folder: Path) -> None:
     with Listener([engine], ListenSettings()) as listener:
-        for _ in listen(listener, folder, recordings_in(folder)):
+        for _ in listen(listener, folder, find_recordings(folder)):
             pass
 
 
@@ -206,7 +207,7 @@ def rival_model() -> Any:
 
 def rival_seconds(folder: Path, batch_size: int, num_workers: int) -> float:
     """Return the wall time of ``CNN.predict`` for a folder, the model being there."""
-    paths = [str(folder / path) for path in recordings_in(folder)]
+    paths = [str(folder / path) for path in find_recordings(folder)]
     given = {"batch_size": batch_size, "num_workers": num_workers, "progress_bar": False}
     model, began = rival_model(), time.perf_counter()
     scores = model.predict(paths, **given)

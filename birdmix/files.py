@@ -56,11 +56,22 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(outgoing, ignore_errors=True)
 
 
+#: Folders that systems keep for themselves, in lower case: trash, snapshots, previews. What lies in
+#: them was deleted, or is a copy. Those that begin with a dot (``.Trashes``) are hidden anyway.
+SYSTEM_FOLDERS = frozenset(
+    {"$recycle.bin", "recycler", "recycled", "system volume information"}  # Windows
+    | {"#recycle", "#snapshot", "@eadir", "@tmp"}  # Synology
+    | {"@recycle", "@recently-snapshot"}  # QNAP
+    | {"__macosx", "network trash folder", "temporary items"}  # macOS, and what it zips
+    | {"lost+found", "~snapshot"}  # Linux' file systems, NetApp
+)
+
+
 def walk(folder: Path) -> Iterator[str]:
     """Yield the files below a folder, as paths relative to it with forward slashes.
 
-    Hidden files and folders are skipped, among them the ``._*`` files that macOS leaves on cards.
-    Links are followed; each folder is entered once.
+    Hidden files and folders are skipped, among them the ``._*`` files that macOS leaves on cards,
+    and ``SYSTEM_FOLDERS``. Links are followed; each folder is entered once.
     """
     entered = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -69,7 +80,9 @@ def walk(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         entered.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS
+        )
         below = Path(os.path.relpath(place, folder)).as_posix()
         prefix = "" if below == "." else f"{below}/"
         for name in names:

@@ -9,7 +9,7 @@ import soundfile
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, find_recordings, probe
+from birdmix.audio.sound_file import AudioError, probe
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -126,6 +126,14 @@ def test_odd_recordings_are_told(tmp_path: Path):
     assert problems(np.zeros(800), tmp_path / "silent.wav") == "silent"
     assert "clipped: 100.0%" in problems(loud, tmp_path / "loud.wav")
     assert "1 samples are not finite" in problems(broken, tmp_path / "nan.wav")
+    broken[7:9] = 1e20, -1e20
+    said = problems(broken, tmp_path / "absurd.wav")
+    assert said == (
+        "absurd-level: 2 of 8000 samples are beyond 2e+09 times full scale and read as zero"
+    )
+    whole = decode(tmp_path / "absurd.wav", 4000)
+    assert np.abs(whole).max() < 1
+    np.testing.assert_allclose(read(tmp_path / "absurd.wav", 0, 500, 4000), whole[:500], atol=1e-5)
 
 
 def test_a_truncated_recording_is_heard_as_far_as_it_goes(tmp_path: Path, encoded: dict):
@@ -149,13 +157,6 @@ def test_what_is_no_sound_is_an_audio_error(tmp_path: Path, content: bytes):
 def test_a_missing_file_is_an_audio_error(tmp_path: Path):
     with pytest.raises(AudioError, match="no such file"):
         probe(tmp_path / "absent.wav")
-
-
-def test_recordings_are_found_by_suffix_and_hidden_files_are_not(tmp_path: Path):
-    for name in ("b/x.WAV", "a.ogg", "._a.ogg", ".hidden/x.ogg", "notes.txt", "ä b.mp3"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_recordings(tmp_path) == ["a.ogg", "b/x.WAV", "ä b.mp3"]
 
 
 def test_a_vorbis_file_keeps_what_was_written(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The doctor: what is wrong with recordings, tables, labels and splits."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,36 @@ def test_bad_sound_is_told_and_listed_to_be_left_out(root: Path, tmp_path: Path)
     settings.exclude = str(tmp_path / "out/exclude.txt")
     assert len(read_source(settings).recordings) == 4
     assert set(found(examine_data(settings))) == {"clipped"}
+
+
+def test_sound_that_cannot_be_read_is_a_finding(root: Path, tmp_path: Path):
+    (root / "a/night.m4a").write_bytes(b"?")
+    (root / "$RECYCLE.BIN").mkdir()
+    (root / "$RECYCLE.BIN/old.wma").write_bytes(b"?")
+    done = run_doctor(tmp_path, str(root))
+    assert done.exit_code == 1
+    told = pd.read_csv(tmp_path / "doctor.csv")
+    assert [tuple(row[:2]) for row in told.to_numpy()] == [("a/night.m4a", "unread")]
+    assert not (tmp_path / "exclude.txt").exists()
+    rows = "".join(f"{name},{name[0]}\n" for name in ("a/0.wav", "b/1.wav", "a/2.wav", "b/3.wav"))
+    table = write_text(root / "table.csv", f"path,labels\n{rows}")
+    settings = DataSettings(source="csv", table=str(table), num_folds=2)
+    assert found(examine_data(settings)) == {"unread": {"a/night.m4a"}}
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/b.wac").write_bytes(b"?")
+    assert found(examine_folder(tmp_path / "only")) == {"unread": {"b.wac"}}
+
+
+def test_of_duplicates_the_original_is_kept(root: Path):
+    (root / "#recycle").mkdir()
+    for copy in ("#recycle/0.wav", "a/0 (1).wav", "a/Copy of 0.wav", "Backup/a/0.wav"):
+        (root / copy).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(root / "a/0.wav", root / copy)
+    wave, _ = soundfile.read(root / "b/1.wav")
+    soundfile.write(root / "b/1.mp3", wave, RATE)  # which comes first by its name
+    assert examine_folder(root).exclude == [
+        "Backup/a/0.wav", "a/0 (1).wav", "a/Copy of 0.wav", "b/1.mp3"
+    ]  # fmt: skip
 
 
 TABLE = """path,labels,group,split

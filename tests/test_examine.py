@@ -1,5 +1,6 @@
 """Examining sound files: every oddity has its name, one sound in any format is one sound."""
 
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ import soundfile
 from birdmix.audio import duplicates
 from birdmix.audio.duplicates import Prints, Sound, find_duplicates
 from birdmix.audio.examine import ENCODINGS, examine
-from birdmix.audio.sound_file import SUFFIXES
+from birdmix.audio.listing import SUFFIXES
 
 RATE = 24_000
 
@@ -65,13 +66,15 @@ def test_a_recording_without_oddities_has_no_problem(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "problem", ["silent", "clipped", "not-finite", "dc-offset", "channels-cancel"]
+    "problem",
+    ["silent", "clipped", "not-finite", "absurd-level", "dc-offset", "channels-cancel"],
 )
 def test_odd_samples_are_told(tmp_path: Path, problem: str):
     waveform = {
         "silent": np.zeros(RATE),
         "clipped": np.sign(scene(0)),
         "not-finite": np.where(np.arange(5 * RATE) == 7, np.nan, scene(0)),
+        "absurd-level": np.where(np.arange(5 * RATE) == 7, 1e20, scene(0)),
         "dc-offset": scene(0) + 0.1,
         "channels-cancel": channels(1, -0.9),
     }[problem]
@@ -92,7 +95,37 @@ def test_a_constant_is_an_offset_and_a_loud_recording_may_lean(tmp_path: Path):
 def test_channels_that_have_nothing_in_common_do_not_cancel(tmp_path: Path):
     apart = np.stack([scene(0), scene(1)], axis=1)
     assert verdict(write(tmp_path / "x.wav", apart)) == set()
-    assert verdict(write(tmp_path / "x.wav", channels(1, 0))) == set()
+
+
+@pytest.mark.parametrize(
+    ("gains", "hiss", "said"),
+    [
+        ((1, 0), (0, 0), "channel 2 without sound, others have some; try --channel 1"),
+        ((0, 0, 1), (0, 0, 0), "channels 1, 2 without sound, others have some; try --channel 3"),
+        ((0.001, 0.001), (0, 0.05), "channel 2 with a noise 6[0-9] dB apart from the others'"),
+        ((1, 1, 1), (0.2, 0, 0), "channel 1 with a noise 2[0-9] dB apart .* try --channel 2"),
+        ((1, 1), (0, 0), ""),
+        ((1, 0.4), (0, 0.005), ""),  # another gain, and a little hiss
+    ],
+)
+def test_a_channel_that_is_dead_or_unlike_the_others_is_told(tmp_path: Path, gains, hiss, said):
+    noise = np.random.default_rng(1).normal(0, 1, (5 * RATE, len(gains)))
+    found = examine(write(tmp_path / "x.wav", channels(*gains) + hiss * noise)).problems
+    told = [problem.detail for problem in found if problem.name == "channels-differ"]
+    assert len(told) == bool(said) and all(re.match(said, each) for each in told), told
+    for suffix in ("mp3", "ogg") if len(gains) == 2 else ():  # codecs that join channels
+        file = write(tmp_path / f"x.{suffix}", channels(*gains) + hiss * noise, FORMATS[suffix])
+        names = {problem.name for problem in examine(file).problems}
+        assert ("channels-differ" in names) is bool(said)
+
+
+def test_wind_and_a_bird_at_one_of_two_microphones_do_not_make_it_unlike(tmp_path: Path):
+    near, rng = channels(1, 1), np.random.default_rng(1)
+    near[:, 0] += 0.5 * np.sin(np.arange(len(near)) * 2 * np.pi * 60 / RATE)  # 60 Hz
+    near[:, 1] += np.where(rng.random(5)[:, None] < 0.5, 0.3, 0).repeat(RATE, 1).ravel() * np.sin(
+        np.arange(len(near)) * 2 * np.pi * 4000 / RATE
+    )
+    assert verdict(write(tmp_path / "x.wav", near)) == set()
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus", "mp3"])
@@ -178,8 +211,13 @@ def test_samples_beyond_all_bounds_are_told_quietly(tmp_path: Path):
     waveform = np.stack([scene(0) * 1e38, np.full(5 * RATE, -np.inf)], axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "not-finite" in verdict(write(tmp_path / "two.wav", waveform, "WAV/FLOAT"))
-        assert "clipped" in verdict(write(tmp_path / "one.wav", waveform[:, 0], "WAV/FLOAT"))
+        assert verdict(write(tmp_path / "two.wav", waveform, "WAV/FLOAT")) == {"unreadable"}
+        one = verdict(write(tmp_path / "one.wav", waveform[:, 0], "WAV/FLOAT"))
+        assert one == {"unreadable"}  # nothing is left of it
+
+
+def test_integers_that_nobody_scaled_are_clipped_and_not_absurd(tmp_path: Path):
+    assert verdict(write(tmp_path / "x.wav", scene(0) * 2**31, "WAV/FLOAT")) == {"clipped"}
 
 
 def prints(waveform: np.ndarray, cuts: list[int]) -> Sound:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from birdmix.app.cli import app
@@ -148,6 +149,20 @@ def test_an_export_that_differs_from_torch_is_not_written(copied: Path):
     with pytest.raises(ValueError, match=r"onnx f32 .* not written.*differ by up to .*e-03"):
         export(copied, "onnx")
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+
+
+def test_golden_windows_that_are_no_numbers_are_neither_written_nor_read(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    golden = read_golden(copied)
+    broken = golden._replace(clip=np.where(golden.clip == golden.clip.max(), np.nan, golden.clip))
+    write_golden(copied, broken)
+    with pytest.raises(ValueError, match=r"golden.safetensors: damaged \(its numbers are not all"):
+        export(copied, "onnx")
+    windows = np.full((1, noises().shape[1]), np.nan, np.float32)
+    with pytest.raises(ValueError, match="log-mels, in 16 bits, of its golden windows are not"):
+        keep_golden(copied, windows)
+    assert np.isnan(load_file(copied / GOLDEN)["clip"]).any()  # as it was
 
 
 @pytest.mark.slow

@@ -392,3 +392,32 @@ def test_a_file_that_shrinks_while_it_is_read_is_heard_as_far_as_it_goes(tmp_pat
             os.truncate(file, file.stat().st_size // 2)
     assert 20 * 16_000 <= sum(decoded) < 60 * 16_000
     assert [problem.name for problem in blocks.problems] in (["truncated"], ["header"])
+
+
+@pytest.mark.parametrize("combine", ["logit", "rank"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_nan_among_logits_is_a_failure_that_names_the_bundle_and_infinity_is_sure(
+    tmp_path: Path, combine: str, wrong: float
+):
+    class Broken(Meter):
+        """Its logits of what is loud are no numbers."""
+
+        def judge(self, pictures):
+            clip, frames = super().judge(pictures)
+            clip[clip[:, 1] > 0.5] = wrong, -wrong
+            return Heard(clip, frames)
+
+    write(tmp_path / "good.wav", np.full(9 * RATE, 0.1))
+    write(tmp_path / "bad.wav", np.repeat([0.1, 0.9], 4 * RATE))
+    books = Listening()
+    settings = ListenSettings(combine=combine, shift=1.0)
+    with Listener([Meter(), Broken()], settings) as listener:
+        paths = ["bad.wav", "good.wav"]
+        found = {each.path: each for each in listen(listener, tmp_path, paths, listening=books)}
+    if np.isnan(wrong):
+        assert list(found) == ["good.wav"]
+        reason = "bundle 2 of 2 (torch meter) gives logits of it that are NaN"
+        assert books.failed == [("bad.wav", reason)]
+    else:
+        score = found["bad.wav"].score[1, -2:]
+        assert np.isfinite(score).all() and score[0] > 1000 and score[1] < -1000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -14,11 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from birdmix.app.cli import app
 from birdmix.app.parts import Part
 from birdmix.inference.journal import Entry, Journal
+from birdmix.inference.targets import find_targets
 from birdmix.labels import Labels
 from birdmix.recordings.pseudo import read_pseudo
 from birdmix.recordings.settings import PseudoSettings
@@ -124,6 +127,53 @@ def test_any_rate_channels_and_depth_of_folders_are_heard(bundle: Path, tmp_path
     heard = read(tmp_path / "out" / "recordings.csv")
     assert heard["seconds"].tolist() == [7, 0.1] and heard["windows"].tolist() == [2, 1]
     assert (heard["detections"] == len(every.columns) - 5).all()  # each species, merged
+
+
+def test_single_files_are_predicted_as_in_their_folder(
+    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+):
+    files = sorted((demo / "test_soundscapes").iterdir())
+    runner_said = runner.invoke(
+        app,
+        ["predict", *map(str, files), "--bundle", str(bundle), "--out", str(tmp_path / "o")],
+    )
+    assert runner_said.exit_code == 0, runner_said.output
+    for name in ("detections.csv", "recordings.csv", "effort.csv"):
+        assert (tmp_path / "o" / name).read_bytes() == (scores / name).read_bytes()
+    call(bundle, files[1], tmp_path / "one")
+    assert read(tmp_path / "one" / "recordings.csv")["path"].tolist() == [files[1].name]
+    assert json.loads((tmp_path / "one" / "run.json").read_text())["folder"] == str(files[1].parent)
+    assert "no such file or folder" in refusal(bundle, tmp_path / "absent.wav", tmp_path / "x")
+
+
+def test_files_and_folders_together_are_named_from_the_folder_that_holds_them(tmp_path: Path):
+    for name in ("a/x.wav", "a/y.m4a", "b/c/z.wav", "b/c/w.wav", "b/v.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"?")
+    folder, recordings, unread = find_targets(
+        [tmp_path / "a", tmp_path / "b/c/z.wav", tmp_path / "b/v.m4a", tmp_path / "a/x.wav"]
+    )
+    assert folder == tmp_path and recordings == ["a/x.wav", "b/c/z.wav", "b/v.m4a"]
+    assert [path for path, _ in unread] == ["a/y.m4a"]  # one that is named itself is asked for
+
+
+def test_sound_that_cannot_be_read_is_counted_and_named(bundle: Path, tmp_path: Path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.wav", "b.wave", "$RECYCLE.BIN/a.wav"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        soundfile.write(folder / name, np.full(8000, 0.1), 8000, format="WAV")
+    (folder / "c.m4a").write_bytes(b"?")
+    (folder / "d.zip").write_bytes(b"?")
+    said = call(bundle, folder, out)
+    assert "heard 2 of 2 recordings" in said
+    assert "warning: 2 files of sound are not read (1 m4a, 1 zip), first c.m4a: m4a is not" in said
+    assert read(out / "recordings.csv")["path"].tolist() == ["a.wav", "b.wave"]
+    assert read(out / "failed.csv")["path"].tolist() == ["c.m4a", "d.zip"]
+    assert json.loads((out / "run.json").read_text())["counts"]["unread"] == 2
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/c.m4a").write_bytes(b"?")
+    said = refusal(bundle, tmp_path / "none", out)
+    assert "no recordings here; 1 file of sound is not read (1 m4a), first c.m4a" in said
 
 
 def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path, tmp_path: Path):
@@ -490,7 +540,7 @@ def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_p
         ((empty, folder), "no bundle here"),
         ((other, folder), "bundle format 99"),
         ((torn, folder), "the weights do not load"),
-        ((bundle, tmp_path / "absent"), "no such folder"),
+        ((bundle, tmp_path / "absent"), "no such file or folder"),
         ((bundle, empty), "no recordings here"),
         ((bundle, folder, "--bundle", long), "the bundles hear 5, 7 s: say how long a row is"),
         ((bundle, folder, "--window", "6"), "rows of 6 s of which 5 s are heard"),
@@ -507,6 +557,67 @@ def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_p
     ):
         assert expected in refusal(options[0], options[1], out, *map(str, options[2:]))
     assert not (out / "detections.csv").exists()
+
+
+def test_a_bundle_whose_weights_are_no_numbers_detects_nothing_and_is_named(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    broken = edited(bundle, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("weight"))
+    weights[name] = np.full_like(weights[name], np.nan)
+    save_file(weights, broken / "model.safetensors")
+    command = ["predict", "--bundle", str(broken), str(demo / "test_soundscapes")]
+    done = runner.invoke(app, [*command, "--out", str(tmp_path / "o")])
+    assert done.exit_code in (1, 2) and re.search("finite|NaN", done.output)
+    detections = tmp_path / "o" / "detections.csv"
+    assert not detections.exists() or read(detections).empty
+
+
+def test_samples_beyond_any_sense_cost_no_detection_and_are_named(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    wave, rate = soundfile.read(next((demo / "test_soundscapes").iterdir()), dtype="float32")
+    wave[1000] = 0
+    soundfile.write(folder / "zero.wav", wave, rate, subtype="FLOAT")
+    wave[1000] = 1e20
+    soundfile.write(folder / "absurd.wav", wave, rate, subtype="FLOAT")
+    soundfile.write(folder / "none.wav", wave * np.float32(1e20), rate, subtype="FLOAT")
+    said = call(bundle, folder, tmp_path / "o", "--scores", "csv")
+    failed = read(tmp_path / "o" / "failed.csv").set_index("path")["error"]
+    assert "beyond 2e+09 times full scale: it is no sound" in failed["none.wav"]
+    assert "1 of 2 recordings are odd, first absurd.wav: absurd-level: 1 of" in said
+    heard = read(tmp_path / "o" / "recordings.csv").set_index("path")
+    assert heard["warning"]["zero.wav"] == "" and "absurd-level" in heard["warning"]["absurd.wav"]
+    every = read(tmp_path / "o" / "scores.csv").set_index("path").iloc[:, 4:]
+    np.testing.assert_allclose(every.loc["absurd.wav"], every.loc["zero.wav"], atol=1e-6)
+
+
+def test_overlapping_recordings_and_copies_are_said_and_count_once(
+    bundle: Path, demo: Path, tmp_path: Path
+):
+    wave, rate = soundfile.read(next((demo / "test_soundscapes").iterdir()), dtype="float32")
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name, start in (("S_20240501_050000.wav", 0), ("S_20240501_050015.wav", 15)):
+        (folder / "site").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / "site" / name, wave[start * rate :][: 20 * rate], rate)
+    first = folder / "site" / "S_20240501_050000.wav"
+    for copy in (folder / "backup" / first.name, folder / "site" / f"Copy of {first.name}"):
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(first, copy)
+    said = call(bundle, folder, out)
+    assert "2 recordings have the bytes of others, first backup/S_20240501_050000.wav of" in said
+    assert "2 recordings overlap others of their deployment in time, by 5 s in all" in said
+    assert (out / "effort.csv").read_text().splitlines()[1:] == ["2024-05-01,5,site,35"]
+    warning = read(out / "recordings.csv").set_index("path")["warning"]
+    assert warning["backup/S_20240501_050000.wav"] == "copy of site/S_20240501_050000.wav"
+    assert warning["site/S_20240501_050015.wav"] == (
+        "overlaps in time with site/S_20240501_050000.wav"
+    )
+    counts = json.loads((out / "run.json").read_text())["counts"]
+    assert (counts["copies"], counts["overlapping"]) == (2, 2)
 
 
 def test_a_list_of_species_leaves_the_others_out(

@@ -178,7 +178,7 @@ def test_decisions_by_rank_need_a_threshold(bundle: Path, second: Path, demo: Pa
     assert 0.4 < called.count("True") / len(called) < 0.6
 
 
-@pytest.mark.parametrize("logit_heard", [1000.0, -1000.0, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("logit_heard", [1000.0, -1000.0, math.inf, -math.inf])
 def test_whatever_a_network_says_cells_lie_between_0_and_1(
     logit_heard: float, bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -187,9 +187,23 @@ def test_whatever_a_network_says_cells_lie_between_0_and_1(
 
     monkeypatch.setattr(TorchEngine, "judge", said)
     found = written(bundle, data, tmp_path / "s.csv")
-    share = PRIOR if math.isnan(logit_heard) else probability(np.array(logit_heard))
+    share = probability(np.array(logit_heard))
     np.testing.assert_allclose(found, np.full((24, 12), share), rtol=1e-6)
     assert found.min() >= 1e-6 and found.max() <= 1 - 1e-6
+
+
+def test_soundscapes_whose_logits_are_nan_keep_the_prior_and_are_named(
+    bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def said(self: TorchEngine, pictures: torch.Tensor) -> Heard:
+        return Heard(np.full((len(pictures), 12), np.nan, np.float32))
+
+    monkeypatch.setattr(TorchEngine, "judge", said)
+    told = submit(bundle, data.folder, tmp_path / "s.csv", status=1)
+    assert "bundle 1 of 1 (torch cpu) gives logits of it that are NaN; its rows keep" in told
+    rows = validated(data, tmp_path / "s.csv")
+    cells = np.array([list(row.values()) for row in rows.values()], float)
+    np.testing.assert_allclose(cells, PRIOR, rtol=1e-6)
 
 
 # Time

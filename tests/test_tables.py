@@ -2,7 +2,8 @@
 
 import csv
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ import pytest
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
+from birdmix.inference.overlaps import (
+    Repeated,
+    Timed,
+    elapsed,
+    find_copies,
+    find_overlaps,
+)
 from birdmix.inference.scores import score_columns, write_scores
 from birdmix.inference.selections import FORMATS, Source
 from birdmix.inference.species import columns_of
@@ -206,9 +214,17 @@ def test_failures_are_written_with_their_reasons(tmp_path: Path):
     ]
 
 
+def counted_once(recordings: list[HeardRecording]) -> list[HeardRecording]:
+    """Return recordings that know which of them overlap."""
+    dated = [each for each in recordings if each.began is not None]
+    timed = [Timed(each.path, each.deployment, each.began, each.seconds) for each in dated]
+    overlap_of = Repeated({}, find_overlaps(timed)).overlap_of
+    return [replace(each, overlap=overlap_of.get(each.path)) for each in recordings]
+
+
 def activity(folder: Path, recordings: list[HeardRecording]) -> tuple[int, list[tuple]]:
     file = folder / "activity.csv"
-    num_undated = write_activity(file, recordings, LABELS)
+    num_undated = write_activity(file, counted_once(recordings), LABELS)
     names = ("species", "date", "hour", "detections", "seconds", "recorded_seconds")
     return num_undated, [tuple(row[name] for name in names) for row in rows(file)]
 
@@ -243,7 +259,7 @@ def test_effort_is_told_by_the_hour_and_the_place(tmp_path: Path):
     recordings = [
         heard(path="b/x.wav", began=night),
         heard((0, 5, 0, 0.9), path="a/x.wav", began=night),
-        heard(path="a/y.wav", began=night, seconds=5),
+        heard(path="a/y.wav", began=night - timedelta(seconds=10), seconds=5),
         heard(path="c/undated.wav"),
     ]
     activity(tmp_path, recordings)
@@ -256,7 +272,7 @@ def test_effort_is_told_by_the_hour_and_the_place(tmp_path: Path):
 
 
 def test_parts_add_up_to_what_one_listening_finds(tmp_path: Path):
-    mornings = [datetime(2024, 5, day, 5, 50) for day in (1, 1, 2)]
+    mornings = [datetime(2024, 5, day, 5, minute) for day, minute in ((1, 50), (1, 20), (2, 50))]
     recordings = [
         heard((0, 5, 0, 0.9), path="a/1.wav", began=mornings[0], seconds=900),
         heard((595, 605, 0, 0.9), (0, 5, 1, 0.9), path="a/2.wav", began=mornings[1], seconds=900),
@@ -280,6 +296,83 @@ def test_parts_add_up_to_what_one_listening_finds(tmp_path: Path):
         assert heard_in_parts[*hour, "detections"] == int(row["detections"])
         assert heard_in_parts[*hour, "seconds"] == float(row["seconds"])
         assert effort[hour[1:]] == float(row["recorded_seconds"])
+
+
+def test_time_that_two_recordings_of_a_place_cover_counts_once(tmp_path: Path):
+    began = datetime(2024, 5, 1, 5, 59, 30)
+    later = began + timedelta(seconds=20)
+    recordings = [
+        heard((0, 10, 0, 0.9), (25, 40, 0, 0.9), path="a/1.wav", began=began, seconds=40),
+        # From 20 s on: the end of the second detection again, another one, and what it alone heard.
+        heard((0, 15, 0, 0.9), (30, 40, 0, 0.9), path="a/2.wav", began=later, seconds=40),
+        heard((5, 10, 1, 0.9), path="a/3.wav", began=later, seconds=10),  # within both
+        heard((0, 10, 0, 0.9), path="b/1.wav", began=began, seconds=40),  # another place
+    ]
+    _, found = activity(tmp_path, recordings)
+    assert [tuple(row.values()) for row in rows(tmp_path / "effort.csv")] == [
+        ("2024-05-01", "5", "a", "30"),
+        ("2024-05-01", "5", "b", "30"),
+        ("2024-05-01", "6", "a", "30"),
+        ("2024-05-01", "6", "b", "10"),
+    ]
+    # At a: 0 to 10, 20 to 40 and 50 to 60 s, of which the last 30 s are in the next hour.
+    assert found == [
+        ("rob", "2024-05-01", "5", "3", "30", "60"),
+        ("rob", "2024-05-01", "6", "1", "20", "40"),
+        ("wren", "2024-05-01", "5", "1", "5", "60"),
+        ("wren", "2024-05-01", "6", "0", "0", "40"),
+    ]
+    backwards = activity(tmp_path / "again", recordings[::-1])
+    assert backwards[1] == found
+
+
+def test_clocks_of_whole_seconds_make_no_overlap(tmp_path: Path):
+    began = datetime(2024, 5, 1, 5)
+    recordings = [
+        heard((0, 60.5, 0, 0.9), path=f"a/{n}.wav", began=began + n * timedelta(seconds=59),
+              seconds=60.5) for n in range(3)
+    ]  # fmt: skip
+    assert activity(tmp_path, recordings)[1] == [("rob", "2024-05-01", "5", "3", "181.5", "181.5")]
+
+
+def test_overlaps_are_of_one_place_and_of_clocks_that_can_be_compared():
+    began, berlin = datetime(2024, 10, 27, 2, 30), Clock("Europe/Berlin").zone
+    zoned = [began.replace(tzinfo=berlin, fold=fold) for fold in (0, 1)]  # an hour apart
+    timed = [
+        Timed("a/1", "a", began, 60),
+        Timed("a/2", "a", began + timedelta(seconds=50), 60),
+        Timed("a/3", "a", began + timedelta(seconds=109), 60),
+        Timed("b/1", "b", began, 60),
+        Timed("a/4", "a", zoned[0], 60),
+        Timed("a/5", "a", zoned[1], 60),
+        Timed("a/6", "a", zoned[1].astimezone(UTC), 30),
+    ]
+    found = find_overlaps(timed)
+    assert [(each.partner, each.seconds) for each in found] == [
+        ({"a/1": "a/2", "a/2": "a/1"}, 10), ({"a/6": "a/5", "a/5": "a/6"}, 30)
+    ]  # fmt: skip
+    spans = {"a/1": (0, 100), "a/2": (10, 5), "a/3": (90, 60), "a/4": (200, 9)}
+    chain = [Timed(p, "a", began + timedelta(seconds=s), n) for p, (s, n) in spans.items()]
+    assert [(each.partner, each.seconds) for each in find_overlaps(chain)] == [
+        ({"a/1": "a/2", "a/2": "a/1", "a/3": "a/1"}, 15)
+    ]
+    assert elapsed(*zoned) == 3600
+
+
+def test_copies_count_for_nothing_and_the_original_for_itself(tmp_path: Path):
+    began = datetime(2024, 5, 1, 5)
+    copy = replace(heard((0, 5, 0, 0.9), path="b/x.wav", began=began), copy_of="a/x.wav")
+    original = heard((0, 5, 0, 0.9), began=began)
+    assert activity(tmp_path, [original, copy])[1] == [("rob", "2024-05-01", "5", "1", "5", "20")]
+
+
+def test_copies_are_found_by_their_bytes(tmp_path: Path):
+    big = np.random.default_rng(0).bytes(3 << 20)
+    contents = {"a.wav": big, "a (1).wav": big, "b.wav": big[:-1] + b"x", "0 copy.wav": b"xy"}
+    for name, content in (contents | {"c.wav": b"xy"}).items():
+        (tmp_path / name).write_bytes(content)
+    alike = {1: ["a (1).wav", "a.wav", "b.wav", "gone.wav"], 2: ["0 copy.wav", "c.wav"]}
+    assert find_copies(tmp_path, alike) == {"a (1).wav": "a.wav", "0 copy.wav": "c.wav"}
 
 
 def test_activity_counts_no_padding(tmp_path: Path):

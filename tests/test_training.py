@@ -30,7 +30,7 @@ from birdmix.training.processes import open_processes
 from birdmix.training.run import Training
 from birdmix.training.settings import CheckpointSettings, TrainerSettings
 from birdmix.training.stops import TIME_IS_OVER, Stopped, Stops
-from birdmix.training.validate import monitored_figure
+from birdmix.training.validate import judge, monitored_figure
 from tests.conftest import TOY, assert_equal_runs, configured, train
 
 
@@ -249,6 +249,20 @@ def test_weights_that_are_no_numbers_are_never_saved(config: Config, data: Data,
     with pytest.raises(ValueError, match="weights became infinite or nan in epoch 1, batch 4"):
         loop.fit(training)
     assert load_checkpoint(tmp_path)["position"]["step"] == 1
+
+
+def test_validation_logits_that_are_no_numbers_end_it_with_the_recordings(
+    config: Config, data: Data, tmp_path: Path
+):
+    training = build(config, data, tmp_path)
+    validation = training.validation[0]
+    training.model.register_forward_hook(  # a model that judges one window of each batch as nan
+        lambda module, inputs, logits: logits._replace(
+            clip=torch.cat([torch.full_like(logits.clip[:1], math.nan), logits.clip[1:]])
+        )
+    )
+    with pytest.raises(ValueError, match=f"{validation.name}: logits of .* rows are not finite"):
+        judge(training.processes.alone(), training.model, training.step.log_mel, validation)
 
 
 def test_out_of_memory_says_what_fits(config: Config, data: Data, tmp_path: Path):

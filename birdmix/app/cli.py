@@ -50,7 +50,10 @@ EngineName = Annotated[
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="Folder of recordings, nested as it likes.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of recordings, nested as they like, or single files."),
+    ],
     bundle: Bundles,
     out: Annotated[Path, typer.Option(help="Folder for the tables and the journal.")],
     *,
@@ -96,7 +99,7 @@ def predict(
         typer.Option(help="Hear one part only, as 3/8. Left out: as torchrun or SLURM say."),
     ] = None,
 ) -> None:
-    """Listen to a folder of recordings: what is heard where and when.
+    """Predict folders of recordings, or single files: which species is where and when.
 
     Interrupted, the same command goes on; with more recordings it hears those. Ends with 0, with 1
     if nothing could be heard, and with 2 if something is wrong with what was asked.
@@ -112,7 +115,7 @@ def predict(
         formats = tuple(dict.fromkeys(format or ()))
         output = Output(threshold, smoothing, species, scores, formats, timezone, clock_timezone)
         with warnings_as_lines():
-            heard = listen_to(folder, bundle, out, engine, settings, output, Part.of(part))
+            heard = listen_to(recordings, bundle, out, engine, settings, output, Part.of(part))
     raise typer.Exit(0 if heard else 1)
 
 

@@ -3,6 +3,8 @@
 Shapes: C classes.
 """
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +16,9 @@ from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
 from birdmix.inference.ensemble import Ranks
-from birdmix.inference.journal import Entry, Journal
+from birdmix.inference.journal import Entry, Heading, Journal
 from birdmix.inference.listener import Listener, row_times
+from birdmix.inference.overlaps import Repeated, Timed, find_copies, find_overlaps
 from birdmix.inference.rows import smoothed
 from birdmix.inference.scores import SCORES, write_scores
 from birdmix.inference.selections import FORMATS, Source
@@ -86,46 +89,85 @@ class Findings:
         )
         self.thresholds = listener.called_from(output.threshold)[self.columns]
 
-    def read(self, journal: Journal, ranks: Ranks | None = None) -> Iterator[HeardRecording]:
+    def read(
+        self, journal: Journal, ranks: Ranks | None = None, repeated: Repeated | None = None
+    ) -> Iterator[HeardRecording]:
         """Yield the recordings of a journal with their detections, by their paths.
 
         Args:
             journal: What was heard.
             ranks: What scores become in its place, if anything.
+            repeated: What of it is there twice.
         """
+        repeated = repeated or Repeated({}, [])
         for entry in journal.entries(self.paths):
-            predictions = self._predictions(entry, ranks)
-            place = PurePosixPath(entry.path).parent.as_posix()
+            notes = [each for each in (entry.warning, repeated.note(entry.path)) if each]
+            predictions = self._predictions(entry, ranks, "; ".join(notes))
             yield HeardRecording(
                 predictions=predictions,
                 seconds=entry.seconds,
-                deployment=place if place != "." else self.folder.resolve().name,
+                deployment=self._deployment(entry.path),
                 began=self._began(entry),
                 detections=detect(predictions, self.thresholds),
+                copy_of=repeated.copies.get(entry.path, ""),
+                overlap=repeated.overlap_of.get(entry.path),
             )
 
-    def _began(self, entry: Entry) -> datetime | None:
+    def _deployment(self, path: str) -> str:
+        place = PurePosixPath(path).parent.as_posix()
+        return place if place != "." else self.folder.resolve().name
+
+    def _began(self, entry: Entry | Heading) -> datetime | None:
         if entry.recorded_at is None:
             return None
         return self.clock.zoned(datetime.fromisoformat(entry.recorded_at))
 
-    def _predictions(self, entry: Entry, ranks: Ranks | None) -> WindowPredictions:
+    def _predictions(self, entry: Entry, ranks: Ranks | None, warning: str) -> WindowPredictions:
         listener = self.listener
         score = entry.score if ranks is None else ranks.mean(entry.score)
         if len(self.columns) < len(listener.labels):
             score = score[:, self.columns]
         score = smoothed(score, self.output.smoothing)
         start, end = row_times(len(score), listener.window, listener.step, entry.seconds)
-        return WindowPredictions(entry.path, start, end, score, entry.warning, entry.seconds)
+        return WindowPredictions(entry.path, start, end, score, warning, entry.seconds)
 
-    def write(self, out: Path, journal: Journal) -> dict[str, int]:
+    def _odd(self, journal: Journal) -> Iterator[str]:
+        """Say how many recordings are odd."""
+        headings = list(journal.headings(self.paths))
+        odd = [each for each in headings if each.warning]
+        if odd:
+            first = f"{odd[0].path}: {odd[0].warning}"
+            yield f"{len(odd)} of {len(headings)} recordings are odd, first {first}"
+
+    def _repeated(self, journal: Journal) -> Repeated:
+        """Find copies, and recordings that overlap."""
+        headings = list(journal.headings(self.paths))
+        alike: dict[tuple, list[str]] = defaultdict(list)
+        for each in headings:
+            alike[each.size, each.recorded_at, each.seconds].append(each.path)
+        maybe = {path for paths in alike.values() if len(paths) > 1 for path in paths}
+        scored: dict[tuple, list[str]] = defaultdict(list)
+        for entry in journal.entries(maybe):
+            key = hashlib.blake2b(entry.score.tobytes()).digest()
+            scored[entry.size, entry.recorded_at, key].append(entry.path)
+        copies = find_copies(self.folder, scored)
+        timed = (
+            Timed(each.path, self._deployment(each.path), began, each.seconds)
+            for each in headings
+            if each.path not in copies and (began := self._began(each)) is not None
+        )
+        return Repeated(copies, find_overlaps(timed))
+
+    def write(self, out: Path, journal: Journal) -> tuple[dict[str, int], list[str]]:
         """Write the tables; what stood there before is kept up with, asked for or not.
 
         Returns:
-            Numbers of recordings, of detections, and of those recordings that have no datetime.
+            Numbers of recordings, of detections, of recordings that have no datetime, of copies and
+            of recordings that overlap; and lines that warn of recordings.
         """
         rank = self.listener.settings.combine == "rank"
-        heard = _Heard(self, journal, self._ranks(journal, out) if rank else None)
+        repeated = self._repeated(journal)
+        heard = _Heard(self, journal, self._ranks(journal, out) if rank else None, repeated)
         counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
         counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
         counts["recordings"] = write_recordings(out / "recordings.csv", heard)
@@ -139,7 +181,8 @@ class Findings:
         for name, write_format in FORMATS.items():
             if name in self.output.formats or (out / name).is_dir():
                 write_format(out / name, heard, self.labels, source)
-        return counts
+        counts |= {"copies": len(repeated.copies), "overlapping": len(repeated.overlap_of)}
+        return counts, [*self._odd(journal), *repeated.lines()]
 
     def _ranks(self, journal: Journal, folder: Path) -> Ranks:
         num_rows = sum(len(entry.score) for entry in journal.entries(self.paths))
@@ -162,6 +205,7 @@ class _Heard:
     findings: Findings
     journal: Journal
     ranks: Ranks | None
+    repeated: Repeated
 
     def __iter__(self) -> Iterator[HeardRecording]:
-        return self.findings.read(self.journal, self.ranks)
+        return self.findings.read(self.journal, self.ranks, self.repeated)

@@ -11,7 +11,8 @@ import torch
 
 from birdmix.app.data import Data
 from birdmix.audio.decode import Blocks
-from birdmix.audio.sound_file import AudioError, find_recordings
+from birdmix.audio.listing import find_recordings
+from birdmix.audio.sound_file import AudioError
 from birdmix.bundle.golden import NUM_GOLDEN, Golden, write_golden
 from birdmix.bundle.manifest import Manifest, read_manifest
 from birdmix.frontend.log_mel_numpy import NumpyLogMel
@@ -20,7 +21,11 @@ from birdmix.windows import MIN_TAIL_SECONDS, cut, window_starts
 
 
 def keep_golden(bundle: Path, windows: np.ndarray) -> None:
-    """Write windows [W, T], and what a bundle's weights say of them, into the bundle."""
+    """Write windows [W, T], and what a bundle's weights say of them, into the bundle.
+
+    Raises:
+        ValueError: If the log-mels or logits of a window are not finite.
+    """
     manifest = read_manifest(bundle)
     pictures = NumpyLogMel(manifest.log_mel)(windows).astype(np.float16)
     # GPUs round to fewer bits than an export is held to.
@@ -28,7 +33,14 @@ def keep_golden(bundle: Path, windows: np.ndarray) -> None:
     heard = [engine.judge(torch.from_numpy(each[None]).float()) for each in pictures]
     frames = [each.frames for each in heard if each.frames is not None]
     clip = np.concatenate([each.clip for each in heard])
-    write_golden(bundle, Golden(pictures, clip, np.concatenate(frames) if frames else None))
+    golden = Golden(pictures, clip, np.concatenate(frames) if frames else None)
+    if not golden.is_finite:
+        what = "logits" if np.isfinite(pictures).all() else "log-mels, in 16 bits,"
+        raise ValueError(
+            f"{bundle}: the {what} of its golden windows are not finite: no export can be held "
+            "against them; look for odd recordings with birdmix doctor"
+        )
+    write_golden(bundle, golden)
 
 
 def held_out_windows(data: Data, num_samples: int, sample_rate: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,15 +14,17 @@ from birdmix.app.console import heard_line, listening_progress, say
 from birdmix.app.errors import interrupted_in_a_line
 from birdmix.app.findings import Findings, Output
 from birdmix.app.parts import Part
+from birdmix.audio.listing import unread_line
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
 from birdmix.inference.engine import EXPORTED, open_engine
 from birdmix.inference.journal import Entry, Journal, way_of
-from birdmix.inference.listen import Listening, listen, recordings_in
+from birdmix.inference.listen import Listening, listen
 from birdmix.inference.listener import Listener
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.tables import write_failed
+from birdmix.inference.targets import find_targets
 from birdmix.suggest import first_few
 
 JOURNAL = "journal.sqlite"
@@ -31,7 +34,7 @@ _SAID = 3
 
 
 def predict(
-    folder: Path,
+    targets: Sequence[Path],
     bundles: Sequence[Path],
     out: Path,
     engine: str,
@@ -39,14 +42,16 @@ def predict(
     output: Output,
     part: Part,
 ) -> bool:
-    """Hear what is new in a folder, and write the tables of all that was heard there.
+    """Predict what is new in folders and files, and write the tables of all that was predicted.
 
     Returns:
         Whether anything could be heard.
     """
     out = part.folder(out)
-    found = recordings_in(folder)
+    folder, found, unread = find_targets(targets)
     paths = part.deal(found)
+    dealt = set(part.deal(path for path, _ in unread))
+    unread = [each for each in unread if each.path in dealt]
     kinds = _kinds(engine, len(bundles), way_of(out / JOURNAL))
     engines = [open_engine(bundle, kind) for bundle, kind in zip(bundles, kinds, strict=True)]
     with Listener(engines, settings) as listener:
@@ -64,10 +69,15 @@ def predict(
             ):
                 books = _hear(listener, folder, paths, journal)
             remove_partials(out)
-            write_failed(out / "failed.csv", books.failed)
-            counts = findings.write(out, journal)
+            write_failed(out / "failed.csv", sorted([*books.failed, *unread]))
+            counts, odd = findings.write(out, journal)
+            counts["unread"] = len(unread)
             _write_run(out, folder, part, way, findings, books, counts)
     _tell_end(out, books, counts)
+    for line in odd:
+        warnings.warn(f"{line}; {out / 'recordings.csv'} has all", stacklevel=2)
+    if unread:
+        warnings.warn(f"{unread_line(unread)}; {out / 'failed.csv'} has all", stacklevel=2)
     return bool(counts["recordings"] or not paths)
 
 

@@ -13,7 +13,7 @@ from birdmix.app.figures import draw_figures
 from birdmix.app.golden import held_out_windows, keep_golden
 from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from birdmix.app.schema import Config
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import find_recordings
 from birdmix.bundle.manifest import read_manifest
 from birdmix.competitions import competition_of
 from birdmix.kaggle.rows import aligned

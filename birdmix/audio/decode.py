@@ -38,7 +38,8 @@ class Blocks:
         channel: The one to hear, counted from 1; None is the mean of all.
 
     Raises:
-        AudioError: On iteration, if the recording yields no samples at all, or lacks the channel.
+        AudioError: On iteration, if the recording yields no samples at all, or hardly any that are
+            sound, or lacks the channel.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class Blocks:
         stopped, decoded = self._stopped, books.decoded
         if not decoded:
             raise AudioError(self.path, f"holds no samples{f': {stopped}' if stopped else ''}")
+        if reason := books.no_sound():
+            raise AudioError(self.path, reason)
         if stopped:
             when = f"decoding stopped after {decoded / file.samplerate:.2f} s: {stopped}"
             self.problems.append(Problem("truncated", when))

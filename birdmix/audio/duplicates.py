@@ -22,8 +22,10 @@ is 50 ms late if it lasts 2 s (4 %) or less.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -62,6 +64,10 @@ _LEAST_CHANGE = 1e-3
 
 # Fingerprints per side of a matrix product.
 _TILE = 2048
+
+# What systems and people call copies: "Copy of a", "a - Copy (2)", "a copy", "a (1)", "a_copy".
+_COPY = re.compile(r"copy of .*|.*[ _-]copy( ?\(?\d+\)?)?|.*\(\d+\)", re.IGNORECASE)
+_COPIES = re.compile(r"(back-?ups?|bak|old|trash|deleted|duplicates?|cop(y|ies))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +186,13 @@ def find_duplicates(sounds: Mapping[str, Sound]) -> list[tuple[str, ...]]:
     for path, group in zip(paths, connected_components(graph)[1], strict=True):
         groups.setdefault(int(group), []).append(path)
     return sorted(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def is_named_as_copy(path: str) -> bool:
+    """Tell whether a name, or that of a folder on the way, is one that is given to copies."""
+    *folders, name = PurePosixPath(path).with_suffix("").parts
+    copied = any(_COPY.fullmatch(each) for each in (*folders, name))
+    return copied or any(_COPIES.fullmatch(each) for each in folders)
 
 
 def _alike(sounds: list[Sound]) -> Iterator[np.ndarray]:

@@ -35,10 +35,10 @@ _WAV, _AIFF = ("WAV/", "WAVEX/", "RF64/"), ("AIFF/",)
 
 #: What may stand behind each suffix: how the encoding begins. WAV and OGG carry any codec.
 ENCODINGS = {
-    ".wav": _WAV,
-    ".rf64": _WAV,
+    **dict.fromkeys((".wav", ".wave", ".bwf", ".rf64"), _WAV),
     ".flac": ("FLAC/",),
     ".mp3": ("MP3/",),
+    ".mp2": ("MP3/",),
     ".ogg": ("OGG/",),
     ".oga": ("OGG/",),
     ".opus": ("OGG/OPUS",),
@@ -48,6 +48,7 @@ ENCODINGS = {
     ".w64": ("W64/",),
     ".caf": ("CAF/",),
     ".au": ("AU/",),
+    ".snd": ("AU/",),
     ".voc": ("VOC/",),
     ".sph": ("NIST/",),
 }
@@ -111,8 +112,9 @@ def _nothing(path: Path, info: AudioInfo | None, error: AudioError | OSError) ->
 
 def _unusual(path: Path, info: AudioInfo) -> Iterator[Problem]:
     """Say what about a sound header is not as one expects it."""
-    if not info.encoding.startswith(ENCODINGS.get(path.suffix.lower(), "")):
-        yield Problem("extension", f"{info.encoding} in a file named {path.suffix}")
+    if not info.encoding.startswith(ENCODINGS.get(path.suffix.lower(), ())):
+        named = path.suffix or path.name
+        yield Problem("extension", f"{info.encoding} in a file named {named}; rename it")
     if info.sample_rate < LOWEST_RATE:
         heard = f"{info.sample_rate / 2000:g} kHz"
         yield Problem("rate", f"{info.sample_rate} Hz: nothing above {heard} is there")

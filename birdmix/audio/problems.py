@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from birdmix.audio.channels import ChannelLevels
 from birdmix.audio.sound_file import mono
 
 #: Peak below which a recording is called silent: -100 dBFS ...
@@ -36,6 +37,10 @@ DC_LEAST = 1e-3
 #: mix holds less than this share of that (-10 dB), they cancel: one of two is of opposite phase.
 CANCELLED_SHARE = 0.1
 
+#: Samples beyond it are no sound, and read as zero: integers of 32 bits, stored as floats and never
+#: scaled, reach it, and the squares of what is far beyond it are no numbers any more.
+HIGHEST_LEVEL = 2.0**31
+
 # A shorter recording may hold less than a period of wind: its mean tells nothing.
 _DC_SECONDS = 1.0
 
@@ -47,8 +52,9 @@ class Problem(NamedTuple):
     """Something odd about a recording.
 
     Attributes:
-        name: Which kind: ``truncated``, ``header``, ``not-finite``, ``silent``, ``clipped``,
-            ``dc-offset`` or ``channels-cancel`` here; ``birdmix.audio.examine`` has more.
+        name: Which kind: ``truncated``, ``header``, ``not-finite``, ``absurd-level``, ``silent``,
+            ``clipped``, ``dc-offset``, ``channels-cancel`` or ``channels-differ`` here;
+            ``birdmix.audio.examine`` has more.
         detail: What exactly, in words; may be empty.
     """
 
@@ -62,6 +68,17 @@ class Problem(NamedTuple):
         return f"{self.name}: {self.detail}"
 
 
+def sanitised(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform, float32 [T], with zeros for what is not finite or no sound.
+
+    It is the same array where nothing had to be changed.
+    """
+    level = np.abs(waveform)
+    if not len(level) or level.max() <= HIGHEST_LEVEL:  # a NaN among them is the maximum
+        return waveform
+    return np.where(level <= HIGHEST_LEVEL, waveform, np.float32(0))
+
+
 @dataclass
 class Books:
     """What is counted of a recording while it is decoded, at its own rate.
@@ -69,30 +86,38 @@ class Books:
     Attributes:
         decoded: Samples of the mono mix.
         not_finite: Those that are no numbers; they count as zero below.
+        absurd: Those beyond ``HIGHEST_LEVEL``; they count as zero below.
         loud: Those at full scale.
         peak: Largest magnitude.
         total: Their sum.
         power: Sum of their squares.
         channel_power: Sum of squares of all channels, over the number of channels.
+        levels: How loud each channel is; None while there is one.
     """
 
     decoded: int = 0
     not_finite: int = 0
+    absurd: int = 0
     loud: int = 0
     peak: float = 0.0
     total: float = 0.0
     power: float = 0.0
     channel_power: float = 0.0
+    levels: ChannelLevels | None = None
 
     def enter(self, frames: np.ndarray) -> np.ndarray:
-        """Count a block [T, channels], T > 0; return its mono mix, zero where it is not finite."""
-        waveform = mono(frames)
-        finite = np.isfinite(waveform)
-        if not finite.all():
-            self.not_finite += int((~finite).sum())
-            waveform = np.where(finite, waveform, np.float32(0))
+        """Count a block [T, channels], T > 0; return its mono mix, ``sanitised``."""
+        mix = mono(frames)
+        waveform = sanitised(mix)
+        if waveform is not mix:
+            not_finite = int((~np.isfinite(mix)).sum())
+            self.not_finite += not_finite
+            self.absurd += int((~(np.abs(mix) <= HIGHEST_LEVEL)).sum()) - not_finite
         elif frames.shape[1] > 1:
             self.channel_power += float(np.vdot(frames, frames)) / frames.shape[1]
+        if frames.shape[1] > 1:
+            self.levels = self.levels or ChannelLevels(frames.shape[1])
+            self.levels.add(frames)
         level = np.abs(waveform)
         self.decoded += len(waveform)
         self.peak = max(self.peak, float(level.max()))
@@ -101,11 +126,24 @@ class Books:
         self.power += float(np.vdot(waveform, waveform))
         return waveform
 
+    def no_sound(self) -> str:
+        """Say why most samples are no sound; empty if they are."""
+        if self.not_finite + self.absurd <= self.decoded / 2:
+            return ""
+        return (
+            f"{self.not_finite} of {self.decoded} samples are not finite, {self.absurd} beyond "
+            f"{HIGHEST_LEVEL:.0e} times full scale: it is no sound; write it again"
+        )
+
     def problems(self, file: soundfile.SoundFile) -> Iterator[Problem]:
         """Say what is odd about the samples."""
         if self.not_finite:
             said = f"{self.not_finite} samples are not finite and read as zero"
             yield Problem("not-finite", said)
+        if self.absurd:
+            number = f"{self.absurd} of {self.decoded} samples"
+            said = f"{number} are beyond {HIGHEST_LEVEL:.0e} times full scale and read as zero"
+            yield Problem("absurd-level", said)
         if self.peak < (SILENT_PEAK if file.subtype in _FINE_CODECS else SILENT_PEAK_16_BIT):
             yield Problem("silent")
         if self.loud > CLIPPED_SHARE * self.decoded:
@@ -119,3 +157,5 @@ class Books:
             share = max(self.power / self.channel_power, 1e-12)
             lost = f"{-10 * math.log10(share):.0f} dB"
             yield Problem("channels-cancel", f"their mono mix is {lost} quieter than they are")
+        if self.levels is not None and (said := self.levels.problem()):
+            yield Problem("channels-differ", said)

@@ -15,6 +15,7 @@ import soundfile
 import soxr
 
 from birdmix.audio.decode import Blocks
+from birdmix.audio.problems import sanitised
 from birdmix.audio.sound_file import (
     AudioError,
     Stream,
@@ -53,8 +54,7 @@ def read(
         channel: The one to hear, counted from 1; None is the mean of all.
 
     Returns:
-        Mono waveform, float32 [T]; shorter than asked where the recording ends. Samples that are
-        not finite read as zero.
+        Mono waveform, float32 [T], ``sanitised``; shorter than asked where the recording ends.
 
     Raises:
         AudioError: If nothing can be decoded there, or it lacks the channel.
@@ -74,10 +74,7 @@ def read(
             frames = _cut(file, first * ticks_in, (last - first) * ticks_in)
         except Exception as error:
             raise AudioError(path, f"cannot be decoded: {reason_of(error)}") from error
-        waveform = mono(frames[:, heard])
-        finite = np.isfinite(waveform)
-        if not finite.all():
-            waveform = np.where(finite, waveform, np.float32(0))
+        waveform = sanitised(mono(frames[:, heard]))
         if ticks_in != ticks_out and len(waveform):
             waveform = soxr.resample(waveform, file.samplerate, sample_rate)
     offset = start - first * ticks_out

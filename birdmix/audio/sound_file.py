@@ -1,4 +1,4 @@
-"""Sound files: finding them, opening them, what their headers say.
+"""Sound files: opening them, what their headers say.
 
 Headers are not trusted, and no type of exception is assumed: decoders raise what they like.
 
@@ -13,13 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from birdmix.files import walk
-
-#: What ``find_recordings`` takes for sound, by suffix.
-SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"}
-    | {".w64", ".rf64", ".caf", ".au", ".voc", ".sph"}
-)
+from birdmix.audio.listing import not_decoded
 
 #: What decodes and resamples: another version may give other samples.
 DECODER = f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
@@ -53,10 +47,10 @@ class AudioInfo:
     num_frames: int | None
     encoding: str
 
-
-def find_recordings(folder: Path) -> list[str]:
-    """List the sound files below a folder, sorted, as paths relative to it; see ``walk``."""
-    return sorted(p for p in walk(folder) if os.path.splitext(p)[1].lower() in SUFFIXES)
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the codec leaves out what it takes for inaudible."""
+        return any(codec in self.encoding for codec in ("MPEG", "VORBIS", "OPUS"))
 
 
 class Stream(soundfile.SoundFile):
@@ -87,7 +81,8 @@ def open_sound(
             raise AudioError(path, "no such file") from None
         if Path(path).stat().st_size == 0:
             raise AudioError(path, "the file is empty (0 bytes)") from None
-        raise AudioError(path, f"cannot be opened as sound: {reason_of(error)}") from error
+        reason = not_decoded(path) or f"cannot be opened as sound: {reason_of(error)}"
+        raise AudioError(path, reason) from error
 
 
 def reason_of(error: Exception) -> str:

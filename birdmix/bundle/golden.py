@@ -35,6 +35,11 @@ class Golden(NamedTuple):
     clip: np.ndarray
     frames: np.ndarray | None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it is finite; there is nothing to compare with otherwise."""
+        return all(bool(np.isfinite(each).all()) for each in self if each is not None)
+
 
 def write_golden(folder: Path, golden: Golden) -> None:
     """Write golden windows into a bundle."""
@@ -57,6 +62,9 @@ def read_golden(folder: Path) -> Golden:
         raise ValueError(f"{folder}: no golden windows to check an export by; {remedy}")
     try:
         arrays = safetensors.numpy.load_file(file)
-        return Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
-    except (OSError, KeyError, SafetensorError) as error:
+        golden = Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
+        if not golden.is_finite:
+            raise ValueError("its numbers are not all finite")
+        return golden
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"{file}: damaged ({first_line(error)}); {remedy}") from error

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from birdmix.inference.overlaps import Overlap
 from birdmix.windows import FLOOR, WindowPredictions, logit, probability
 
 #: Windows nearer than this, in seconds, touch: starts and ends are rounded numbers.
@@ -46,6 +47,8 @@ class HeardRecording:
         deployment: The folder that it lies in, below the one listened to; its name at the top.
         began: When it began, with an offset from UTC if that is known; None if nothing tells.
         detections: Of all species, by their start, then column.
+        copy_of: The recording that has the same bytes, if this one is a copy.
+        overlap: The recordings of its deployment that it overlaps, if there are any.
     """
 
     predictions: WindowPredictions
@@ -53,6 +56,8 @@ class HeardRecording:
     deployment: str
     began: datetime | None
     detections: tuple[Detection, ...]
+    copy_of: str = ""
+    overlap: Overlap | None = None
 
     @property
     def path(self) -> str:

@@ -18,6 +18,22 @@ from birdmix.labels import Labels
 Submit = Callable[[Ear, list[np.ndarray], list[int]], Future]
 
 
+# Infinite logits count as this: their probabilities are the same, and means of them are numbers.
+_HIGHEST_LOGIT = np.float32(1e4)
+
+
+class NanLogitsError(Exception):
+    """A model gives logits that are NaN, which would say that it does not know a class.
+
+    Attributes:
+        member: Number of the engine among those of the ``Listener``.
+    """
+
+    def __init__(self, member: int) -> None:
+        super().__init__(f"logits of engine {member} are NaN")
+        self.member = member
+
+
 class Hearing:
     """Windows are gathered to batches, judged in threads, and made rows in their order.
 
@@ -44,7 +60,11 @@ class Hearing:
         self._first = 0
 
     def push(self, block: np.ndarray) -> None:
-        """Hear a block."""
+        """Hear a block.
+
+        Raises:
+            NanLogitsError: If a model gives logits that are NaN.
+        """
         self._take(self.stream.push(block))
 
     def end(self) -> None:
@@ -71,6 +91,10 @@ class Hearing:
     def _collect(self) -> None:
         """Take what was said of a batch, and make rows of those whose windows are all there."""
         judged = self._judged.popleft().result()
+        for member, logits in zip(self.ear.members, judged, strict=True):
+            if np.isnan(logits).any():
+                raise NanLogitsError(member)
+        judged = [np.clip(logits, -_HIGHEST_LOGIT, _HIGHEST_LOGIT) for logits in judged]
         self._recent = [np.concatenate(both) for both in zip(self._recent, judged, strict=True)]
         rows, end = self.stream.rows, self._first + len(self._recent[0])
         whole = []

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,17 @@ _TABLES = {
     "modified INTEGER NOT NULL, seconds REAL NOT NULL, recorded_at TEXT, warning TEXT NOT NULL)",
     "scores": "(heard INTEGER, part INTEGER, score BLOB, PRIMARY KEY (heard, part))",
 }
+
+
+class Heading(NamedTuple):
+    """What the journal keeps of a recording, but for its scores; see ``Entry``."""
+
+    path: str
+    size: int
+    modified: int
+    seconds: float
+    recorded_at: str | None
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,15 @@ class Journal:
         """Return the size and time of each recording in it, by its path."""
         rows = self.database.execute("SELECT path, size, modified FROM heard")
         return {_text(path): (size, modified) for path, size, modified in rows}
+
+    def headings(self, wanted: Container[str]) -> Iterator[Heading]:
+        """Yield the recordings that are wanted, by their paths, without their scores."""
+        rows = self.database.execute(
+            "SELECT path, size, modified, seconds, recorded_at, warning FROM heard ORDER BY path"
+        )
+        for path, *rest in rows:
+            if _text(path) in wanted:
+                yield Heading(_text(path), *rest)
 
     def keep(self, entry: Entry) -> None:
         """Keep a recording, in place of what was kept under its path.

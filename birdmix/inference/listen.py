@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birdmix.audio.sound_file import find_recordings
 from birdmix.inference.job import Job
 from birdmix.inference.listener import Listens
 from birdmix.inference.room import Room
@@ -80,20 +79,6 @@ class Listening:
 
 #: Called after each recording, and a few times a second.
 Progress = Callable[[Listening], None]
-
-
-def recordings_in(folder: Path) -> list[str]:
-    """List the recordings below a folder, sorted.
-
-    Raises:
-        ValueError: If the folder is missing or holds none.
-    """
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder}: no such folder; name a folder of recordings")
-    paths = find_recordings(folder)
-    if not paths:
-        raise ValueError(f"{folder}: no recordings here (wav, flac, ogg, opus, mp3, aiff, ...)")
-    return paths
 
 
 def listen(

@@ -14,10 +14,11 @@ import numpy as np
 
 from birdmix.audio.clock import recorded_at
 from birdmix.audio.decode import Blocks
+from birdmix.audio.sound_file import AudioError
 from birdmix.inference.ears import Ear, ears_of
 from birdmix.inference.engine import Engine
 from birdmix.inference.ensemble import THRESHOLD, joined, joint_labels, joint_thresholds
-from birdmix.inference.hearing import Hearing
+from birdmix.inference.hearing import Hearing, NanLogitsError
 from birdmix.inference.rows import RowScores
 from birdmix.inference.settings import ListenSettings
 from birdmix.suggest import first_few
@@ -109,9 +110,19 @@ class Listener:
             all recordings are heard.
 
         Raises:
-            AudioError: If the recording yields no samples.
+            AudioError: If the recording yields no samples, or logits that are NaN.
         """
         file = Path(folder) / path
+        try:
+            return self._predict(file, path, on_heard)
+        except NanLogitsError as error:
+            engine = self.engines[error.member].name
+            which = f"bundle {error.member + 1} of {len(self.engines)} ({engine})"
+            raise AudioError(file, f"{which} gives logits of it that are NaN") from error
+
+    def _predict(
+        self, file: Path, path: str, on_heard: Callable[[float], None] | None
+    ) -> WindowPredictions:
         began = recorded_at(file)  # first of all: a card may be pulled while it is heard
         scores: dict[int, RowScores] = {}
         heard = seconds = 0.0

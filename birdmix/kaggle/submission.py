@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import find_recordings
 from birdmix.competitions import Competition
 from birdmix.inference.engine import open_engine
 from birdmix.inference.listen import Listening, Progress, listen

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from birdmix.audio.sound_file import AudioError, find_recordings, probe
+from birdmix.audio.listing import list_sound, unread_line
+from birdmix.audio.sound_file import AudioError, probe
 from birdmix.competitions import NEWEST, Competition, competition_of, competition_with_column
 from birdmix.files import shown
 from birdmix.kaggle.asked import Asked
@@ -110,7 +111,10 @@ def _check_is_of(sample: pd.DataFrame, year: Competition, file: Path) -> None:
 def _soundscapes(folder: Path, year: Competition) -> dict[str, str]:
     """Find the test soundscapes: their paths by the name that rows have for them."""
     found: dict[str, str] = {}
-    for path in find_recordings(folder):
+    sound = list_sound(folder)
+    if sound.unread:
+        warnings.warn(f"{folder}: {unread_line(sound.unread)}", stacklevel=3)
+    for path in sound.recordings:
         name = year.soundscape(shown(PurePosixPath(path).stem))
         if name in found:
             warnings.warn(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import find_recordings
 from birdmix.competitions import NO_CALL, Competition, competition_of
 from birdmix.labels import Labels
 from birdmix.recordings.cells import Cells

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.duplicates import find_duplicates
+from birdmix.audio.duplicates import find_duplicates, is_named_as_copy
 from birdmix.audio.examine import Examination, examine
 from birdmix.recordings.findings import Finding
 from birdmix.recordings.folds import labels_in_few_groups
@@ -53,7 +53,7 @@ def examine_folder(folder: Path, on_progress: Progress | None = None) -> Diagnos
     root = Root(folder, follow_links=True)
     findings: list[Finding] = []
     paths = root.recordings(findings)
-    if not paths:
+    if not paths and not findings:
         raise ValueError(f"{folder}: no recordings here (wav, flac, ogg, opus, mp3, aiff, ...)")
     return _diagnosis(root.folder, paths, findings, None, on_progress)
 
@@ -97,9 +97,18 @@ def _diagnosis(
 def _duplicates(
     examined: Mapping[str, Examination], recordings: Recordings | None
 ) -> Iterator[Finding]:
-    """Say which recordings hold the sound of another, and whether their table knows it."""
+    """Say which recordings hold the sound of another, and whether their table knows it.
+
+    The original is the one without problems, in a lossless codec, whose name is not that of a copy.
+    """
     known = {} if recordings is None else _by_path(recordings)
-    for first, *others in find_duplicates(examined):
+
+    def rank(path: str) -> tuple:
+        problems, info = examined[path].problems, examined[path].info
+        return len(problems), info is not None and info.is_lossy, is_named_as_copy(path), path
+
+    for group in find_duplicates(examined):
+        first, *others = sorted(group, key=rank)
         for other in others:
             detail = f"the sound of {first}"
             if first in known and other in known:
@@ -121,15 +130,19 @@ def _by_path(recordings: Recordings) -> dict[str, tuple]:
 
 
 def _unlisted(source: DataSource, settings: DataSettings) -> Iterator[Finding]:
-    """Name the recordings that lie beside those of a table and are not in it."""
+    """Name what lies beside the recordings of a table: recordings not in it, unread sound."""
     if settings.source not in ("csv", "birdclef", "demo"):
         return
     listed = {path for table in _tables(source) for path in table.paths}
     folders = {path.rpartition("/")[0] for path in listed}
     root = Root(source.recordings.root, settings.follow_links, excluded_of(settings))
-    for path in root.recordings([]):
+    beside: list[Finding] = []
+    for path in root.recordings(beside):
         if path not in listed and path.rpartition("/")[0] in folders:
             yield Finding(path, "unlisted", "lies beside recordings of the table")
+    for finding in beside:
+        if finding.problem == "unread" and finding.path.rpartition("/")[0] in folders:
+            yield finding
 
 
 def _labels(recordings: Recordings, settings: DataSettings) -> Iterator[Finding]:

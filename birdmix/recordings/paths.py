@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import UnreadFile, list_sound, unread_line
 from birdmix.files import inside
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.findings import Finding, Findings, tell
@@ -46,26 +46,36 @@ class Root:
         A link to a recording that is listed itself is passed over: it is the same one.
 
         Args:
-            findings: Takes names that are no text.
+            findings: Takes names that are no text, and sound that cannot be read; without it a
+                warning tells of the latter.
 
         Raises:
             ValueError: If one lies behind a link that leads out of the root.
         """
         listed: list[str] = []
         twins: list[str] = []
-        for path in find_recordings(self.folder):
+        found = list_sound(self.folder)
+        for path in found.recordings:
             if any("\udc80" <= sign <= "\udcff" for sign in path):
                 words = f"{path!r}: the name is not UTF-8; rename the file"
                 tell(findings, Finding(path, "name", "not UTF-8"), words)
             elif not self._is_excluded(path):
                 self._find(path, path)
                 (twins if self._is_twin(path) else listed).append(path)
+        self._report_unread(found.unread, findings)
         if twins:
             warnings.warn(
                 f"{len(twins)} links to recordings of the same root are left out, first {twins[0]}",
                 stacklevel=2,
             )
         return listed
+
+    def _report_unread(self, unread: list[UnreadFile], findings: Findings) -> None:
+        left = [each for each in unread if not self._is_excluded(each.path)]
+        if findings is not None:
+            findings += [Finding(path, "unread", reason) for path, reason in left]
+        elif left:
+            warnings.warn(f"{self.folder}: {unread_line(left)}", stacklevel=3)
 
     def check(
         self, paths: Sequence[str], where: Callable[[int], str], findings: Findings = None

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import find_recordings
 from birdmix.files import walk
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, holds_annotations, read_annotations

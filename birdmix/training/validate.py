@@ -14,7 +14,7 @@ from torch import nn
 from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.recordings.table import Recordings
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 from birdmix.training.judged import Judged
 from birdmix.training.processes import Processes
 
@@ -104,7 +104,24 @@ def judge(
         rows, logits = shares[index % processes.size][index // processes.size]
         np.add.at(total, rows, logits)
         np.add.at(count, rows, 1)
+    _check_finite(validation, total)
     return Judged(validation.name, validation.targets, validation.known, total / count)
+
+
+def _check_finite(validation: ValidationSet, logits: np.ndarray) -> None:
+    """Refuse logits [N, C] that are no numbers: metrics of them would be none either.
+
+    Raises:
+        ValueError: With the recordings.
+    """
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        paths = list(dict.fromkeys(validation.rows.paths[row] for row in bad.tolist()))
+        raise ValueError(
+            f"{validation.name}: logits of {len(bad)} of {len(logits)} rows are not finite, of "
+            f"{first_few(paths)}; if it is all of them lower optim.lr, or take trainer.precision=32"
+            "-true; if it is some look at them with birdmix doctor"
+        )
 
 
 @torch.inference_mode()
