@@ -1,12 +1,12 @@
 """Columns that several sources share: groups, secondary labels, dates."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from birdmix.audio.clock import stamps
 from birdmix.suggest import check_choice
+from birdmix.text import nfc
 
 LABEL_SEPARATOR = ";"
 
@@ -18,7 +18,7 @@ GROUPS = ("group", "recordist", "site", "date", "recording")
 
 def split_labels(text: str, separator: str | None = LABEL_SEPARATOR) -> tuple[str, ...]:
     """Return the labels of a cell or a name, each once and in order, accents as one sign."""
-    text = unicodedata.normalize("NFC", text)
+    text = nfc(text)
     parts = [text] if separator is None else text.split(separator)
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
