@@ -414,6 +414,9 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):
     row = "a.wav;;site;0,5;3,5;robin;Robin;0,75"
     (tmp_path / "d.csv").write_text(f"\ufeff{HEADER.replace(',', ';')}\r\n{row}\r\n", "utf-8")
     assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
+    text = f"{HEADER.replace(',', chr(9))}\r\n{row.replace(';', chr(9))}\r\n"
+    (tmp_path / "d.csv").write_text(text, "utf-16")
+    assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "ogg"])

@@ -11,6 +11,7 @@ from sys import intern
 from typing import NamedTuple
 
 from birdmix.suggest import did_you_mean, first_line
+from birdmix.text import file_encoding, restored, restored_path
 
 _FILE = "detections.csv"
 
@@ -115,7 +116,8 @@ def _files(target: Path) -> list[Path]:
 def _rows(file: Path) -> Iterator[Found]:
     """Yield the rows of a table, columns in any order."""
     # As the writer has it: bytes of a path that are no UTF-8 stay what they are.
-    with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+    encoding = file_encoding(file)
+    with file.open(newline="", encoding=encoding, errors="surrogateescape") as stream:
         header = stream.readline(_LONGEST_HEADER).strip()
         if not header.replace("\t", " ").isprintable():
             raise ValueError(f"{file}: no table of detections; name one of `birdmix predict`")
@@ -154,13 +156,13 @@ def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Fo
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence {confidence:g} is not within [0, 1]")
     return Found(
-        path=intern(cell["path"]),
+        path=intern(restored_path(cell["path"])),
         datetime=cell["datetime"],
-        deployment=intern(cell["deployment"]),
+        deployment=intern(restored_path(cell["deployment"])),
         start_seconds=start,
         end_seconds=end,
-        species=intern(cell["species"]),
-        common_name=intern(cell["common_name"]),
+        species=intern(restored(cell["species"])),
+        common_name=intern(restored(cell["common_name"])),
         confidence=confidence,
         peak_seconds=peak,
     )
