@@ -236,6 +236,15 @@ def test_a_blank_weight_is_one_and_a_blank_group_is_ones_own(folder: Path):
     assert len(set(recordings.groups)) == 2
 
 
+def test_labels_of_a_csv_may_be_lists_as_birdclef_writes_them(folder: Path):
+    header = "path,labels,secondary_labels\n"
+    row = "robin/1-a.wav,a;b,\"['c', 'd']\"\n"
+    recordings = read_csv(folder, header + row, secondary="positive")
+    assert recordings.labels.codes == ("a", "b", "c", "d")
+    with pytest.raises(ValueError, match=r"table.csv, row 2: .* is no list of labels like"):
+        read_csv(folder, header + row.replace("]", ""))
+
+
 def test_rs_missing_value_is_a_blank_cell(folder: Path):
     header = '"path","labels","group","start","end","weight"\n'
     rows = '"robin/1-a.wav","a",NA,NA,NA,5e-04\n"robin/2-b.wav",NA,NA,NA,NA,NA\n'
@@ -374,9 +383,7 @@ def test_a_birdclef_folder_is_read_with_all_its_traps(tmp_path: Path):
 )
 def test_secondary_labels_are_a_flat_list_of_strings_or_refused_by_row(tmp_path: Path, cell: str):
     train = TRAIN.replace("\"['']\"", f'"{cell}"')
-    with pytest.raises(
-        ValueError, match=r"train.csv, row 3: secondary_labels .* is no list of lab"
-    ):
+    with pytest.raises(ValueError, match=r"train.csv, row 3: .* is no list of labels like"):
         read("birdclef", birdclef(tmp_path, train))
 
 

@@ -419,6 +419,15 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):
     assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
 
 
+def test_a_path_with_accents_is_found_however_the_disk_spells_them(tmp_path: Path):
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.wav"
+    on_disk = "cafe\N{COMBINING ACUTE ACCENT}.wav"
+    tone(tmp_path / "audio" / on_disk)
+    out = detections(tmp_path / "listened", [found(0.5, path=name)], tmp_path / "audio")
+    assert [each.path for each in read_found(out).found] == [on_disk]
+    assert segments(out, tmp_path / "clips").exit_code == 0
+
+
 @pytest.mark.parametrize("suffix", ["wav", "ogg"])
 def test_a_recording_whose_name_is_no_utf_8_is_cut_as_any_other(tmp_path: Path, suffix: str):
     here = tmp_path / "audio"

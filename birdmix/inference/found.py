@@ -10,8 +10,9 @@ from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
+from birdmix.audio.sound_file import find_recordings
 from birdmix.suggest import did_you_mean, first_line
-from birdmix.text import file_encoding, restored, restored_path
+from birdmix.text import file_encoding, nfc, restored, restored_path
 
 _FILE = "detections.csv"
 
@@ -68,13 +69,15 @@ class Listened:
     channel: int | None
 
 
-def read_found(target: Path) -> Listened:
+def read_found(target: Path, recordings: Path | None = None) -> Listened:
     """Read a table of detections and the ``run.json`` beside it.
 
     Args:
         target: The table; or the folder that ``birdmix predict`` wrote, whose parts
             (``part-*-of-*/detections.csv``) are read as one. A warning tells if some
             have not ended.
+        recordings: Folder of the recordings; None is what ``run.json`` says. Paths that differ from
+            names on the disk in the spelling of accents only are spelt as there.
 
     Raises:
         ValueError: With file and row, if it is missing, damaged or none, or holds no detection.
@@ -90,7 +93,18 @@ def read_found(target: Path) -> Listened:
         raise ValueError(f"{target}: its parts are of different channels; name the table of one")
     # Each machine may have the recordings somewhere else.
     folder = folders.pop() if len(folders) == 1 else None
+    found = _as_spelt_on_disk(found, recordings or folder)
     return Listened(found, folder, channels.pop() if channels else None)
+
+
+def _as_spelt_on_disk(found: list[Found], folder: Path | None) -> list[Found]:
+    if folder is None:
+        return found
+    others = {each.path for each in found if not each.path.isascii()}
+    absent = {path for path in others if not (folder / path).is_file()}
+    by_nfc = {nfc(path): path for path in find_recordings(folder)} if absent else {}
+    spelt = {path: by_nfc[nfc(path)] for path in absent if nfc(path) in by_nfc}
+    return [each._replace(path=spelt.get(each.path, each.path)) for each in found]
 
 
 def _files(target: Path) -> list[Path]:

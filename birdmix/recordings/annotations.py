@@ -216,7 +216,7 @@ def _label_column(cells: Cells, wanted: str | None) -> str:
         which = f"{' and '.join(found)} may hold" if found else "no column is named like"
         raise ValueError(
             f"{cells.file}: {which} the labels; set data.label_column to one of "
-            f"{', '.join(columns)}"
+            f"{', '.join(found or columns)}"
         )
     return found[0]
 

@@ -1,6 +1,5 @@
 """BirdCLEF folders, 2021 to 2026; what differs from year to year stands in ``competitions``."""
 
-import ast
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from birdmix.recordings.columns import (
     LABEL_SEPARATOR,
     datetime_of,
     groups_of,
+    parse_labels,
     split_labels,
     with_secondary,
 )
@@ -26,7 +26,6 @@ from birdmix.recordings.paths import Root, present
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean, first_few
-from birdmix.text import nfc
 
 #: What a recording that nobody has rated counts as, of five.
 _UNRATED = 3.0
@@ -51,7 +50,7 @@ def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None)
     paths = _recording_paths(layout, root, cells, findings)
     cells.refuse_repeated(paths, what="the same recording stands")
     primary = cells.each("primary_label", lambda code: (_known(code, labels),))
-    secondary = _within(labels, cells, cells.each("secondary_labels", parse_list))
+    secondary = _within(labels, cells, cells.each("secondary_labels", parse_labels))
     recordings = Recordings.build(
         root.folder,
         labels,
@@ -198,28 +197,6 @@ def _known(code: str, labels: Labels) -> str:
     if code not in labels:
         raise ValueError(f"label '{code}' is not in the taxonomy{did_you_mean(code, labels.codes)}")
     return code
-
-
-def parse_list(text: str) -> tuple[str, ...]:
-    """Parse a flat list of strings as Python or JSON writes it: ``['rufhor2']``, ``[]``, ``['']``.
-
-    Returns:
-        Each string once, without the spaces around; blank ones are left out. A blank cell is an
-        empty list.
-
-    Raises:
-        ValueError: If it is anything else, a string alone or a list of numbers too.
-    """
-    try:
-        parsed = ast.literal_eval(text.strip() or "[]")
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, list) or not all(isinstance(each, str) for each in parsed):
-        raise ValueError(
-            f"secondary_labels {text!r} is no list of labels; write it like ['rufhor2', 'whtdov']"
-        )
-    codes = (nfc(each).strip() for each in parsed)
-    return tuple(dict.fromkeys(filter(None, codes)))
 
 
 def _within(

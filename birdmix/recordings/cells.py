@@ -193,7 +193,9 @@ def _parsed(file: Path, raven: bool) -> tuple[pd.DataFrame, int]:
         raise
     if is_plain:
         rows = rows.map(unquoted)
-    rows = rows.map(lambda cell: restored(nfc(cell)))
+    data = file.read_bytes()
+    if b"'" in data or not data.isascii():  # else nothing changes, and large tables take their time
+        rows = rows.map(lambda cell: restored(nfc(cell)))
     names = rows.iloc[0].str.strip().str.strip('"')
     rows = rows.iloc[1:]
     rows.columns = pd.Index(names if raven else names.str.lower())

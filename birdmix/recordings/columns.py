@@ -1,5 +1,6 @@
 """Columns that several sources share: groups, secondary labels, dates."""
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,25 @@ def split_labels(text: str, separator: str | None = LABEL_SEPARATOR) -> tuple[st
     text = nfc(text)
     parts = [text] if separator is None else text.split(separator)
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Parse a flat list of strings as Python or JSON writes it: ``['rufhor2']``, ``[]``, ``['']``.
+
+    Returns:
+        Each label once and in order, NFC and without the spaces around; blank ones are left out. A
+        blank cell is an empty list.
+
+    Raises:
+        ValueError: If it is anything else, a string alone or a list of numbers too.
+    """
+    try:
+        parsed = ast.literal_eval(text.strip() or "[]")
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, list) or not all(isinstance(each, str) for each in parsed):
+        raise ValueError(f"{text!r} is no list of labels like ['rufhor2', 'whtdov']")
+    return tuple(dict.fromkeys(filter(None, (nfc(each).strip() for each in parsed))))
 
 
 def groups_of(
