@@ -9,6 +9,9 @@ import re
 import unicodedata
 from pathlib import Path
 
+#: What R writes for a missing value; in every table it is a blank cell.
+MISSING = "NA"
+
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",

@@ -127,7 +127,11 @@ def test_a_path_may_mix_both_ways_to_spell_accents(tmp_path: Path):
     write_wave(tmp_path / "e\N{COMBINING ACUTE ACCENT}/\N{LATIN SMALL LETTER E WITH ACUTE}.wav")
     nfc = "\N{LATIN SMALL LETTER E WITH ACUTE}"
     assert len(read_csv(tmp_path, f"path,labels\n{nfc}/{nfc}.wav,x\n")) == 1
-    assert read_folder(tmp_path).labels.codes == (nfc,)
+    recordings = read_folder(tmp_path, group_pattern="e\N{COMBINING ACUTE ACCENT}")
+    assert recordings.labels.codes == (nfc,) and recordings.groups == [nfc]
+    exclude = write_text(tmp_path / "exclude.txt", f'"{nfc}/{nfc}.wav"\n')
+    with pytest.raises(ValueError, match="no recordings in class folders"):
+        read_folder(tmp_path, exclude=str(exclude))
     with pytest.raises(ValueError, match="is left for a label"):
         read_folder(tmp_path, negative=[nfc])
 

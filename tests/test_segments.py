@@ -419,6 +419,13 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):
     assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
 
 
+def test_a_table_saved_by_r_is_read(tmp_path: Path):
+    header = ",".join(f'"{name}"' for name in ("", *HEADER.split(",")))
+    row = '"1","a.wav",NA,"site",0,3,"robin","Robin",5e-04'
+    (tmp_path / "d.csv").write_text(f"{header}\n{row}\n", "utf-8")
+    assert read_found(tmp_path / "d.csv").found == [found(5e-4)]
+
+
 def test_a_path_with_accents_is_found_however_the_disk_spells_them(tmp_path: Path):
     name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.wav"
     on_disk = "cafe\N{COMBINING ACUTE ACCENT}.wav"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from birdmix.audio.sound_file import find_recordings
 from birdmix.suggest import did_you_mean, first_line
-from birdmix.text import file_encoding, nfc, restored, restored_path
+from birdmix.text import MISSING, file_encoding, nfc, restored, restored_path
 
 _FILE = "detections.csv"
 
@@ -157,7 +157,7 @@ def _rows(file: Path) -> Iterator[Found]:
 def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Found:
     if len(cells) != num_columns:
         raise ValueError(f"{len(cells)} cells for {num_columns} columns")
-    cell = {name: cells[at] for name, at in place.items()}
+    cell = {name: cells[at] if cells[at] != MISSING else "" for name, at in place.items()}
     if not cell["path"] or not cell["species"]:
         raise ValueError("path and species are not blank")
     start, end = _number(cell, "start_seconds"), _number(cell, "end_seconds")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birdmix.labels import Labels
 from birdmix.suggest import first_few
-from birdmix.text import nfc, read_text
+from birdmix.text import nfc, read_text, unquoted
 
 
 class SpeciesFinder:
@@ -45,7 +45,7 @@ def columns_of(labels: Labels, file: Path | None) -> list[int]:
     if file is None:
         return list(range(len(labels)))
     try:
-        lines = map(str.strip, read_text(file).splitlines())
+        lines = [unquoted(line.strip()).strip() for line in read_text(file).splitlines()]
     except (OSError, ValueError) as error:
         raise ValueError(f"--species {file}: cannot be read ({error})") from error
     wanted = [line for line in lines if line and not line.startswith("#")]

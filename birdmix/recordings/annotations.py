@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from birdmix.recordings.cells import MISSING, Cells
+from birdmix.recordings.cells import Cells
 from birdmix.suggest import did_you_mean
-from birdmix.text import nfc, read_text, unquoted
+from birdmix.text import MISSING, nfc, read_text, unquoted
 
 #: Names under which people keep labels, in lower case.
 _LABEL_COLUMNS = ("label", "labels", "annotation", "species", "species code", "common name")

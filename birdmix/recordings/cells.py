@@ -11,10 +11,7 @@ import numpy as np
 import pandas as pd
 
 from birdmix.suggest import did_you_mean
-from birdmix.text import file_encoding, nfc, read_text, restored, unquoted
-
-#: What R writes for a missing value; in every table it is a blank cell.
-MISSING = "NA"
+from birdmix.text import MISSING, file_encoding, nfc, read_text, restored, unquoted
 
 _SEPARATORS = (",", ";", "\t")
 _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")

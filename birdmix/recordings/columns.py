@@ -130,7 +130,7 @@ def _date(path: str) -> str:
 def _found(paths: Sequence[str], pattern: str) -> list[str]:
     groups = []
     for path in paths:
-        match = re.search(pattern, path.rsplit("/", 1)[-1])
+        match = re.search(nfc(pattern), nfc(path.rsplit("/", 1)[-1]))
         if match is None or not match.group(match.re.groups and 1):
             raise ValueError(f"data.group_pattern={pattern!r} is not found in the name of {path}")
         groups.append(match.group(match.re.groups and 1))

@@ -13,7 +13,7 @@ from birdmix.recordings.selections import read_selections
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean
-from birdmix.text import nfc, read_text
+from birdmix.text import nfc, read_text, unquoted
 
 #: Settings that only some sources have, with the value that leaves them alone.
 _OWN_SETTINGS: dict[str, tuple[tuple[str, ...], object]] = {
@@ -76,7 +76,7 @@ def excluded_of(settings: DataSettings) -> list[str]:
     if settings.exclude is None:
         return []
     lines = read_text(Path(settings.exclude)).splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [path for line in lines if (path := unquoted(line.strip()))]
 
 
 def read_background(settings: DataSettings, labels: Labels) -> Recordings:
