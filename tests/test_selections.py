@@ -146,6 +146,29 @@ def test_a_table_beside_its_recording_is_of_it_and_not_of_one_with_the_same_name
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
+        ("D:\\set\\001.wav", "001.wav"),  # its folder is the root
+        ("D:\\other\\001.wav", "001.wav"),  # A contradicts it, a root of another name does not
+        ("D:\\set\\A\\001.wav", "A/001.wav"),
+        ("001.wav", None),
+    ],
+)
+def test_a_recording_at_the_top_is_the_one_whose_folder_nothing_contradicts(
+    tmp_path: Path, path: str, expected: str | None
+):
+    root = tmp_path / "set"
+    for name in ("001.wav", "A/001.wav"):
+        write_wave(root / name, seconds=10)
+    write_text(root / "all.txt", BEGIN_PATH + begin_path_row(path, 1, 2, "wren", 1))
+    if expected is None:
+        with pytest.raises(ValueError, match="2 recordings are named '001.wav'"):
+            selections(root, label_column="Common Name")
+    else:
+        assert selections(root, label_column="Common Name").paths == [expected]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
         ("D:\\rec\\gone.wav", r"a.txt, row 2: there is no recording '.*gone.wav' below"),
         ("D:\\rec\\001.wav", r"a.txt, row 2: 2 recordings are named .*; give more of its path"),
         ("{root}/C/001.wav", r"a.txt, row 2: there is no recording '.*/C/001.wav' below"),
@@ -195,6 +218,21 @@ def test_a_selection_that_ends_in_the_next_file_is_clipped_and_named(tmp_path: P
     assert [events_of(recordings, row) for row in (0, 1)] == [[(9, 10, "x")], [(3, 4, "y")]]
     table.write_text(header + rows.replace("a.wav\tb.wav", "a.wav\ta.wav"))
     with pytest.raises(ValueError, match="row 2: the part from 9 to 11 s reaches beyond the end"):
+        selections(tmp_path)
+
+
+def test_a_selection_may_end_in_the_next_file_where_nothing_tells_the_file_of_its_end(
+    tmp_path: Path,
+):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=10)
+    header = "Begin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tSpecies\n"
+    rows = "9\t11\ta.wav\t9\tx\n13\t14\tb.wav\t3\ty\n"
+    write_text(tmp_path / "all.selections.txt", header + rows)
+    with pytest.warns(UserWarning, match="1 selections reach beyond"):
+        assert events_of(selections(tmp_path)) == [(9, 10, "x")]
+    write_text(tmp_path / "all.selections.txt", header + rows.replace("9\tx", "10\tx"))
+    with pytest.raises(ValueError, match="row 2: the part from 10 to 12 s reaches beyond the end"):
         selections(tmp_path)
 
 

@@ -11,9 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from birdmix.app.tables import harmless_table
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
@@ -583,6 +585,13 @@ def test_formats_take_any_name(tmp_path: Path, name: str):
     else:
         column = "File" if name == "birdnet" else "IN FILE"
         assert rows(file)[0][column].endswith('"b,\n\u2028\udcff.wav')
+
+
+def test_a_table_of_runs_holds_no_formula_and_its_numbers_stay_numbers():
+    table = pd.DataFrame({"run": ["-a/b"], "error": ["=1+1"], "-loss": [-0.5], "seed": ["-5"]})
+    made = harmless_table(table)
+    assert made.iloc[0].tolist() == ["./-a/b", "'=1+1", -0.5, "-5"]
+    assert made.columns.tolist() == ["run", "error", "'-loss", "seed"]
 
 
 def test_verdicts_saved_by_the_page_are_as_harmless_as_tables():

@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from birdmix.recordings.annotations import Annotation, base_name
@@ -37,6 +37,7 @@ class RecordingNames:
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root = os.path.abspath(root)
         self.paths = paths
+        self._root_parts = _parts(Path(self.root).as_posix())
         self._by_path = {_key(path): path for path in paths}
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_name: dict[str, list[str]] = defaultdict(list)
@@ -81,33 +82,36 @@ class RecordingNames:
 
     def _find(self, annotation: Annotation, own: str | None) -> str | None:
         told = restored_path(annotation.path)
-        if os.path.isabs(told) and os.path.commonpath([self.root, told]) == self.root:
-            return self._by_path.get(_key(os.path.relpath(told, self.root).replace(os.sep, "/")))
-        posix = told.replace("\\", "/")
-        if own is not None and _key(posix) == _key(base_name(own)):
+        if own is not None and _key(told) == _key(PurePosixPath(own).name):
             return own
-        for path in (told, posix):
-            if _key(path) in self._by_path:
-                return self._by_path[_key(path)]
-        if "/" in posix and not annotation.is_foreign:
-            return None
+        if os.path.isabs(told) and Path(os.path.normpath(told)).is_relative_to(self.root):
+            told = Path(os.path.relpath(told, self.root)).as_posix()
+            return self._by_path.get(_key(told))
+        posix = told.replace("\\", "/")
+        named = self._by_name.get(_key(base_name(posix)), [])
+        if not annotation.is_foreign:
+            exact = self._by_path.get(_key(told)) or self._by_path.get(_key(posix))
+            if exact is not None or "/" in posix:
+                return exact
         parts = _parts(posix)
-        tails = {path: _num_common(parts, _parts(path)) for path in self._named(posix)}
-        most = max(tails.values(), default=0)
-        nearest = [path for path, tail in tails.items() if tail == most]
+        fits = {path: self._fit(parts, _parts(path)) for path in named}
+        best = max(fits.values(), default=(0, False))
+        nearest = [path for path, fit in fits.items() if fit == best]
         if len(nearest) > 1 and own not in nearest:
             raise ValueError(
-                f"{annotation.where}: {len(nearest)} recordings are named '{told}', "
+                f"{annotation.where}: {len(nearest)} recordings are named '{annotation.path}', "
                 f"{nearest[0]} and {nearest[1]}; give more of its path"
             )
         if not nearest:
             return None
         path = nearest[0] if own is None or len(nearest) == 1 else own
-        self._claim(path, _Claim(parts, most, annotation))
+        self._claim(path, _Claim(parts, best[0], annotation))
         return path
 
-    def _named(self, path: str) -> list[str]:
-        return self._by_name.get(_key(base_name(path)), [])
+    def _fit(self, told: list[str], there: list[str]) -> tuple[int, bool]:
+        """Return how many of the last parts of two paths are the same, and if none contradicts."""
+        tail = _num_common(told, [*self._root_parts, *there])
+        return tail, tail >= min(len(told), len(there))
 
     def _claim(self, path: str, claim: _Claim) -> None:
         """Refuse two recordings of one name that both are taken for the only one there is.
@@ -115,6 +119,8 @@ class RecordingNames:
         Tables of two people may name it by different paths, if neither tells more of it.
         """
         first = self._claims.setdefault(path, claim)
+        if len(claim.parts) > len(first.parts):
+            self._claims[path] = claim
         common = _num_common(claim.parts, first.parts)
         if common == min(len(claim.parts), len(first.parts)):
             return
