@@ -1,16 +1,20 @@
 """Label sets: species codes and the columns they stand in."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from birdmix.suggest import did_you_mean
+from birdmix.text import nfc
 
 
 @dataclass(frozen=True)
 class Labels:
     """An ordered set of label codes; column c of every target belongs to ``codes[c]``.
+
+    Codes are looked up as NFC: an accent may be spelt in either way.
 
     Attributes:
         codes: Unique codes, always strings: eBird codes and numeric ids mix, and ``1e5`` is an id.
@@ -27,9 +31,10 @@ class Labels:
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", tuple(self.codes))
         object.__setattr__(self, "names", tuple(self.names) or self.codes)
-        object.__setattr__(self, "_columns", {code: c for c, code in enumerate(self.codes)})
+        object.__setattr__(self, "_columns", {nfc(code): c for c, code in enumerate(self.codes)})
         if len(self._columns) != len(self.codes):
-            twice = sorted({code for code in self.codes if self.codes.count(code) > 1})
+            counts = Counter(map(nfc, self.codes))
+            twice = sorted(code for code, count in counts.items() if count > 1)
             raise ValueError(f"label codes stand twice: {', '.join(twice)}")
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
@@ -43,7 +48,7 @@ class Labels:
         return len(self.codes)
 
     def __contains__(self, code: str) -> bool:
-        return code in self._columns
+        return nfc(code) in self._columns
 
     def column(self, code: str) -> int:
         """Return the column of a code.
@@ -51,17 +56,17 @@ class Labels:
         Raises:
             ValueError: If the code is not in the set; the nearest code is offered.
         """
-        if code not in self._columns:
+        column = self._columns.get(nfc(code))
+        if column is None:
             raise ValueError(
                 f"label '{code}' is outside the label set{did_you_mean(code, self.codes)}"
             )
-        return self._columns[code]
+        return column
 
     def find(self, codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return which of some codes are in the set, a mask, and the columns of those that are."""
-        known = np.array([code in self._columns for code in codes], bool)
-        columns = [self._columns[code] for code in codes if code in self._columns]
-        return known, np.array(columns, np.int64)
+        columns = np.array([self._columns.get(nfc(code), -1) for code in codes], np.int64)
+        return columns >= 0, columns[columns >= 0]
 
     def encode(self, codes: Iterable[str], values: Iterable[float]) -> np.ndarray:
         """Return one target, float32 [C]; where a code stands twice the larger value holds."""

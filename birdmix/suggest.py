@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+from birdmix.text import nfc
+
 
 def did_you_mean(wrong: str, right: Iterable[str], lister: str | None = None) -> str:
     """Return ``"; did you mean 'x'?"`` or, if nothing is near, what there is.
@@ -13,9 +15,10 @@ def did_you_mean(wrong: str, right: Iterable[str], lister: str | None = None) ->
         lister: What lists them, where they are too many to name.
     """
     names = list(right)
-    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
+    by_nfc = {nfc(name): name for name in names}
+    near = difflib.get_close_matches(nfc(wrong), by_nfc, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{by_nfc[near[0]]}'?"
     if lister is not None:
         return f"; {lister} lists them"
     return f"; there is: {first_few(names, 12) or 'nothing to choose from'}"

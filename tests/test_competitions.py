@@ -1,8 +1,12 @@
 """What each year calls its rows, and what rows are about."""
 
+from pathlib import Path
+
 import pytest
 
-from birdmix.competitions import COMPETITIONS, Row, competition_named
+from birdmix.competitions import BIRDCLEF_2022, COMPETITIONS, Row, competition_named
+from birdmix.kaggle.task import read_task
+from tests.recordings import write_text, write_wave
 
 SOUNDSCAPES = {
     "birdclef-2021": ("2782_SSW_20170701", "2782_SSW", "SSW"),
@@ -36,3 +40,12 @@ def test_a_row_id_that_tells_nothing_is_refused(row_id: str):
 def test_a_row_id_of_2022_names_a_bird():
     with pytest.raises(ValueError, match=r"row_id 'soundscape_5' is none of birdclef-2022"):
         competition_named("birdclef-2022").row("soundscape_5")
+
+
+def test_rows_are_of_a_soundscape_however_the_disk_spells_its_accents(tmp_path: Path):
+    nfc, nfd = "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}"
+    write_wave(tmp_path / f"test_soundscapes/soundscape_{nfd}.wav", seconds=5)
+    for name in ("sample_submission.csv", "test.csv"):
+        write_text(tmp_path / name, f"row_id,target\nsoundscape_{nfc}_wren_5,False\n")
+    task = read_task(tmp_path, BIRDCLEF_2022)
+    assert task.soundscapes == {f"soundscape_{nfc}": f"soundscape_{nfd}.wav"}

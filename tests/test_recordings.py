@@ -123,6 +123,19 @@ def test_an_accent_may_be_spelt_as_on_a_mac_and_a_path_as_on_windows(tmp_path: P
     assert (tmp_path / recordings.paths[0]).is_file()
 
 
+def test_a_path_may_mix_both_ways_to_spell_accents(tmp_path: Path):
+    write_wave(tmp_path / "e\N{COMBINING ACUTE ACCENT}/\N{LATIN SMALL LETTER E WITH ACUTE}.wav")
+    nfc = "\N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert len(read_csv(tmp_path, f"path,labels\n{nfc}/{nfc}.wav,x\n")) == 1
+    recordings = read_folder(tmp_path, group_pattern="e\N{COMBINING ACUTE ACCENT}")
+    assert recordings.labels.codes == (nfc,) and recordings.groups == [nfc]
+    exclude = write_text(tmp_path / "exclude.txt", f'"{nfc}/{nfc}.wav"\n')
+    with pytest.raises(ValueError, match="no recordings in class folders"):
+        read_folder(tmp_path, exclude=str(exclude))
+    with pytest.raises(ValueError, match="is left for a label"):
+        read_folder(tmp_path, negative=[nfc])
+
+
 def test_a_link_out_of_the_root_is_followed_only_if_it_is_meant_to(tmp_path: Path):
     write_wave(tmp_path / "elsewhere/robin/a.wav")
     root = tmp_path / "root"
@@ -225,6 +238,25 @@ def test_a_blank_weight_is_one_and_a_blank_group_is_ones_own(folder: Path):
     recordings = read_csv(folder, text)
     assert recordings.column("weight").tolist() == [1, 0.5]
     assert len(set(recordings.groups)) == 2
+
+
+def test_labels_of_a_csv_may_be_lists_as_birdclef_writes_them(folder: Path):
+    header = "path,labels,secondary_labels\n"
+    row = "robin/1-a.wav,a;b,\"['c', 'd']\"\n"
+    recordings = read_csv(folder, header + row, secondary="positive")
+    assert recordings.labels.codes == ("a", "b", "c", "d")
+    with pytest.raises(ValueError, match=r"table.csv, row 2: .* is no list of labels like"):
+        read_csv(folder, header + row.replace("]", ""))
+
+
+def test_rs_missing_value_is_a_blank_cell(folder: Path):
+    header = '"path","labels","group","start","end","weight"\n'
+    rows = '"robin/1-a.wav","a",NA,NA,NA,5e-04\n"robin/2-b.wav",NA,NA,NA,NA,NA\n'
+    recordings = read_csv(folder, header + rows)
+    assert recordings.labels.codes == ("a",) and recordings.codes(1) == ()
+    assert recordings.groups == recordings.paths
+    assert recordings.column("weight").tolist() == pytest.approx([5e-4, 1])
+    assert np.isnan(recordings.column("start")).all()
 
 
 @pytest.mark.parametrize(
@@ -337,6 +369,39 @@ def test_a_birdclef_folder_is_read_with_all_its_traps(tmp_path: Path):
     assert soundscapes.targets().tolist() == [[1, 1], [0, 0]]
     assert soundscapes.column("start").tolist() == [0, 5]
     assert soundscapes.column("end").tolist() == [5, 10]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "'rufhor2'",
+        "rufhor2",
+        "('rufhor2')",
+        "{'rufhor2': 1}",
+        "[22961]",
+        "[['rufhor2']]",
+        "['rufhor2', None]",
+        "['rufhor2'",
+        '[""rufhor2"" ""]',
+    ],
+)
+def test_secondary_labels_are_a_flat_list_of_strings_or_refused_by_row(tmp_path: Path, cell: str):
+    train = TRAIN.replace("\"['']\"", f'"{cell}"')
+    with pytest.raises(ValueError, match=r"train.csv, row 3: .* is no list of labels like"):
+        read("birdclef", birdclef(tmp_path, train))
+
+
+@pytest.mark.parametrize("cell", ["[' 22961 ']", "['22961', '22961', '']", '[""22961""]'])
+def test_secondary_labels_are_stripped_and_stand_once(tmp_path: Path, cell: str):
+    train = TRAIN.replace("\"['']\"", f'"{cell}"').replace(", 'notinset'", "")
+    recordings = read("birdclef", birdclef(tmp_path, train)).recordings
+    assert recordings.targets() == pytest.approx(np.array([[1, 0.9], [0.9, 1]]))
+
+
+def test_secondary_labels_outside_of_the_label_set_are_counted_and_named(tmp_path: Path):
+    train = TRAIN.replace("['']", "['notinset', ' other ']")
+    with pytest.warns(UserWarning, match="3 secondary labels are .*, of 2 kinds: notinset, other"):
+        read("birdclef", birdclef(tmp_path, train))
 
 
 def write_year(root: Path, year: int) -> None:
@@ -578,7 +643,8 @@ def test_predictions_are_soft_labels_with_a_threshold_a_cap_and_a_weight(
     file = tmp_path / f"predictions{suffix}"
     predictions.to_csv(file, index=False) if suffix == ".csv" else predictions.to_parquet(file)
     settings = PseudoSettings(str(file), threshold=0.1, cap=0.75, weight=0.5)
-    recordings = read_pseudo(settings, Labels(("1e5", "b", "c")), follow_links=False)
+    with pytest.warns(UserWarning, match="no column for 1 of 3 labels, which are unknown in it: c"):
+        recordings = read_pseudo(settings, Labels(("1e5", "b", "c")), follow_links=False)
     assert recordings.targets() == pytest.approx(np.array([[0.45, 0.3, 0], [0, 0.3, 0]]))
     assert recordings.ragged("unknown")[1].tolist() == [2, 2]
     assert recordings.column("weight").tolist() == [0.5, 0.5]

@@ -414,6 +414,25 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path):
     row = "a.wav;;site;0,5;3,5;robin;Robin;0,75"
     (tmp_path / "d.csv").write_text(f"\ufeff{HEADER.replace(',', ';')}\r\n{row}\r\n", "utf-8")
     assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
+    text = f"{HEADER.replace(',', chr(9))}\r\n{row.replace(';', chr(9))}\r\n"
+    (tmp_path / "d.csv").write_text(text, "utf-16")
+    assert read_found(tmp_path / "d.csv").found == [found(0.75, start=0.5)]
+
+
+def test_a_table_saved_by_r_is_read(tmp_path: Path):
+    header = ",".join(f'"{name}"' for name in ("", *HEADER.split(",")))
+    row = '"1","a.wav",NA,"site",0,3,"robin","Robin",5e-04'
+    (tmp_path / "d.csv").write_text(f"{header}\n{row}\n", "utf-8")
+    assert read_found(tmp_path / "d.csv").found == [found(5e-4)]
+
+
+def test_a_path_with_accents_is_found_however_the_disk_spells_them(tmp_path: Path):
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.wav"
+    on_disk = "cafe\N{COMBINING ACUTE ACCENT}.wav"
+    tone(tmp_path / "audio" / on_disk)
+    out = detections(tmp_path / "listened", [found(0.5, path=name)], tmp_path / "audio")
+    assert [each.path for each in read_found(out).found] == [on_disk]
+    assert segments(out, tmp_path / "clips").exit_code == 0
 
 
 @pytest.mark.parametrize("suffix", ["wav", "ogg"])

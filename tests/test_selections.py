@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from birdmix.recordings.annotations import holds_annotations, read_annotations
+from birdmix.recordings.findings import Finding
+from birdmix.recordings.readers import read_source
+from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import Recordings
 from tests.recordings import read, write_text, write_wave
 
@@ -83,6 +86,256 @@ def test_a_raven_table_may_tell_of_a_part_of_what_was_open(tmp_path: Path):
     write_text(tmp_path / "a.Table.1.selections.txt", text)
     with pytest.raises(ValueError, match="tells of several recordings, but not where in each"):
         selections(tmp_path)
+
+
+BEGIN_PATH = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\t"
+    "Common Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)\n"
+)
+
+
+def begin_path_row(path: str, start: float, end: float, name: str, offset: float) -> str:
+    times = f"{start}\t{end}\t150\t12000"
+    return f"1\tSpectrogram 1\t1\t{times}\t{name}\t{name}\t0.9\t{path}\t{offset}\n"
+
+
+@pytest.mark.parametrize("folder", ["D:\\2024\\rec", "/home/ann/rec"], ids=["Windows", "POSIX"])
+def test_a_raven_table_names_its_recordings_by_begin_path(tmp_path: Path, folder: str):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=10)
+    separator = "\\" if "\\" in folder else "/"
+    row = begin_path_row(f"{folder}{separator}b.wav", 13, 14.5, "wren", 3)
+    write_text(tmp_path / "a.Table.1.selections.txt", BEGIN_PATH + row)
+    with pytest.warns(UserWarning, match="left out: a.wav"):
+        recordings = selections(tmp_path, label_column="Common Name")
+    assert recordings.paths == ["b.wav"] and events_of(recordings) == [(3, 4.5, "wren")]
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+def test_equal_names_of_two_sites_are_told_apart_by_the_end_of_begin_path(
+    tmp_path: Path, as_table: bool
+):
+    for site in ("north", "south", "south/2023"):
+        write_wave(tmp_path / site / "001.wav", seconds=10)
+    rows = [
+        begin_path_row("E:\\cards\\south\\001.wav", 1, 2, "wren", 1),
+        begin_path_row("E:\\cards\\north\\001.wav", 11, 12, "robin", 1),
+        begin_path_row("E:\\cards\\south\\2023\\001.wav", 21, 22, "tit", 1),
+    ]
+    table = write_text(tmp_path / "BirdNET_SelectionTable.txt", BEGIN_PATH + "".join(rows))
+    settings = {"table": str(table)} if as_table else {}
+    recordings = selections(tmp_path, label_column="Common Name", **settings)
+    assert recordings.paths == ["north/001.wav", "south/001.wav", "south/2023/001.wav"]
+    assert [events_of(recordings, row) for row in range(3)] == [
+        [(1, 2, "robin")],
+        [(1, 2, "wren")],
+        [(1, 2, "tit")],
+    ]
+
+
+def test_a_table_beside_its_recording_is_of_it_and_not_of_one_with_the_same_name(tmp_path: Path):
+    write_wave(tmp_path / "001.wav", seconds=10)
+    write_wave(tmp_path / "B" / "001.wav", seconds=10)
+    header = "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
+    write_text(tmp_path / "B/001.Table.1.selections.txt", f"{header}1\t1\t2\t001.wav\twren\n")
+    with pytest.warns(UserWarning, match="left out: 001.wav"):
+        recordings = selections(tmp_path)
+    assert recordings.paths == ["B/001.wav"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("D:\\set\\001.wav", "001.wav"),  # its folder is the root
+        ("D:\\other\\001.wav", "001.wav"),  # A contradicts it, a root of another name does not
+        ("D:\\set\\A\\001.wav", "A/001.wav"),
+        ("001.wav", None),
+    ],
+)
+def test_a_recording_at_the_top_is_the_one_whose_folder_nothing_contradicts(
+    tmp_path: Path, path: str, expected: str | None
+):
+    root = tmp_path / "set"
+    for name in ("001.wav", "A/001.wav"):
+        write_wave(root / name, seconds=10)
+    write_text(root / "all.txt", BEGIN_PATH + begin_path_row(path, 1, 2, "wren", 1))
+    if expected is None:
+        with pytest.raises(ValueError, match="2 recordings are named '001.wav'"):
+            selections(root, label_column="Common Name")
+    else:
+        assert selections(root, label_column="Common Name").paths == [expected]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("D:\\rec\\gone.wav", r"a.txt, row 2: there is no recording '.*gone.wav' below"),
+        ("D:\\rec\\001.wav", r"a.txt, row 2: 2 recordings are named .*; give more of its path"),
+        ("{root}/C/001.wav", r"a.txt, row 2: there is no recording '.*/C/001.wav' below"),
+    ],
+)
+def test_a_table_of_a_recording_that_is_not_there_is_of_no_other(
+    tmp_path: Path, path: str, expected: str
+):
+    for name in ("a.wav", "A/001.wav", "B/001.wav"):
+        write_wave(tmp_path / name, seconds=10)
+    row = begin_path_row(path.format(root=tmp_path), 1, 2, "wren", 1)
+    write_text(tmp_path / "a.txt", BEGIN_PATH + row)
+    with pytest.raises(ValueError, match=expected):
+        selections(tmp_path, label_column="Common Name")
+
+
+def test_two_recordings_of_one_name_are_not_both_the_only_one_there(tmp_path: Path):
+    write_wave(tmp_path / "north" / "001.wav", seconds=10)
+    rows = [begin_path_row(f"/data/{site}/001.wav", 1, 2, site, 1) for site in ("north", "south")]
+    write_text(tmp_path / "all.txt", BEGIN_PATH + "".join(rows))
+    with pytest.raises(ValueError, match=r"row 3: .* are two recordings, but only north/001.wav"):
+        selections(tmp_path, label_column="Common Name")
+
+
+def test_doctor_collects_recordings_that_a_raven_table_names_and_that_are_not_there(
+    tmp_path: Path,
+):
+    write_wave(tmp_path / "a.wav", seconds=10)
+    rows = [begin_path_row(f"/rec/{name}.wav", 1, 2, "wren", 1) for name in ("a", "gone", "gone")]
+    write_text(tmp_path / "all.txt", BEGIN_PATH + "".join(rows))
+    findings: list[Finding] = []
+    settings = DataSettings("selections", str(tmp_path), label_column="Common Name")
+    assert read_source(settings, findings).recordings.paths == ["a.wav"]
+    assert [(each.path, each.problem) for each in findings] == [("/rec/gone.wav", "missing")]
+
+
+def test_a_selection_that_ends_in_the_next_file_is_clipped_and_named(tmp_path: Path):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=10)
+    header = (
+        "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tEnd File\tFile Offset (s)\tSpecies\n"
+    )
+    rows = "1\t9\t11\ta.wav\tb.wav\t9\tx\n2\t13\t14\tb.wav\tb.wav\t3\ty\n"
+    table = write_text(tmp_path / "all.selections.txt", header + rows)
+    with pytest.warns(UserWarning, match=r"1 selections reach beyond .*all.selections.txt, row 2"):
+        recordings = selections(tmp_path)
+    assert [events_of(recordings, row) for row in (0, 1)] == [[(9, 10, "x")], [(3, 4, "y")]]
+    table.write_text(header + rows.replace("a.wav\tb.wav", "a.wav\ta.wav"))
+    with pytest.raises(ValueError, match="row 2: the part from 9 to 11 s reaches beyond the end"):
+        selections(tmp_path)
+
+
+def test_a_selection_may_end_in_the_next_file_where_nothing_tells_the_file_of_its_end(
+    tmp_path: Path,
+):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=10)
+    header = "Begin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tSpecies\n"
+    rows = "9\t11\ta.wav\t9\tx\n13\t14\tb.wav\t3\ty\n"
+    write_text(tmp_path / "all.selections.txt", header + rows)
+    with pytest.warns(UserWarning, match="1 selections reach beyond"):
+        assert events_of(selections(tmp_path)) == [(9, 10, "x")]
+    write_text(tmp_path / "all.selections.txt", header + rows.replace("9\tx", "10\tx"))
+    with pytest.raises(ValueError, match="row 2: the part from 10 to 12 s reaches beyond the end"):
+        selections(tmp_path)
+
+
+def test_the_padding_of_a_programs_last_window_is_clipped(tmp_path: Path):
+    write_wave(tmp_path / "a.wav", seconds=7.5)
+    write_text(tmp_path / "a.BirdNET.results.txt", "6.0\t9.0\tParus major, Great Tit\t0.7001\n")
+    with pytest.warns(UserWarning, match="1 selections reach beyond the end"):
+        assert events_of(selections(tmp_path)) == [(6, 7.5, "Parus major, Great Tit")]
+
+
+def names_of(file: Path, text: str, label_column: str | None = None) -> list[tuple]:
+    annotations = read_annotations(write_text(file, text), label_column)
+    return [(each.start, each.end, each.name) for each in annotations]
+
+
+def test_a_table_that_r_wrote_is_unquoted_where_a_whole_cell_is_quoted(tmp_path: Path):
+    header = '"Selection"\t"Begin Time (s)"\t"End Time (s)"\t"Notes"\t"Species"\n'
+    rows = (
+        '1\t5e-04\t2\t"a ""loud"" one"\t"wren"\n2\t1\t2\t"unsure\twren\n'
+        '3\t2\t3\tx\t"so ""called"" wren"\n4\t3\t4\tx\tNA\n'
+    )
+    assert names_of(tmp_path / "a.txt", header + rows) == [
+        (0.0005, 2, "wren"),
+        (1, 2, "wren"),
+        (2, 3, 'so "called" wren'),
+        (3, 4, ""),  # R's missing value: somebody marked it, and nobody named it
+    ]
+    mangled = '"Begin.Time..s.","End.Time..s.","Species"\n0.5,1,"wren, winter"\n'
+    assert names_of(tmp_path / "a.csv", mangled) == [(0.5, 1, "wren, winter")]
+    track = '5e-04\t1.5e+01\t"wren"\n1\t2\tNA\n'
+    assert names_of(tmp_path / "b.txt", track) == [(0.0005, 15, "wren"), (1, 2, "")]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        (
+            "Troglodytes troglodytes, Eurasian Wren\t0.9871",
+            "Troglodytes troglodytes, Eurasian Wren",
+        ),
+        ("Eurasian Wren 0.9871", "Eurasian Wren"),
+        ("Eurasian Wren\t5e-04", "Eurasian Wren"),
+        ("Wren, Eurasian 0.99", "Wren, Eurasian"),
+        ("EUWR;1.000", "EUWR"),
+        ("wren 2", "wren 2"),
+        ("type 0.5", "type 0.5"),
+        ("wren;robin", "wren;robin"),
+        ("wren\tloud", "wren loud"),
+        ("0.98", "0.98"),
+        ("", ""),
+    ],
+)
+def test_a_programs_confidence_is_no_part_of_an_audacity_label(
+    tmp_path: Path, label: str, name: str
+):
+    assert names_of(tmp_path / "a.txt", f"1\t2\t{label}\n") == [(1, 2, name)]
+
+
+def test_a_row_of_nocall_says_that_a_recording_holds_nothing(tmp_path: Path):
+    for name in "ab":
+        write_wave(tmp_path / f"{name}.wav", seconds=2)  # shorter than the row of nocall
+    rows = {"a": ("nocall", 0, 3), "b": ("wren", 1, 2)}
+    for stem, (name, start, end) in rows.items():
+        row = begin_path_row(f"/rec/{stem}.wav", start, end, name, start)
+        write_text(tmp_path / f"{stem}.BirdNET.selection.table.txt", BEGIN_PATH + row)
+    names = write_text(tmp_path / "map.csv", "name,code\nwren,eurwre1\n")
+    for settings in ({}, {"label_map": str(names)}):
+        with pytest.warns(UserWarning, match="1 selections reach beyond"):
+            recordings = selections(tmp_path, label_column="Common Name", **settings)
+        assert recordings.paths == ["a.wav", "b.wav"] and len(recordings.labels) == 1
+        assert events_of(recordings, 0) == [] and len(events_of(recordings, 1)) == 1
+
+
+NFC, NFD = "M\N{LATIN SMALL LETTER E WITH ACUTE}sange", "Me\N{COMBINING ACUTE ACCENT}sange"
+
+
+def test_accents_of_annotations_are_compared_and_not_their_bytes(tmp_path: Path):
+    for name in (f"{NFD}.wav", "x.wav", "y.wav"):
+        write_wave(tmp_path / name, seconds=10)
+    write_text(tmp_path / f"{NFC}.txt", f"1\t2\t{NFD}\n")
+    write_text(tmp_path / "x.txt", f"1\t2\t{NFC}\n")
+    header = "Begin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
+    write_text(tmp_path / "all.txt", f"{header}3\t4\t{NFC}.wav\t{NFD}\n")
+    exclude = write_text(tmp_path / "exclude.lst", "y.wav\n")
+    recordings = selections(tmp_path, exclude=str(exclude))
+    assert recordings.labels.codes == (NFC,)
+    events = events_of(recordings, recordings.paths.index(f"{NFD}.wav"))
+    assert sorted(events) == [(1, 2, NFC), (3, 4, NFC)]
+    for spelt in (NFC, NFD):
+        names = write_text(tmp_path / "map.lst", f"name,code\n{spelt},gretit1\n")
+        assert selections(tmp_path, label_map=str(names), exclude=str(exclude)).labels.codes == (
+            "gretit1",
+        )
+    write_text(tmp_path / "exclude.lst", f"y.wav\n{NFC}.wav\n")
+    assert selections(tmp_path, exclude=str(exclude)).paths == ["x.wav"]
+
+
+def test_a_label_map_in_utf_16_is_read(root: Path):
+    table = write_text(root / "long.csv", LONG)
+    names = root / "map.csv"
+    names.write_text("name\tcode\nwren\teurwre1\nrobin\teurrob1\n", encoding="utf-16")
+    recordings = selections(root, table=str(table), label_map=str(names))
+    assert recordings.labels.codes == ("eurrob1", "eurwre1")
 
 
 def test_the_table_of_an_excluded_recording_is_not_its_namesakes(tmp_path: Path):

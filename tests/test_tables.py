@@ -1,18 +1,25 @@
 """Detections, and what listening writes of them."""
 
 import csv
+import json
+import shutil
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from birdmix.app.tables import harmless_table
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import Detection, HeardRecording, detect
+from birdmix.inference.found import read_found
 from birdmix.inference.overlaps import (
     Repeated,
     Timed,
@@ -28,6 +35,7 @@ from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, read_annotations
 from birdmix.recordings.pseudo import read_pseudo
 from birdmix.recordings.settings import PseudoSettings
+from birdmix.text import harmless, harmless_path, restored, restored_path
 from birdmix.windows import FLOOR, WindowPredictions
 from tests.recordings import read, write_wave
 
@@ -139,6 +147,17 @@ def test_a_list_of_species_is_read_as_birdnet_and_people_write_it(tmp_path: Path
     with pytest.warns(UserWarning, match="1 of 2 species are not in the bundle: Turdus merula"):
         assert columns_of(LABELS, file) == [1]
     assert columns_of(LABELS, None) == [0, 1]
+
+
+def test_a_list_of_species_may_be_utf_16_and_spell_accents_in_either_way(tmp_path: Path):
+    nfc, nfd = "m\u00e9sange", "me\u0301sange"
+    file = tmp_path / "species.txt"
+    for codes, line in (((nfc, "x"), nfd), ((nfd, "x"), nfc)):
+        file.write_text(f"Parus sp._{line.upper()}\n", encoding="utf-16")
+        assert columns_of(Labels(codes), file) == [0]
+        assert Labels(codes).column(line) == 0 and line in Labels(codes)
+    with pytest.raises(ValueError, match="label codes stand twice"):
+        Labels((nfc, nfd))
 
 
 @pytest.mark.parametrize(
@@ -517,9 +536,19 @@ def test_audacity_labels_come_back_as_annotations(tmp_path: Path):
     out = written(tmp_path, "audacity", heard((0, 7.5, 1, 0.999999), (5, 10, 0, 0.5)))
     file = out / "a/x.wav.txt"
     assert read_annotations(file) == [
-        Annotation(0, 7.5, "Wren, Eurasian 0.99", f"{file}, row 1"),
-        Annotation(5, 10, "Robin 0.50", f"{file}, row 2"),
+        Annotation(0, 7.5, "Wren, Eurasian", f"{file}, row 1", may_overrun=True),
+        Annotation(5, 10, "Robin", f"{file}, row 2", may_overrun=True),
     ]
+
+
+def test_audacity_tracks_come_back_as_recordings_with_events(tmp_path: Path):
+    detections = ((1.000001, 7.5, 1, 0.9), (5, 10, 0, 0.8), (8, 10, 1, 1e-6))
+    written(tmp_path, "audacity", heard(*detections)).rename(tmp_path / "sound")
+    write_wave(tmp_path / "sound/a/x.wav", seconds=10)
+    found = read("selections", tmp_path / "sound").recordings
+    assert found.labels.codes == ("Robin", "Wren, Eurasian")
+    events = [tuple(event.values()) for event in found.table["events"][0].as_py()]
+    assert events == [(1.000001, 7.5, 1), (5, 10, 0), (8, 10, 1)]
 
 
 def test_birdnet_csv_has_birdnets_columns(tmp_path: Path):
@@ -543,12 +572,82 @@ def test_kaleidoscope_csv_leads_to_the_file(tmp_path: Path):
         "a",
         "x.wav",
     )
-    assert (first["OFFSET"], first["DURATION"], first["confidence"]) == (
-        "0.00001",
-        "7.49999",
-        "0.875000",
-    )
-    assert (second["FOLDER"], second["IN FILE"], second["lat"]) == ("", "x.wav", "-1")
+    assert (first["OFFSET"], first["DURATION"]) == ("0.00001", "7.49999")
+    assert (second["FOLDER"], second["IN FILE"]) == ("", "x.wav")
+
+
+def test_kaleidoscope_csv_tells_name_confidence_and_time_in_kaleidoscopes_columns(tmp_path: Path):
+    began = datetime(2024, 5, 1, 5, 59, 59, tzinfo=UTC)
+    recording = heard((2.5, 7.5, 1, 0.875), began=began)
+    out = written(tmp_path, "kaleidoscope", recording, channel=2)
+    (row,) = rows(out / "kaleidoscope.csv")
+    assert row == {
+        "INDIR": str(tmp_path / "sound"),
+        "FOLDER": "a",
+        "IN FILE": "x.wav",
+        "CHANNEL": "1",  # it counts from 0
+        "OFFSET": "2.5",
+        "DURATION": "5",
+        "DATE": "2024-05-01",
+        "TIME": "06:00:01",
+        "HOUR": "06",
+        "TOP1MATCH": "Wren, Eurasian",
+        "TOP1DIST": "0.875000",
+        "MANUAL ID": "",
+        "scientific_name": "wren",
+        "common_name": "Wren, Eurasian",
+        "confidence": "0.875000",
+    }
+
+
+FORMULAS = Labels(("=cmd|'/c calc'!A0", "wren"), ("+1-800", "@SUM(A1)"))
+
+
+def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path):
+    recording = heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav", warning="=1+1")
+    recording = replace(recording, began=datetime(2024, 5, 1, 5))
+    write_detections(tmp_path / "detections.csv", [recording], FORMULAS)
+    write_recordings(tmp_path / "recordings.csv", [recording])
+    write_activity(tmp_path / "activity.csv", [recording], FORMULAS)
+    write_failed(tmp_path / "failed.csv", [("=x.wav", "\tbroken"), ("y.wav", "-1")])
+    write_scores(tmp_path / "scores.csv", [recording], FORMULAS)
+    for name in ("birdnet", "kaleidoscope"):
+        FORMATS[name](tmp_path / name, [recording], FORMULAS, Source(Path("-s"), (0, 1), 1))
+    files = sorted(tmp_path.rglob("*.csv"))
+    assert len(files) == 8
+    for file in files:
+        cells = [cell for row in csv.reader(file.open(newline="")) for cell in row]
+        assert [cell for cell in cells if cell[:1] in tuple("=+-@\t\r")] in ([], ["-1"])
+    first, second = rows(tmp_path / "detections.csv")
+    assert (first["path"], first["deployment"]) == ("./-12dB/=x.wav", "./-12dB")
+    assert (first["species"], first["common_name"]) == ("'=cmd|'/c calc'!A0", "'+1-800")
+    assert (second["species"], second["common_name"]) == ("wren", "'@SUM(A1)")
+    assert [row["error"] for row in rows(tmp_path / "failed.csv")] == ["'\tbroken", "-1"]
+
+
+def test_what_was_made_harmless_is_read_back_as_it_was(tmp_path: Path):
+    recording = heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav")
+    write_detections(tmp_path / "detections.csv", [recording], FORMULAS)
+    found = read_found(tmp_path / "detections.csv").found
+    assert {(each.path, each.deployment) for each in found} == {("-12dB/=x.wav", "-12dB")}
+    assert tuple(each.species for each in found) == FORMULAS.codes
+    assert tuple(each.common_name for each in found) == FORMULAS.names
+    write_wave(tmp_path / "-12dB/=x.wav", seconds=20)
+    write_scores(tmp_path / "scores.csv", [recording], FORMULAS)
+    settings = PseudoSettings(str(tmp_path / "scores.csv"))
+    assert read_pseudo(settings, FORMULAS, follow_links=False).paths == 4 * [recording.path]
+    written_by = FORMATS["raven"]
+    written_by(tmp_path / "raven", [recording], FORMULAS, Source(tmp_path, (0, 1), 1))
+    (tmp_path / "raven").rename(tmp_path / "sound")
+    write_wave(tmp_path / "sound/-12dB/=x.wav", seconds=20)
+    read_back = read("selections", tmp_path / "sound", label_column="Species").recordings
+    assert read_back.labels.codes == FORMULAS.codes
+
+
+@pytest.mark.parametrize("text", ["=x", "'=x", "''-x", "-5", "'-5", "x=", "'", "", "-", "\rx"])
+def test_harmless_text_is_restored(text: str):
+    assert restored(harmless(text)) == text and restored_path(harmless_path(text)) == text
+    assert harmless(text)[:1] not in tuple("=+-@\r") or text == "-5"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -578,3 +677,24 @@ def test_formats_take_any_name(tmp_path: Path, name: str):
     else:
         column = "File" if name == "birdnet" else "IN FILE"
         assert rows(file)[0][column].endswith('"b,\n\u2028\udcff.wav')
+
+
+def test_a_table_of_runs_holds_no_formula_and_its_numbers_stay_numbers():
+    table = pd.DataFrame({"run": ["-a/b"], "error": ["=1+1"], "-loss": [-0.5], "seed": ["-5"]})
+    made = harmless_table(table)
+    assert made.iloc[0].tolist() == ["./-a/b", "'=1+1", -0.5, "-5"]
+    assert made.columns.tolist() == ["run", "error", "'-loss", "seed"]
+
+
+def test_verdicts_saved_by_the_page_are_as_harmless_as_tables():
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not here to run the page's script")
+    script = (resources.files("birdmix.report") / "page.js").read_text(encoding="utf-8")
+    functions = script[script.index("function harmless(") : script.index("function save(")]
+    texts = ["=x", "'=x", "'x", "-5", "-5e-3", "+5+1", "a=b", "", "\tx", "\uff1dx", "-"]
+    command = f"{functions}\nconsole.log(JSON.stringify({json.dumps(texts)}.map(FUNCTION)))"
+    for name, expected in (("harmless", harmless), ("harmlessPath", harmless_path)):
+        run = [node, "-e", command.replace("FUNCTION", name)]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == list(map(expected, texts))

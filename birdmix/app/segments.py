@@ -57,7 +57,7 @@ def write_segments(
     """
     _refuse_taken(out)
     with warnings_as_lines():
-        listened = read_found(target)
+        listened = read_found(target, recordings)
     groups = by_species(listened.found, species)
     names = Names()
     some = (found for group in groups.values() for found in choose(group, per_species))

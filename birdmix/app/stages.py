@@ -52,7 +52,7 @@ def _bundle(init_from: str) -> Path:
 
 def _tell_of_other_classes(before: Labels, now: Labels, config: Config) -> None:
     """Name the classes of the stage before that are left out; warn if that is all of them."""
-    left_out = [code for code in before.codes if code not in now.codes]
+    left_out = [code for code in before.codes if code not in now]
     if len(left_out) == len(before):
         warn(
             f"no class of {config.init_from} ({first_few(before.codes)}) is one of this "

@@ -13,6 +13,7 @@ from birdmix.app.console import say
 from birdmix.app.out_of_fold import OUT_OF_FOLD
 from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
+from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
 from birdmix.suggest import first_line
 from birdmix.training.log import FINAL
@@ -103,7 +104,7 @@ class Summary:
     def write(self, file: Path) -> None:
         """Write the table of runs, whole or not at all."""
         with atomic_path(file) as partial:
-            self.table().to_csv(partial, index=False)
+            harmless_table(self.table()).to_csv(partial, index=False)
 
     def tell(self) -> None:
         """Print the table and the averages."""

@@ -13,6 +13,7 @@ import numpy as np
 from birdmix.bundle.manifest import Manifest
 from birdmix.inference.rows import RowScores
 from birdmix.labels import Labels
+from birdmix.text import nfc
 from birdmix.windows import logit, probability
 
 #: Where neither a bundle nor the user says from which probability a species is called.
@@ -24,11 +25,13 @@ _ROWS = 256
 
 def joint_labels(manifests: Sequence[Manifest]) -> Labels:
     """Return the codes of all models, each once, in the order in which they are met."""
-    names: dict[str, str] = {}
+    known: dict[str, tuple[str, str]] = {}
     for manifest in manifests:
         for code, name in zip(manifest.labels.codes, manifest.labels.names, strict=True):
-            names.setdefault(code, name)
-    return Labels(tuple(names), tuple(names.values()))
+            known.setdefault(nfc(code), (code, name))
+    return Labels(
+        tuple(code for code, _ in known.values()), tuple(name for _, name in known.values())
+    )
 
 
 def joined(models: Sequence[RowScores], combine: str, power: float) -> np.ndarray:

@@ -10,7 +10,9 @@ from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
+from birdmix.audio.sound_file import find_recordings
 from birdmix.suggest import did_you_mean, first_line
+from birdmix.text import MISSING, file_encoding, nfc, restored, restored_path
 
 _FILE = "detections.csv"
 
@@ -67,13 +69,15 @@ class Listened:
     channel: int | None
 
 
-def read_found(target: Path) -> Listened:
+def read_found(target: Path, recordings: Path | None = None) -> Listened:
     """Read a table of detections and the ``run.json`` beside it.
 
     Args:
         target: The table; or the folder that ``birdmix predict`` wrote, whose parts
             (``part-*-of-*/detections.csv``) are read as one. A warning tells if some
             have not ended.
+        recordings: Folder of the recordings; None is what ``run.json`` says. Paths that differ from
+            names on the disk in the spelling of accents only are spelt as there.
 
     Raises:
         ValueError: With file and row, if it is missing, damaged or none, or holds no detection.
@@ -89,7 +93,18 @@ def read_found(target: Path) -> Listened:
         raise ValueError(f"{target}: its parts are of different channels; name the table of one")
     # Each machine may have the recordings somewhere else.
     folder = folders.pop() if len(folders) == 1 else None
+    found = _as_spelt_on_disk(found, recordings or folder)
     return Listened(found, folder, channels.pop() if channels else None)
+
+
+def _as_spelt_on_disk(found: list[Found], folder: Path | None) -> list[Found]:
+    if folder is None:
+        return found
+    others = {each.path for each in found if not each.path.isascii()}
+    absent = {path for path in others if not (folder / path).is_file()}
+    by_nfc = {nfc(path): path for path in find_recordings(folder)} if absent else {}
+    spelt = {path: by_nfc[nfc(path)] for path in absent if nfc(path) in by_nfc}
+    return [each._replace(path=spelt.get(each.path, each.path)) for each in found]
 
 
 def _files(target: Path) -> list[Path]:
@@ -115,7 +130,8 @@ def _files(target: Path) -> list[Path]:
 def _rows(file: Path) -> Iterator[Found]:
     """Yield the rows of a table, columns in any order."""
     # As the writer has it: bytes of a path that are no UTF-8 stay what they are.
-    with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+    encoding = file_encoding(file)
+    with file.open(newline="", encoding=encoding, errors="surrogateescape") as stream:
         header = stream.readline(_LONGEST_HEADER).strip()
         if not header.replace("\t", " ").isprintable():
             raise ValueError(f"{file}: no table of detections; name one of `birdmix predict`")
@@ -141,7 +157,7 @@ def _rows(file: Path) -> Iterator[Found]:
 def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Found:
     if len(cells) != num_columns:
         raise ValueError(f"{len(cells)} cells for {num_columns} columns")
-    cell = {name: cells[at] for name, at in place.items()}
+    cell = {name: cells[at] if cells[at] != MISSING else "" for name, at in place.items()}
     if not cell["path"] or not cell["species"]:
         raise ValueError("path and species are not blank")
     start, end = _number(cell, "start_seconds"), _number(cell, "end_seconds")
@@ -154,13 +170,13 @@ def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Fo
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence {confidence:g} is not within [0, 1]")
     return Found(
-        path=intern(cell["path"]),
+        path=intern(restored_path(cell["path"])),
         datetime=cell["datetime"],
-        deployment=intern(cell["deployment"]),
+        deployment=intern(restored_path(cell["deployment"])),
         start_seconds=start,
         end_seconds=end,
-        species=intern(cell["species"]),
-        common_name=intern(cell["common_name"]),
+        species=intern(restored(cell["species"])),
+        common_name=intern(restored(cell["common_name"])),
         confidence=confidence,
         peak_seconds=peak,
     )

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from birdmix.files import atomic_path
-from birdmix.inference.csv_files import PLACE, decimal, moment, place, table, utf8
+from birdmix.inference.csv_files import PLACE, decimal, moment, place, table
 from birdmix.inference.detections import HeardRecording
 from birdmix.labels import Labels
+from birdmix.text import utf8
 from birdmix.windows import probability
 
 FIXED_COLUMNS = (*PLACE, "start_seconds", "end_seconds")
@@ -45,7 +46,7 @@ def write_csv(file: Path, recordings: Iterable[HeardRecording], labels: Labels) 
         Number of rows.
     """
     num_rows = 0
-    with table(file, score_columns(labels)) as writer:
+    with table(file, score_columns(labels), num_text=len(PLACE)) as writer:
         for each in recordings:
             windows = each.predictions
             times = (windows.start_seconds.tolist(), windows.end_seconds.tolist())

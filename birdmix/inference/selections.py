@@ -3,21 +3,22 @@
 Labels know codes and names, whatever they are: where a format has a scientific name there stands
 the code, and the name where it has a common one.
 
-Sources: Raven's selection tables as birdmix.recordings reads them; columns of the CSVs as
-BirdNET-Analyzer writes them (``birdnet_analyzer/analyze``).
+Sources: Raven's selection tables as birdmix.recordings reads them; columns of BirdNET's CSV as
+BirdNET-Analyzer writes them (``birdnet_analyzer/analyze``), those of Kaleidoscope's as its
+``cluster.csv`` has them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from birdmix.files import atomic_directory
-from birdmix.inference.csv_files import confident, decimal, table, utf8
+from birdmix.inference.csv_files import TableWriter, confident, decimal, moment, table
 from birdmix.inference.detections import HeardRecording
 from birdmix.inference.names import LONGEST, shortened
 from birdmix.labels import Labels
+from birdmix.text import harmless, harmless_path, one_line
 
 RAVEN_COLUMNS = (
     *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
@@ -27,12 +28,10 @@ BIRDNET_COLUMNS = (
     *("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File"),
 )
 KALEIDOSCOPE_COLUMNS = (
-    *("INDIR", "FOLDER", "IN FILE", "OFFSET", "DURATION", "scientific_name", "common_name"),
-    *("confidence", "lat", "lon", "week", "overlap", "sensitivity"),
+    *("INDIR", "FOLDER", "IN FILE", "CHANNEL", "OFFSET", "DURATION", "DATE", "TIME", "HOUR"),
+    *("TOP1MATCH", "TOP1DIST", "MANUAL ID"),
+    *("scientific_name", "common_name", "confidence"),
 )
-
-#: Whatever some reader takes for the end of a cell or a line.
-_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
 class Source(NamedTuple):
@@ -65,12 +64,13 @@ def write_raven(
     low, high = map(decimal, source.band)
     with atomic_directory(out) as partial:
         for each in recordings:
-            name = _line(PurePosixPath(each.path).name)
+            name = one_line(harmless_path(PurePosixPath(each.path).name))
             rows = [
                 (
                     *(str(number), "Spectrogram 1", str(source.channel)),
                     *(decimal(start), decimal(end), low, high),
-                    *(name, _line(labels.codes[column]), _line(labels.names[column])),
+                    *(name, one_line(harmless(labels.codes[column]))),
+                    one_line(harmless(labels.names[column])),
                     confident(confidence),
                 )
                 for number, (start, end, column, confidence, _) in enumerate(
@@ -93,7 +93,8 @@ def write_audacity(
             rows = [
                 (
                     *(decimal(start), decimal(end)),
-                    f"{_line(labels.names[column])} {confident(confidence)[:4]}",
+                    f"{one_line(labels.names[column] or labels.codes[column])} "
+                    f"{confident(confidence)[:4]}",
                 )
                 for start, end, column, confidence, _ in each.detections
             ]
@@ -116,24 +117,28 @@ def write_birdnet(
 def write_kaleidoscope(
     out: Path, recordings: Iterable[HeardRecording], labels: Labels, source: Source
 ) -> None:
-    """Write ``kaleidoscope.csv``, the columns of BirdNET's CSV for Kaleidoscope.
+    """Write ``kaleidoscope.csv``: detections as Kaleidoscope has them, to view and verify them.
 
-    Nobody knows where and in which week it was: -1, as BirdNET writes it.
+    TOP1MATCH is the name and TOP1DIST the confidence (birdnet-team/BirdNET-Analyzer#855); what the
+    user types in Kaleidoscope goes to MANUAL ID. The columns behind it are BirdNET's, which other
+    programs read and Kaleidoscope passes over.
     """
+    indir = str(source.root.resolve())
     with _alone(out, "kaleidoscope.csv", KALEIDOSCOPE_COLUMNS) as writer:
         for each in recordings:
             folder, _, file = each.path.rpartition("/")
-            overlap = decimal(_overlap(each))
             for start, end, column, confidence, _ in each.detections:
-                found = (
-                    str(source.root.resolve()),
-                    folder,
-                    file,
-                    decimal(start),
-                    decimal(end - start),
+                code, name = labels.codes[column], labels.names[column]
+                when = moment(each.began, start)[:19]
+                date, _, time = when.partition("T")
+                writer.writerow(
+                    [
+                        *(indir, folder, file, str(source.channel - 1)),
+                        *(decimal(start), decimal(end - start), date, time, time[:2]),
+                        *(name or code, confident(confidence), ""),
+                        *(code, name, confident(confidence)),
+                    ]
                 )
-                name = (labels.codes[column], labels.names[column], confident(confidence))
-                writer.writerow([*found, *name, -1, -1, -1, overlap, 1])
 
 
 #: What detections can be written as.
@@ -146,18 +151,10 @@ FORMATS: dict[str, Writer] = {
 
 
 @contextmanager
-def _alone(out: Path, name: str, columns: Iterable[str]) -> Iterator[Any]:
+def _alone(out: Path, name: str, columns: Iterable[str]) -> Iterator[TableWriter]:
     """Yield the writer of a table that is alone in its folder."""
     with atomic_directory(out) as partial, table(partial / name, columns) as writer:
         yield writer
-
-
-def _overlap(recording: HeardRecording) -> float:
-    """Return how many seconds neighbouring windows share."""
-    windows = recording.predictions
-    if len(windows.start_seconds) < 2:
-        return 0.0
-    return max(float(windows.end_seconds[0] - windows.start_seconds[1]), 0.0)
 
 
 def _write_lines(
@@ -169,8 +166,3 @@ def _write_lines(
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = ("\t".join(row) + "\n" for row in rows)
     file.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def _line(text: str) -> str:
-    """Return a text in one line and one cell; these formats quote nothing."""
-    return _BREAKS.sub(" ", utf8(text))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from birdmix.labels import Labels
 from birdmix.suggest import first_few
+from birdmix.text import nfc, read_text, unquoted
 
 
 class SpeciesFinder:
-    """Finds species by code or name, in whatever capitals.
+    """Finds species by code or name, in whatever capitals and with accents spelt in either way.
 
     Where a text as a whole is neither, either side of a ``_`` in it may be: BirdNET's lists have
     ``Genus species_Common Name``. Codes go before names, and left before right.
@@ -20,12 +21,12 @@ class SpeciesFinder:
         self._by_code: dict[str, list[int]] = defaultdict(list)
         self._by_name: dict[str, list[int]] = defaultdict(list)
         for column, (code, name) in enumerate(zip(labels.codes, labels.names, strict=True)):
-            self._by_code[code.casefold()].append(column)
-            self._by_name[name.casefold()].append(column)
+            self._by_code[_folded(code)].append(column)
+            self._by_name[_folded(name)].append(column)
 
     def columns(self, text: str) -> list[int]:
         """Return the columns of a species: several where they share a name, none if unknown."""
-        for part in _parts(text.casefold()):
+        for part in _parts(_folded(text)):
             for known in (self._by_code, self._by_name):
                 if part and part in known:  # there are species without a name
                     return known[part]
@@ -35,8 +36,8 @@ class SpeciesFinder:
 def columns_of(labels: Labels, file: Path | None) -> list[int]:
     """Return the columns of the species that a list names, rising; all if there is no list.
 
-    A list has a species in each line; blank lines and those that begin with ``#`` say nothing. What
-    the labels lack is told in a warning.
+    A list, in UTF-8 or UTF-16, has a species in each line; blank lines and those that begin with
+    ``#`` say nothing. What the labels lack is told in a warning.
 
     Raises:
         ValueError: If the list cannot be read, or names none of the species.
@@ -44,8 +45,8 @@ def columns_of(labels: Labels, file: Path | None) -> list[int]:
     if file is None:
         return list(range(len(labels)))
     try:
-        lines = map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [unquoted(line.strip()).strip() for line in read_text(file).splitlines()]
+    except (OSError, ValueError) as error:
         raise ValueError(f"--species {file}: cannot be read ({error})") from error
     wanted = [line for line in lines if line and not line.startswith("#")]
     finder = SpeciesFinder(labels)
@@ -64,6 +65,11 @@ def columns_of(labels: Labels, file: Path | None) -> list[int]:
             stacklevel=2,
         )
     return sorted({column for columns in found.values() for column in columns})
+
+
+def _folded(text: str) -> str:
+    """Return a text as names are compared: NFC, and without capitals."""
+    return nfc(nfc(text).casefold())
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from birdmix.recordings.cells import Cells
 from birdmix.recordings.findings import Finding
 from birdmix.recordings.paths import Root
 from birdmix.recordings.table import Recordings
+from birdmix.text import nfc
 from birdmix.windows import logit
 
 #: Windows that the overall rate counts as, beside those of a site or hour: five minutes of 5 s
@@ -43,7 +44,7 @@ def class_priors(folder: Path, competition: Competition, species: Sequence[str])
         equal = 1 / len(species)
         warnings.warn(f"{error}; the prior of every species is {equal:.4g}", stacklevel=2)
         return np.full(len(species), equal)
-    column = {code: c for c, code in enumerate(species)}
+    column = {nfc(code): c for c, code in enumerate(species)}  # as the cells are
     known = np.array([column[code] for code in labels if code in column], np.int64)
     return (np.bincount(known, minlength=len(species)) + 1) / (len(labels) + len(species))
 

@@ -16,6 +16,7 @@ from birdmix.kaggle.asked import Asked
 from birdmix.kaggle.rows import counted, read_table
 from birdmix.recordings.birdclef import label_set
 from birdmix.suggest import first_few
+from birdmix.text import nfc
 from birdmix.windows import MIN_TAIL_SECONDS, num_windows
 
 
@@ -63,6 +64,8 @@ def read_task(data: Path, competition: Competition | None = None) -> Task:
     _check_is_of(sample, year, file)
     soundscapes = _soundscapes(data / year.test_soundscapes, year)
     asked = Asked(year, _row_ids(data, year, sample, soundscapes))
+    spelt = {nfc(name): name for name in asked.windows}  # a disk may spell accents otherwise
+    soundscapes = {spelt.get(nfc(name), name): path for name, path in soundscapes.items()}
     if not asked.row_ids:
         raise ValueError(
             f"{file}: it has no rows, and {data / year.test_soundscapes} "

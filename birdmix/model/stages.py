@@ -12,6 +12,7 @@ from torch import Tensor
 from birdmix.model.backbone import NUM_CHANNELS
 from birdmix.model.classifier import Classifier
 from birdmix.model.weights import backbone_of, fit
+from birdmix.text import nfc
 
 _PREFIX = "head."
 
@@ -72,9 +73,9 @@ def carry_over(
         name: _kind(name, each, by_class) for name, each in state.items()
     }:
         return Taken(count, False, 0, len(own))
-    rows = {code: row for row, code in enumerate(other)}
-    known = [column for column, code in enumerate(own) if code in rows]
-    taken = torch.tensor([rows[own[column]] for column in known], dtype=torch.long)
+    rows = {nfc(code): row for row, code in enumerate(other)}
+    known = [column for column, code in enumerate(own) if nfc(code) in rows]
+    taken = torch.tensor([rows[nfc(own[column])] for column in known], dtype=torch.long)
     for name, each in before.items():
         if name in by_class:
             state[name][known] = each[taken].to(state[name])

@@ -72,11 +72,9 @@ def label_column(codes: Sequence[tuple[str, ...]], labels: Labels) -> pa.Array:
     Raises:
         ValueError: If a code is not in it.
     """
-    known = {code: column for column, code in enumerate(labels.codes)}
     flat = list(chain.from_iterable(codes))
-    columns = [known.get(code, -1) for code in flat]
-    if -1 in columns:
-        labels.column(flat[columns.index(-1)])  # raises, with the nearest code
+    known = {code: labels.column(code) for code in dict.fromkeys(flat)}
+    columns = [known[code] for code in flat]
     return lists(map(len, codes), pa.array(columns, pa.int32()))
 
 

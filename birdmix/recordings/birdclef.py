@@ -1,6 +1,8 @@
 """BirdCLEF folders, 2021 to 2026; what differs from year to year stands in ``competitions``."""
 
-import ast
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from birdmix.recordings.columns import (
     LABEL_SEPARATOR,
     datetime_of,
     groups_of,
+    parse_labels,
     split_labels,
     with_secondary,
 )
@@ -22,7 +25,7 @@ from birdmix.recordings.findings import Findings
 from birdmix.recordings.paths import Root, present
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 
 #: What a recording that nobody has rated counts as, of five.
 _UNRATED = 3.0
@@ -34,7 +37,7 @@ def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None)
     """Read a BirdCLEF folder.
 
     A fifth of the rating is the weight; the author is the group; secondary labels outside of the
-    label set are left out.
+    label set are left out, and a warning counts and names them.
     """
     layout = competition_of(root.folder)
     cells = Cells(
@@ -47,7 +50,7 @@ def read_birdclef(settings: DataSettings, root: Root, findings: Findings = None)
     paths = _recording_paths(layout, root, cells, findings)
     cells.refuse_repeated(paths, what="the same recording stands")
     primary = cells.each("primary_label", lambda code: (_known(code, labels),))
-    secondary = cells.each("secondary_labels", lambda text: _secondary(text, labels))
+    secondary = _within(labels, cells, cells.each("secondary_labels", parse_labels))
     recordings = Recordings.build(
         root.folder,
         labels,
@@ -196,10 +199,16 @@ def _known(code: str, labels: Labels) -> str:
     return code
 
 
-def _secondary(text: str, labels: Labels) -> tuple[str, ...]:
-    """Parse a list as Python writes it: ``['rufhor2']``, ``[]``, ``['']``."""
-    try:
-        codes = ast.literal_eval(text or "[]")
-        return tuple(dict.fromkeys(str(code) for code in codes if str(code) in labels))
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"secondary_labels {text!r} is no list of labels") from error
+def _within(
+    labels: Labels, cells: Cells, secondary: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Return the secondary labels that are in the label set; say which are not."""
+    foreign = [code for codes in secondary for code in codes if code not in labels]
+    if foreign:
+        names = [code for code, _ in Counter(foreign).most_common()]
+        warnings.warn(
+            f"{cells.file}: {len(foreign)} secondary labels are outside of the label set and left "
+            f"out, of {len(names)} kinds: {first_few(names, 10)}",
+            stacklevel=3,
+        )
+    return [tuple(code for code in codes if code in labels) for codes in secondary]

@@ -1,6 +1,5 @@
 """Tables of text as people save them: any separator, decimal commas, and errors by file and row."""
 
-import codecs
 import csv
 import re
 import warnings
@@ -12,46 +11,26 @@ import numpy as np
 import pandas as pd
 
 from birdmix.suggest import did_you_mean
+from birdmix.text import MISSING, file_encoding, nfc, read_text, restored, unquoted
 
 _SEPARATORS = (",", ";", "\t")
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
 _TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
-
-
-def read_text(file: Path) -> str:
-    """Read a text file in UTF-8, or whatever its byte order mark says.
-
-    Raises:
-        ValueError: If it is missing or something else; it names the first row that is.
-    """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    data = file.read_bytes()
-    marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark))
-    try:
-        return data.decode(next(marks, "utf-8"))
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{file}, row {row}: this is not UTF-8; save the file as UTF-8") from error
 
 
 class Cells:
     """A table whose cells are all text, and which knows the row of the file each stands in.
 
     Rows are counted as an editor does, but for line breaks inside of cells. Labels like ``22961``
-    and ``1e5`` stay what they are; names of columns are lower case.
+    and ``1e5`` stay what they are; names of columns are lower case. Cells are NFC, R's ``NA``
+    is blank, and the ``'`` that ``birdmix.text.harmless`` puts before a formula is gone.
 
     Args:
         file: CSV, separated by comma, semicolon or tab.
         required: Columns it must have.
         hint: What to say besides if the file is missing.
-        raven: Whether it is one of Raven's tables: quotes are signs like others, and names of
-            columns stay what they are.
+        raven: Whether it is one of Raven's tables: between tabs, quotes are signs like others but
+            around a whole cell, and names of columns stay what they are.
         may_be_empty: Whether it may have no rows.
 
     Raises:
@@ -162,7 +141,7 @@ class Cells:
             raise ValueError(f"{self.where(int(again[0]))}: {what} in row {self.lines[first]}")
 
     def _numbers(self, name: str, cells: pd.Series) -> np.ndarray:
-        plain = cells.str.replace(r"^(-?\d*),(\d+)$", r"\1.\2", regex=True)
+        plain = cells.str.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
         numbers = np.asarray(pd.to_numeric(plain, errors="coerce"), np.float64)
         wrong = ~np.isfinite(numbers) & (cells != "").to_numpy()
         if wrong.any():
@@ -185,12 +164,11 @@ def _parsed(file: Path, raven: bool) -> tuple[pd.DataFrame, int]:
     Returns:
         The table, and the row of the file that its index 0 stands in.
     """
-    with file.open("rb") as stream:
-        mark = stream.read(4)
-    encodings = (name for bom, name in _BYTE_ORDER_MARKS.items() if mark.startswith(bom))
-    encoding = next(encodings, "utf-8")
+    encoding = file_encoding(file)
     try:
         header_at, separator = _header(file, encoding)
+        # A quote may stand anywhere in a cell of Raven's; between commas R has quoted it.
+        is_plain = raven and separator == "\t"
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             rows = pd.read_csv(
@@ -203,17 +181,23 @@ def _parsed(file: Path, raven: bool) -> tuple[pd.DataFrame, int]:
                 index_col=False,
                 header=None,
                 skiprows=header_at,
-                quoting=csv.QUOTE_NONE if raven else csv.QUOTE_MINIMAL,
+                quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL,
             ).fillna("")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
         raise ValueError(_unreadable(file, str(error), header_at)) from error
     except UnicodeDecodeError:
         read_text(file)  # raises, with the row
         raise
+    if is_plain:
+        rows = rows.map(unquoted)
+    data = file.read_bytes()
+    if b"'" in data or not data.isascii():  # else nothing changes, and large tables take their time
+        rows = rows.map(lambda cell: restored(nfc(cell)))
     names = rows.iloc[0].str.strip().str.strip('"')
     rows = rows.iloc[1:]
     rows.columns = pd.Index(names if raven else names.str.lower())
-    return rows[(rows != "").any(axis=1)], header_at + 1
+    rows = rows[(rows != "").any(axis=1)]
+    return rows.mask(rows == MISSING, ""), header_at + 1
 
 
 def _header(file: Path, encoding: str) -> tuple[int, str]:

@@ -1,12 +1,13 @@
 """Columns that several sources share: groups, secondary labels, dates."""
 
+import ast
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from birdmix.audio.clock import stamps
 from birdmix.suggest import check_choice
+from birdmix.text import nfc
 
 LABEL_SEPARATOR = ";"
 
@@ -18,9 +19,28 @@ GROUPS = ("group", "recordist", "site", "date", "recording")
 
 def split_labels(text: str, separator: str | None = LABEL_SEPARATOR) -> tuple[str, ...]:
     """Return the labels of a cell or a name, each once and in order, accents as one sign."""
-    text = unicodedata.normalize("NFC", text)
+    text = nfc(text)
     parts = [text] if separator is None else text.split(separator)
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Parse a flat list of strings as Python or JSON writes it: ``['rufhor2']``, ``[]``, ``['']``.
+
+    Returns:
+        Each label once and in order, NFC and without the spaces around; blank ones are left out. A
+        blank cell is an empty list.
+
+    Raises:
+        ValueError: If it is anything else, a string alone or a list of numbers too.
+    """
+    try:
+        parsed = ast.literal_eval(text.strip() or "[]")
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, list) or not all(isinstance(each, str) for each in parsed):
+        raise ValueError(f"{text!r} is no list of labels like ['rufhor2', 'whtdov']")
+    return tuple(dict.fromkeys(filter(None, (nfc(each).strip() for each in parsed))))
 
 
 def groups_of(
@@ -110,7 +130,7 @@ def _date(path: str) -> str:
 def _found(paths: Sequence[str], pattern: str) -> list[str]:
     groups = []
     for path in paths:
-        match = re.search(pattern, path.rsplit("/", 1)[-1])
+        match = re.search(nfc(pattern), nfc(path.rsplit("/", 1)[-1]))
         if match is None or not match.group(match.re.groups and 1):
             raise ValueError(f"data.group_pattern={pattern!r} is not found in the name of {path}")
         groups.append(match.group(match.re.groups and 1))

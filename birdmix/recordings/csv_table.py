@@ -11,6 +11,7 @@ from birdmix.recordings.cells import Cells
 from birdmix.recordings.columns import (
     datetime_of,
     groups_of,
+    parse_labels,
     read_datetime,
     split_labels,
     with_secondary,
@@ -36,10 +37,10 @@ def read_csv(settings: DataSettings, root: Root, findings: Findings = None) -> D
     """
     cells = Cells(Path(str(settings.table)), ("path", "labels"))
     paths = present(cells, cells.text("path"), root, findings)
-    codes = cells.each("labels", split_labels)
+    codes = cells.each("labels", _labels_of)
     columns: dict = {"codes": codes}
     if "secondary_labels" in cells:
-        secondary = cells.each("secondary_labels", split_labels)
+        secondary = cells.each("secondary_labels", _labels_of)
         columns = with_secondary(codes, secondary, settings.secondary, settings.secondary_value)
         codes = [first + second for first, second in zip(codes, secondary, strict=True)]
     if not any(codes):
@@ -65,6 +66,11 @@ def read_csv(settings: DataSettings, root: Root, findings: Findings = None) -> D
         split=_split(cells, paths),
     )
     return DataSource(recordings)
+
+
+def _labels_of(cell: str) -> tuple[str, ...]:
+    """Return the labels of a cell: joined by ``;``, or a list as BirdCLEF has it."""
+    return parse_labels(cell) if cell.strip()[:1] == "[" else split_labels(cell)
 
 
 def _check_parts(

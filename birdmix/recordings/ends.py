@@ -16,12 +16,15 @@ class Ends:
     Args:
         root: Folder of the recordings.
         findings: Takes what lies beyond an end; without it that is an error.
+
+    Attributes:
+        seconds: Length of a recording by its path; infinite if nothing tells.
     """
 
     def __init__(self, root: Path, findings: Findings = None) -> None:
         self.root = root
         self.findings = findings
-        self._seconds = cache(self._probed)
+        self.seconds = cache(self._probed)
 
     def _probed(self, path: str) -> float:
         try:
@@ -38,7 +41,7 @@ class Ends:
         Raises:
             ValueError: With file and row, if it does not and nobody collects findings.
         """
-        seconds = self._seconds(path)
+        seconds = self.seconds(path)
         if end > seconds + TOLERANCE_SECONDS:
             said = f"{where}: {start:g} to {end:g} s reaches beyond the end, {seconds:.2f} s"
             tell(

@@ -1,9 +1,9 @@
 """Where recordings lie: below one root, each there, and no link leading out of it in secret."""
 
 import os
-import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from birdmix.audio.listing import UnreadFile, list_sound, unread_line
 from birdmix.files import inside
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.findings import Finding, Findings, tell
+from birdmix.text import nfc
 
 _NOT_PLAIN = {"", ".", ".."}
 
@@ -22,7 +23,8 @@ class Root:
     Args:
         folder: The root.
         follow_links: Whether links may lead out of it.
-        excluded: Paths that are passed over, wherever they are named; ``met`` has those that were.
+        excluded: Paths that are passed over, wherever they are named; ``met`` has those that were,
+            as NFC.
 
     Raises:
         ValueError: If there is no such folder.
@@ -35,7 +37,7 @@ class Root:
             raise ValueError(f"data.root={folder}: no such folder")
         self.folder = Path(folder)
         self.follow_links = follow_links
-        self.excluded = frozenset(excluded)
+        self.excluded = frozenset(map(nfc, excluded))
         self.met: set[str] = set()
         self._real = os.path.realpath(folder)
         self._listed: dict[str, dict[str, bool]] = {}
@@ -116,14 +118,14 @@ class Root:
         return checked
 
     def _is_excluded(self, path: str) -> bool:
-        if path not in self.excluded:
+        if nfc(path) not in self.excluded:
             return False
-        self.met.add(path)
+        self.met.add(nfc(path))
         return True
 
     def _find(self, path: str, where: Callable[[int], str] | str, row: int = 0) -> str | None:
         """Return a path as the disk spells it, None if nothing is there."""
-        for spelt in _spellings(path):
+        for spelt in self._spellings(path):
             folder, _, name = spelt.rpartition("/")
             names = self._names(folder)
             if name in names:
@@ -131,6 +133,19 @@ class Root:
                     self._refuse_outside(spelt, where if isinstance(where, str) else where(row))
                 return spelt
         return None
+
+    def _spellings(self, path: str) -> Iterator[str]:
+        """Yield how the disk may spell a path: as told; with other accents; not as Windows."""
+        yield path
+        if not path.isascii() and nfc(path) in self._by_nfc:
+            yield self._by_nfc[nfc(path)]
+        if "\\" in path:
+            yield from self._spellings(path.replace("\\", "/"))
+
+    @cached_property
+    def _by_nfc(self) -> dict[str, str]:
+        """Return the recordings below the root by their paths as NFC: macOS writes names as NFD."""
+        return {nfc(path): path for path in find_recordings(self.folder)}
 
     def _names(self, folder: str) -> dict[str, bool]:
         """Return the files of a folder, and whether a link stands on the way to each."""
@@ -157,7 +172,7 @@ class Root:
         if not self._names(folder)[name]:
             return False
         place = self._real_place(path)
-        return place is not None and place != path and place not in self.excluded
+        return place is not None and place != path and nfc(place) not in self.excluded
 
     def _refuse_outside(self, path: str, where: str) -> None:
         if self._real_place(path) is None:
@@ -166,16 +181,6 @@ class Root:
                 f"{os.path.realpath(os.path.join(self.folder, path))}; "
                 "set data.follow_links=true if it is meant to"
             )
-
-
-def _spellings(path: str) -> Iterator[str]:
-    """Yield how a disk may spell a path: as told; as a Mac does, or does not; not as Windows."""
-    yield path
-    if not path.isascii():
-        yield unicodedata.normalize("NFC", path)
-        yield unicodedata.normalize("NFD", path)
-    if "\\" in path:
-        yield from _spellings(path.replace("\\", "/"))
 
 
 def present(cells: Cells, paths: Sequence[str], root: Root, findings: Findings = None) -> list[str]:

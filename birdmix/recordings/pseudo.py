@@ -3,6 +3,7 @@
 Shapes: N windows, C classes.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from birdmix.labels import Labels
 from birdmix.recordings.paths import Root
 from birdmix.recordings.settings import PseudoSettings
 from birdmix.recordings.table import Recordings
+from birdmix.suggest import first_few
+from birdmix.text import nfc, restored
 
 _PLACE = ("path", "start_seconds", "end_seconds")
 
@@ -21,7 +24,8 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
     """Read the windows of predictions as annotated parts, whose targets are the probabilities.
 
     Probabilities below ``threshold`` are no label; a window's labels add up to ``cap`` at most,
-    scaled down alike; labels that the predictions do not tell of are unknown.
+    scaled down alike; labels that the predictions do not tell of are unknown, and named in a
+    warning.
 
     Args:
         settings: Table, folder of its recordings, cap, weight and threshold.
@@ -33,15 +37,22 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
     """
     file = Path(str(settings.table))
     table = _read(file)
-    told = [code for code in labels.codes if code in table]
+    told = [code for code in labels.codes if nfc(code) in table]
     if not told:
         raise ValueError(f"{file}: no column is a label of this run")
+    unknown = [code for code in labels.codes if nfc(code) not in table]
+    if unknown:
+        warnings.warn(
+            f"{file}: no column for {len(unknown)} of {len(labels)} labels, which are unknown in "
+            f"it: {first_few(unknown, 10)}",
+            stacklevel=2,
+        )
     root = Root(Path(settings.root or file.parent), follow_links)
     texts = table["path"].fillna("").astype(str).tolist()
     paths = root.check(texts, lambda row: f"{file}, row {row + 2}")
     start, end = (_numbers(table, name, file) for name in _PLACE[1:])
     _refuse(~((start >= 0) & (end > start)), file, "start_seconds and end_seconds are no span")
-    score = np.stack([_numbers(table, code, file) for code in told], axis=1).astype(np.float32)
+    score = np.stack([_numbers(table, nfc(code), file) for code in told], axis=1).astype(np.float32)
     out_of_range = ((score < 0) | (score > 1)).any(axis=1)
     _refuse(np.asarray(out_of_range), file, "a probability lies in [0, 1]")
     score = np.where(score >= settings.threshold, score, 0)
@@ -62,7 +73,7 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Read a table of window predictions, its labels as they are spelt."""
+    """Read a table of window predictions, its labels as they are spelt, but NFC."""
     if not file.is_file():
         raise ValueError(f"data.pseudo.table={file}: no such file")
     try:
@@ -70,6 +81,7 @@ def _read(file: Path) -> pd.DataFrame:
         table = pd.read_parquet(file) if is_parquet else pd.read_csv(file, dtype={"path": str})
     except (ValueError, pd.errors.ParserError, pa.ArrowException) as error:
         raise ValueError(f"{file}: no table of predictions: {error}") from error
+    table.columns = [nfc(name if is_parquet else restored(name)) for name in map(str, table)]
     absent = [name for name in _PLACE if name not in table]
     if absent:
         raise ValueError(f"{file}: no column '{absent[0]}'; it is no table of predictions")

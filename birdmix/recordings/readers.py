@@ -5,7 +5,6 @@ from pathlib import Path
 
 from birdmix.labels import Labels
 from birdmix.recordings.birdclef import read_birdclef
-from birdmix.recordings.cells import read_text
 from birdmix.recordings.columns import datetime_of, groups_of, split_labels
 from birdmix.recordings.csv_table import read_csv
 from birdmix.recordings.findings import Findings
@@ -14,6 +13,7 @@ from birdmix.recordings.selections import read_selections
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
 from birdmix.suggest import did_you_mean
+from birdmix.text import nfc, read_text, unquoted
 
 #: Settings that only some sources have, with the value that leaves them alone.
 _OWN_SETTINGS: dict[str, tuple[tuple[str, ...], object]] = {
@@ -76,7 +76,7 @@ def excluded_of(settings: DataSettings) -> list[str]:
     if settings.exclude is None:
         return []
     lines = read_text(Path(settings.exclude)).splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [path for line in lines if (path := unquoted(line.strip()))]
 
 
 def read_background(settings: DataSettings, labels: Labels) -> Recordings:
@@ -104,13 +104,13 @@ def read_folder(settings: DataSettings, root: Root, findings: Findings = None) -
         )
     if not paths:
         raise ValueError(f"data.root={root.folder}: no recordings in class folders (CLASS/FILE)")
-    folders = [path.split("/", 1)[0] for path in paths]
+    folders = [nfc(path.split("/", 1)[0]) for path in paths]
     names = sorted(set(folders))
-    for name in settings.negative:
-        if name not in names:
-            raise ValueError(f"data.negative: no folder '{name}'{did_you_mean(name, names)}")
+    negative = set(map(nfc, settings.negative))
+    for name in sorted(negative.difference(names)):
+        raise ValueError(f"data.negative: no folder '{name}'{did_you_mean(name, names)}")
     labels_of = {
-        name: () if name in settings.negative else split_labels(name, settings.label_separator)
+        name: () if name in negative else split_labels(name, settings.label_separator)
         for name in names
     }
     codes = [labels_of[folder] for folder in folders]

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from birdmix.audio.listing import find_recordings
+from birdmix.competitions import NO_CALL
 from birdmix.files import walk
 from birdmix.labels import Labels
 from birdmix.recordings.annotations import Annotation, holds_annotations, read_annotations
 from birdmix.recordings.arrow import Event, Span
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.columns import datetime_of, groups_of, split_labels
-from birdmix.recordings.ends import Ends
-from birdmix.recordings.findings import Findings
+from birdmix.recordings.ends import TOLERANCE_SECONDS, Ends
+from birdmix.recordings.findings import Finding, Findings, tell
+from birdmix.recordings.matching import RecordingNames
 from birdmix.recordings.paths import Root, present
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import DataSource, Recordings
@@ -36,7 +38,8 @@ def read_selections(settings: DataSettings, root: Root, findings: Findings = Non
         found = _of_table(Path(settings.table), settings, root, findings)
     else:
         wanted = root.recordings(findings)
-        found = _of_files(settings, root, set(wanted))
+        found = _of_files(settings, root, set(wanted), findings)
+    _clip_at_ends(found, Ends(root.folder, findings))
     spans = _looked_at(settings.annotated, found, root, findings)
     if not found:
         raise ValueError(
@@ -48,10 +51,6 @@ def read_selections(settings: DataSettings, root: Root, findings: Findings = Non
     codes = _codes_of(settings.label_map, (a.name for each in found.values() for a in each))
     if not any(codes.values()):
         raise ValueError(f"data.root={root.folder}: no annotation has a label")
-    ends = Ends(root.folder, findings)
-    for path, annotations in found.items():
-        for a in annotations:
-            ends.check(path, a.start, a.end, a.where)
     paths = sorted(found)
     recordings = Recordings.build(
         root.folder,
@@ -72,6 +71,10 @@ def _of_table(table: Path, settings: DataSettings, root: Root, findings: Finding
     annotations = read_annotations(table, settings.label_column)
     if not all(a.path for a in annotations):
         raise ValueError(f"{table}: it does not say which recordings it is of; add a column 'path'")
+    if any(a.is_foreign for a in annotations):
+        wanted = set(root.recordings(findings))
+        names = RecordingNames(root.folder, find_recordings(root.folder))
+        return _by_recording(annotations, names, None, wanted, findings)
     paths = root.check([a.path for a in annotations], lambda row: annotations[row].where, findings)
     found: _ByPath = defaultdict(list)
     for path, annotation in zip(paths, annotations, strict=True):
@@ -80,9 +83,9 @@ def _of_table(table: Path, settings: DataSettings, root: Root, findings: Finding
     return dict(found)
 
 
-def _of_files(settings: DataSettings, root: Root, wanted: set[str]) -> _ByPath:
+def _of_files(settings: DataSettings, root: Root, wanted: set[str], findings: Findings) -> _ByPath:
     """Find the annotations of each recording that is wanted, by the names of the files."""
-    names = _Names(find_recordings(root.folder))
+    names = RecordingNames(root.folder, find_recordings(root.folder))
     if not names.paths:
         raise ValueError(f"data.root={root.folder}: no recordings here (wav, flac, ogg, mp3, ...)")
     found: _ByPath = {}
@@ -99,70 +102,65 @@ def _of_files(settings: DataSettings, root: Root, wanted: set[str]) -> _ByPath:
                 warnings.warn(f"{file}: named like {own}, but no annotations", stacklevel=2)
             continue
         annotations = read_annotations(file, settings.label_column)
-        if own is not None:
-            found.setdefault(own, [])
-        elif not any(a.path for a in annotations):
+        if own is None and not any(a.path for a in annotations):
             astray.append(relative)
-        several = len({annotation.path for annotation in annotations}) > 1
-        for annotation in annotations:
-            path = names.of_path(annotation, own, alone=not several)
-            if path is not None:
-                found.setdefault(path, []).append(annotation)
+            continue
+        if own in wanted and not annotations:
+            found.setdefault(own, [])
+        of_file = _by_recording(annotations, names, own, wanted, findings)
+        for path, each in of_file.items():
+            found.setdefault(path, []).extend(each)
     if astray:
         warnings.warn(f"no recording belongs to the annotations {_some(astray)}", stacklevel=2)
-    return {path: annotations for path, annotations in found.items() if path in wanted}
+    return found
 
 
-class _Names:
-    """Recordings by their names.
+def _by_recording(
+    annotations: Iterable[Annotation],
+    names: RecordingNames,
+    own: str | None,
+    wanted: set[str],
+    findings: Findings,
+) -> _ByPath:
+    """Sort the annotations of a table by recordings that are wanted.
 
-    Args:
-        paths: All there are below a root, the excluded too: their tables are not for others.
+    Raises:
+        ValueError: If one is of a recording that is not there and nobody collects findings.
     """
+    found: _ByPath = {}
+    missing: set[str] = set()
+    for annotation in annotations:
+        path = names.of_annotation(annotation, own)
+        if path in wanted:
+            found.setdefault(path, []).append(annotation)
+        elif path is None and annotation.path not in missing:
+            missing.add(annotation.path)
+            tell(
+                findings,
+                Finding(annotation.path, "missing", f"named by {annotation.where}"),
+                f"{annotation.where}: there is no recording '{annotation.path}' below "
+                f"{names.root}; add it, correct its name or remove its rows",
+            )
+    return found
 
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
-        self.by_stem: dict[str, list[str]] = defaultdict(list)
-        self.by_name: dict[str, list[str]] = defaultdict(list)
-        for path in paths:
-            self.by_stem[Path(path).stem].append(path)
-            self.by_name[Path(path).name].append(path)
 
-    def of_file(self, file: str) -> str | None:
-        """Return the recording a table is named after: beside it, or the only one of its name."""
-        stem = Path(file).name
-        while "." in stem:  # NAME.Table.1.selections.txt belongs to NAME
-            stem = stem.rpartition(".")[0]
-            paths = self.by_stem.get(stem) or self.by_name.get(stem) or []
-            beside = [path for path in paths if Path(path).parent == Path(file).parent]
-            if beside or len(paths) == 1:
-                return (beside or paths)[0]
-        return None
-
-    def of_path(self, annotation: Annotation, own: str | None, *, alone: bool) -> str | None:
-        """Return the recording that an annotation is of.
-
-        Args:
-            annotation: The annotation; it names one, or none.
-            own: The recording that its table is named after, if there is one.
-            alone: Whether the table tells of one recording: if there is none of the name it gives,
-                it is its own, which was renamed.
-
-        Raises:
-            ValueError: With file and row, if it names none, or several.
-        """
-        told = annotation.path.replace("\\", "/")
-        if not told or (own is not None and told == Path(own).name):
-            return own
-        if told in self.paths:
-            return told
-        paths = [] if "/" in told else self.by_name.get(told, [])
-        if len(paths) == 1:
-            return paths[0]
-        if alone and own is not None:
-            return own
-        what = f"{len(paths)} recordings are named" if paths else "there is no recording"
-        raise ValueError(f"{annotation.where}: {what} '{annotation.path}'")
+def _clip_at_ends(found: _ByPath, ends: Ends) -> None:
+    """Clip what may reach beyond the end of its recording and does, and name it; check the rest."""
+    clipped = []
+    for path, annotations in found.items():
+        seconds = ends.seconds(path)
+        for at, each in enumerate(annotations):
+            if each.may_overrun and each.start < seconds < each.end - TOLERANCE_SECONDS:
+                annotations[at] = each._replace(end=seconds)
+                clipped.append(each.where)
+            else:
+                ends.check(path, each.start, each.end, each.where)
+    if clipped:
+        warnings.warn(
+            f"{len(clipped)} selections reach beyond the end of their recording and are clipped "
+            f"there: {_some(clipped)}",
+            stacklevel=3,
+        )
 
 
 def _warn_of_silent(silent: list[str]) -> None:
@@ -174,9 +172,13 @@ def _warn_of_silent(silent: list[str]) -> None:
 
 
 def _codes_of(label_map: str | None, names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
-    """Return the label codes of each name; a blank name is something that nobody has named."""
-    used = [name for name in dict.fromkeys(names) if name]
-    codes: dict[str, tuple[str | None, ...]] = {"": (None,)}
+    """Return the label codes of each name.
+
+    A blank name is something that nobody has named. ``nocall`` has none: BirdNET writes a row of it
+    for a recording in which it finds nothing.
+    """
+    used = [name for name in dict.fromkeys(names) if name and name != NO_CALL]
+    codes: dict[str, tuple[str | None, ...]] = {"": (None,), NO_CALL: ()}
     if label_map is None:
         return codes | {name: split_labels(name) for name in used}
     cells = Cells(Path(label_map), ("name", "code"))

@@ -37,11 +37,21 @@ function show(clip) {
     + (kept ? "" : "; this browser does not keep verdicts: save them before you leave");
 }
 
+// No cell is a formula in a spreadsheet: as birdmix.text has it.
+function harmless(cell) {
+  const number = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+  return /^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(cell) && !number.test(cell) ? `'${cell}` : cell;
+}
+
+function harmlessPath(path) {
+  return /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(path) ? `./${path}` : path;
+}
+
 function save() {
   const quoted = cell => /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
   const rows = [...clips].filter(clip => verdicts.has(clip)).map(clip => {
     const d = clip.dataset;
-    return [d.path, d.start, d.end, d.species, d.confidence, verdicts.get(clip)];
+    return [harmlessPath(d.path), d.start, d.end, harmless(d.species), d.confidence, verdicts.get(clip)];
   });
   const text = [columns, ...rows].map(row => row.map(quoted).join(",") + "\r\n").join("");
   const link = document.createElement("a");

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
 from birdmix.training.log import METRICS
 from birdmix.training.monitor import lower_is_better
@@ -94,4 +95,4 @@ def write_table(folder: Path, trials: Sequence[Trial]) -> None:
         for trial in trials
     ]
     with atomic_path(folder / TRIALS) as partial:
-        pd.DataFrame(rows).to_csv(partial, index=False)
+        harmless_table(pd.DataFrame(rows)).to_csv(partial, index=False)
