@@ -10,7 +10,7 @@ from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
-from birdmix.audio.sound_file import find_recordings
+from birdmix.audio.listing import find_recordings
 from birdmix.suggest import did_you_mean, first_line
 from birdmix.text import MISSING, file_encoding, nfc, restored, restored_path
 

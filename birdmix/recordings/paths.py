@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.listing import UnreadFile, list_sound, unread_line
+from birdmix.audio.listing import SoundFiles, UnreadFile, list_sound, unread_line
 from birdmix.files import inside
 from birdmix.recordings.cells import Cells
 from birdmix.recordings.findings import Finding, Findings, tell
@@ -56,15 +56,14 @@ class Root:
         """
         listed: list[str] = []
         twins: list[str] = []
-        found = list_sound(self.folder)
-        for path in found.recordings:
+        for path in self._sound.recordings:
             if any("\udc80" <= sign <= "\udcff" for sign in path):
                 words = f"{path!r}: the name is not UTF-8; rename the file"
                 tell(findings, Finding(path, "name", "not UTF-8"), words)
             elif not self._is_excluded(path):
                 self._find(path, path)
                 (twins if self._is_twin(path) else listed).append(path)
-        self._report_unread(found.unread, findings)
+        self._report_unread(self._sound.unread, findings)
         if twins:
             warnings.warn(
                 f"{len(twins)} links to recordings of the same root are left out, first {twins[0]}",
@@ -145,7 +144,11 @@ class Root:
     @cached_property
     def _by_nfc(self) -> dict[str, str]:
         """Return the recordings below the root by their paths as NFC: macOS writes names as NFD."""
-        return {nfc(path): path for path in find_recordings(self.folder)}
+        return {nfc(path): path for path in self._sound.recordings}
+
+    @cached_property
+    def _sound(self) -> SoundFiles:
+        return list_sound(self.folder)
 
     def _names(self, folder: str) -> dict[str, bool]:
         """Return the files of a folder, and whether a link stands on the way to each."""
