@@ -82,6 +82,26 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("trainer.clip=0", "trainer.clip=0.0: it must be above 0"),
         ("data.fold=7", "data.fold=7: it is one of 0 .. 4"),
         ("data.demo.recordings_per_species=0", "data.demo.recordings_per_species"),
+        (
+            "data.root=${oc.env:NO_SUCH}",
+            "data.root=${oc.env:NO_SUCH}: Environment variable 'NO_SUCH' not found; "
+            "set what it names, or write \\${ where a plain ${ is meant",
+        ),
+        (
+            "data.negative=[${x}]",
+            "data.negative[0]=${x}: Interpolation key 'x' not found; set what",
+        ),
+        ("data.root=/x/${y", "data.root: no viable alternative at input '${y'; set what it names"),
+        ("seed=a=b", "seed: 'a=b' is no whole number"),
+        ("trainer.clip=1=2", "trainer.clip: '1=2' is no number"),
+        ("seed=1,2", "seed=1,2: several values are a sweep, which needs -m"),
+        ("data.root=range(3)", "a text in quotes: 'data.root=\"range(3)\"'"),
+        ("data.root='x", "the value cannot be read; put it in quotes: 'data.root="),
+        ("data.augment=[{a:/vö}]", "put each text in it in quotes: ['a', {b: 'c'}]"),
+        ("seed", "'seed' is no setting: write key=value, as seed=1"),
+        ("=3", "'=3' is no setting: write key=value, as seed=1"),
+        ("mix=3", "mix=3 is unknown; there is: "),
+        ("experiment=2024_05", "experiment=2024_05 is unknown; there is: "),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_full_key(override: str, expected: str):

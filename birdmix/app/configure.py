@@ -3,24 +3,44 @@
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from birdmix.app.errors import end
+from birdmix.app.overrides import as_typed, quoted, type_of
 from birdmix.app.resume import resumed
 from birdmix.app.schema import Config, register
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
 
+_KINDS = {int: "whole number", float: "number", bool: "truth value (true, false)"}
+
 # Settings that take any key.
 _FREE = ("model.backbone_args", "optim.args")
+
+_INTERPOLATION_ERRORS = (GrammarParseError, InterpolationKeyError, InterpolationResolutionError)
+
+# What Hydra says of several values without -m.
+_SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)' (?:1\. |requires )")
+
+# What follows an error about ${...}.
+_INTERPOLATIONS = "; set what it names, or write \\${ where a plain ${ is meant"
+
+# Hydra's own settings that are made of one of ours.
+_MADE_OF = {"hydra.run.dir": "run_dir", "hydra.sweep.dir": "run_dir"}
 
 #: The composed configuration in a run directory.
 CONFIG = "config.yaml"
@@ -32,6 +52,8 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ValueError: With the full key, for an unknown key (``+key=1`` included) or a bad value.
     """
+    for key, value, error in _unresolved(composed):
+        raise ValueError(f"{key}={value}: {_reason(error)}{_INTERPOLATIONS}") from error
     try:
         # As plain data, or keys that were added with + would count as part of the schema.
         plain = OmegaConf.to_container(composed, resolve=True)
@@ -75,7 +97,7 @@ def compose_config(overrides: list[str]) -> Config:
     register()
     try:
         with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-            return to_config(compose("config", overrides=[*overrides, "run_dir=."]))
+            return to_config(compose("config", overrides=[*as_typed(overrides), "run_dir=."]))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
 
@@ -124,23 +146,82 @@ def all_keys() -> list[str]:
     return list(walk(OmegaConf.structured(Config), ""))
 
 
+def _unresolved(composed: DictConfig) -> Iterator[tuple[str, str, OmegaConfBaseException]]:
+    """Yield key, value and error of every setting whose ``${...}`` gives nothing."""
+    for key, text in _texts(OmegaConf.to_container(composed, resolve=False)):
+        try:
+            if "${" in text:
+                OmegaConf.select(composed, key)
+        except OmegaConfBaseException as error:
+            yield key, text, error
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in plain data with its key, as ``data.negative[0]``."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{index}]")
+    elif isinstance(value, str):
+        yield key, value
+
+
 def explain(error: BaseException) -> str:
     """Say in one line what is wrong with a configuration, and what would be right."""
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return explain(cause)
-    text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    text = _reason(error)
     if isinstance(error, OmegaConfBaseException):
-        key = error.full_key or ""
+        key = _MADE_OF.get(error.full_key or "", error.full_key or "")
         if "not in" in text:
             return _no_setting(key)
+        if isinstance(error, _INTERPOLATION_ERRORS):
+            return f"{key}: {text}{_INTERPOLATIONS}"
         return f"{key}: {text}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
+    if match := re.search(
+        r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'( 1\.|,? req)", text
+    ):
+        return (
+            f"{match[1]}: several values are a sweep, which needs -m; a list is written [a,b], a "
+            f"text in quotes: {_in_quotes(match[1])}"
+        )
     if match := re.search(r"Could not override '([^']+)'", text):
         return _no_setting(match[1])
     return text
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first lines of an error as one, without what OmegaConf tells about itself."""
+    text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
+    return re.sub(r"^\w+ raised while resolving interpolation: \"?(.*?)\"?$", r"\1", text)
+
+
+def _unreadable(override: str) -> str:
+    """Say why Hydra cannot read an override: it is none, it is no number, or it needs quotes."""
+    key, sign, value = override.partition("=")
+    name = key.lstrip("+~")
+    if not sign or not re.fullmatch(r"[\w./@-]+", name):
+        return f"'{override}' is no setting: write key=value, as seed=1"
+    hint = type_of(name)
+    if hint in _KINDS:
+        return f"{name}: '{value}' is no {_KINDS[hint]}"
+    if hint is str:
+        return f"{override}: the value cannot be read; put it in quotes: {_in_quotes(override)}"
+    return f"{override}: the value cannot be read; put each text in it in quotes: ['a', {{b: 'c'}}]"
+
+
+def _in_quotes(override: str) -> str:
+    """Return an override with its value in quotes, as a shell takes it."""
+    key, _, value = override.partition("=")
+    return shlex.quote(f"{key}={quoted(value, chr(34))}")
 
 
 def _no_setting(key: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from birdmix.app.configure import CONFIG, read_config
 from birdmix.app.console import say
 from birdmix.app.out_of_fold import OUT_OF_FOLD
+from birdmix.app.overrides import unquoted
 from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
 from birdmix.files import atomic_path, write_text
@@ -164,7 +165,7 @@ def _differ(key: str, settings: Sequence[dict[str, str]]) -> bool:
 def note_failure(directory: Path, error: Exception, overrides: Sequence[str]) -> None:
     """Leave in a run's directory why it failed, and what it was asked to be."""
     pairs = (each.lstrip("+").partition("=") for each in overrides)
-    asked = {key: value for key, _, value in pairs}
+    asked = {key: unquoted(value) for key, _, value in pairs}
     text = json.dumps({"error": first_line(error), "overrides": asked}, indent=2)
     write_text(directory / FAILED, text + "\n")
 
