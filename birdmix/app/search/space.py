@@ -1,5 +1,6 @@
 """A space of settings to search: between which bounds, or among what, each of them may lie."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def as_overrides(point: dict[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and not is_read_as_text(value):
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) and is_read_as_text(value)
+    if isinstance(value, str) and not plain:
         return quoted(value)
     return str(value)
