@@ -114,6 +114,45 @@ def test_a_saved_configuration_reads_back_equal(tmp_path: Path):
     assert read_config(tmp_path) == config
 
 
+#: Nine lists, each of nine times the one before.
+NESTED_ALIASES = "x0: &x0 [1]\n" + "".join(
+    f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("a: &a [1, 1]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n" * 2, "no YAML that can be read"),
+        (NESTED_ALIASES, "more than 20000 values, no settings of a run"),
+        ("a: &a [*a]\n", "more than 20000 values"),
+        ("a: " + "[" * 3000, "no YAML that can be read"),
+        ("", "run_dir: "),
+        ("- 1\n", "no settings, but something else"),
+        ("frontend: 3\nrun_dir: x\n", "Merge error: int is not a subclass of FrontendSettings"),
+        ("seed: many\nrun_dir: x\n", "seed: Value 'many'"),
+        ("data: {root: '${oc.env:HOME}'}\n", "data.root=${oc.env:HOME}: ${...} is not read here"),
+        ("data: {root: 2024_05}\n", "data.root: 202405 is no text; put what was meant in quotes"),
+        ("data: {root: a\0b}\n", "no YAML that can be read"),
+    ],
+)
+def test_a_broken_run_directory_is_told_in_a_line(tmp_path: Path, text: str, expected: str):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(expected)) as caught:
+        read_config(tmp_path)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'config.yaml'}: ") and "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["/x/${y}", "/x/${y", r"\${a}", r"a\\${b}", "$"])
+def test_a_saved_dollar_sign_reads_back_as_it_was(tmp_path: Path, text: str):
+    config = configured("run_dir=x")
+    config.data.root = text
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
 def test_one_word_chooses_the_mix():
     words = {
         "none": [],

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -23,6 +23,7 @@ from birdmix.app.errors import end
 from birdmix.app.overrides import as_typed, quoted, type_of
 from birdmix.app.resume import resumed
 from birdmix.app.schema import Config, register
+from birdmix.app.yaml_file import read_yaml
 from birdmix.files import write_text
 from birdmix.suggest import did_you_mean
 
@@ -57,12 +58,14 @@ def to_config(composed: DictConfig) -> Config:
     try:
         # As plain data, or keys that were added with + would count as part of the schema.
         plain = OmegaConf.to_container(composed, resolve=True)
-        checked = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        checked = OmegaConf.merge(OmegaConf.structured(Config), _literal(plain))
     except OmegaConfBaseException as error:
         raise ValueError(explain(error)) from error
     assert isinstance(checked, DictConfig)
     try:
         return cast(Config, OmegaConf.to_object(checked))
+    except OmegaConfBaseException as error:
+        raise ValueError(explain(error)) from error
     except ValueError:
         _check_settings(checked)  # its message has the full key
         raise
@@ -104,7 +107,20 @@ def compose_config(overrides: list[str]) -> Config:
 
 def write_config(run: Path, config: Config, name: str = CONFIG) -> None:
     """Write a run's settings to its ``config.yaml``, or beside it."""
-    write_text(run / name, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    literal = _literal(dataclasses.asdict(config))
+    stored = OmegaConf.merge(OmegaConf.structured(Config), literal)
+    write_text(run / name, OmegaConf.to_yaml(stored))
+
+
+def _literal(value: Any) -> Any:
+    """Return plain data whose texts OmegaConf takes as they are, ``${`` too."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", value)
+    return value
 
 
 def read_config(run: Path, name: str = CONFIG) -> Config:
@@ -116,9 +132,16 @@ def read_config(run: Path, name: str = CONFIG) -> Config:
     file = run / name
     if not file.is_file():
         raise ValueError(f"{file}: no such file; name the run directory of an earlier run")
-    stored = OmegaConf.load(file)
-    assert isinstance(stored, DictConfig)
-    return to_config(stored)
+    stored = read_yaml(file)
+    for key, value in _values(stored):
+        if isinstance(value, str) and re.search(r"(?<!\\)(?:\\\\)*\$\{", value):
+            raise ValueError(f"{file}: {key}={value}: ${{...}} is not read here; write its value")
+        if type_of(key) is str and not isinstance(value, str | None):
+            raise ValueError(f"{file}: {key}: {value} is no text; put what was meant in quotes")
+    try:
+        return to_config(OmegaConf.create(stored))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _check_settings(node: DictConfig, prefix: str = "") -> None:
@@ -148,7 +171,9 @@ def all_keys() -> list[str]:
 
 def _unresolved(composed: DictConfig) -> Iterator[tuple[str, str, OmegaConfBaseException]]:
     """Yield key, value and error of every setting whose ``${...}`` gives nothing."""
-    for key, text in _texts(OmegaConf.to_container(composed, resolve=False)):
+    for key, text in _values(OmegaConf.to_container(composed, resolve=False)):
+        if not isinstance(text, str):
+            continue
         try:
             if "${" in text:
                 OmegaConf.select(composed, key)
@@ -156,15 +181,15 @@ def _unresolved(composed: DictConfig) -> Iterator[tuple[str, str, OmegaConfBaseE
             yield key, text, error
 
 
-def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text in plain data with its key, as ``data.negative[0]``."""
+def _values(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every value in plain data with its key, as ``data.negative[0]``."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+            yield from _values(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _texts(inner, f"{key}[{index}]")
-    elif isinstance(value, str):
+            yield from _values(inner, f"{key}[{index}]")
+    else:
         yield key, value
 
 
@@ -182,7 +207,7 @@ def explain(error: BaseException) -> str:
             return _no_setting(key)
         if isinstance(error, _INTERPOLATION_ERRORS):
             return f"{key}: {text}{_INTERPOLATIONS}"
-        return f"{key}: {text}"
+        return f"{key}: {text}" if key else text
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
