@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from birdmix.app import schema
 from birdmix.app.configure import configure, one_line_hydra_errors
-from birdmix.app.errors import one_line_errors
+from birdmix.app.errors import one_line_errors, replace_what_output_lacks
 from birdmix.app.overrides import typed_arguments
 from birdmix.app.sweep import one_of_many
 from birdmix.files import remove_if_empty
@@ -36,6 +36,7 @@ def train(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    replace_what_output_lacks()
     with one_line_errors():
         sys.argv[1:] = typed_arguments(sys.argv[1:])
     with one_line_hydra_errors():

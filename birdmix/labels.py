@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Labels:
         object.__setattr__(self, "_columns", {code: c for c, code in enumerate(self.codes)})
         if len(self._columns) != len(self.codes):
             twice = sorted({code for code in self.codes if self.codes.count(code) > 1})
-            raise ValueError(f"label codes stand twice: {', '.join(twice)}")
+            raise ValueError(f"{len(twice)} label codes stand twice: {first_few(twice, 5)}")
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from birdmix.recordings.cells import Cells, read_text
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 
 #: Names under which people keep labels, in lower case.
 _LABEL_COLUMNS = ("label", "labels", "annotation", "species", "species code", "common name")
@@ -143,7 +143,7 @@ def _label_column(cells: Cells, wanted: str | None) -> str:
         which = f"{' and '.join(found)} may hold" if found else "no column is named like"
         raise ValueError(
             f"{cells.file}: {which} the labels; set data.label_column to one of "
-            f"{', '.join(columns)}"
+            f"{first_few(columns, 12)}"
         )
     return found[0]
 
