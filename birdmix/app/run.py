@@ -7,6 +7,7 @@ submission.csv (where the data has test soundscapes)
 """
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,4 +163,5 @@ def _tell(config: Config, directory: Path, metrics: dict[str, float], seconds: f
             say(f"wrote {directory / name}  {what}")
     heard = config.data.root or "RECORDINGS"
     say(f"in {seconds:.0f} s. Next, listen to a folder of recordings:")
-    say(f"  birdmix predict --bundle {directory / 'bundle'} {heard} --out predictions")
+    command = ["birdmix", "predict", "--bundle", str(directory / "bundle"), heard]
+    say(f"  {shlex.join([*command, '--out', 'predictions'])}")
