@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 from birdmix.text import nfc
 
 
@@ -35,7 +35,7 @@ class Labels:
         if len(self._columns) != len(self.codes):
             counts = Counter(map(nfc, self.codes))
             twice = sorted(code for code, count in counts.items() if count > 1)
-            raise ValueError(f"label codes stand twice: {', '.join(twice)}")
+            raise ValueError(f"{len(twice)} label codes stand twice: {first_few(twice, 5)}")
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
 

@@ -24,9 +24,17 @@ def did_you_mean(wrong: str, right: Iterable[str], lister: str | None = None) ->
     return f"; there is: {first_few(names, 12) or 'nothing to choose from'}"
 
 
-def first_few(names: Sequence[str], count: int = 3) -> str:
-    """Return ``"a, b, c, ..."``: the first names, and whether there are more."""
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def first_few(names: Sequence[str], count: int = 3, whole: str = "") -> str:
+    """Return ``"a, b, c, ..."``: the first names, and whether there are more.
+
+    Args:
+        names: Any number.
+        count: At most so many are named.
+        whole: Where the whole list stands; it is told if there are more.
+    """
+    if len(names) <= count:
+        return ", ".join(names)
+    return ", ".join(names[:count]) + ", ..." + (f" (all: {whole})" if whole else "")
 
 
 def check_choice(key: str, value: str, right: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from birdmix.app import schema
 from birdmix.app.build import build_training
 from birdmix.app.configure import to_config
 from birdmix.app.data import Data
+from birdmix.app.overrides import as_typed
 from birdmix.app.schema import Config
 from birdmix.inference.engine import open_engine
 from birdmix.kaggle import submission
@@ -84,7 +85,7 @@ def configured(*overrides: str) -> Config:
 def _composed(overrides: tuple[str, ...]) -> Config:
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=list(overrides)))
+        return to_config(compose("config", overrides=as_typed(overrides)))
 
 
 def train(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:

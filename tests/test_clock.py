@@ -1,5 +1,6 @@
 """When recordings began: headers, names, zones."""
 
+import re
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from birdmix.audio.clock import Clock, later, recorded_at
+from birdmix.audio.clock import Clock, later, read_clock, recorded_at
+from birdmix.audio.examine import examine
+from birdmix.recordings.columns import datetime_of
 
 COMMENT = "Recorded at 05:30:00 14/05/2024 (UTC{}) by AudioMoth 24F319045F5C0C1D at medium gain"
 
@@ -25,6 +28,11 @@ def info(comment: str) -> bytes:
 
 def guano(timestamp: str) -> bytes:
     return chunk("guan", f"GUANO|Version: 1.0\nMake: x\nTimestamp: {timestamp}\nTE: 1".encode())
+
+
+def wamd(timestamp: str) -> bytes:
+    entries = ((0, b"\1\0"), (1, b"SM4"), (5, timestamp.encode()), (0xFFFF, b"\0"))
+    return chunk("wamd", b"".join(struct.pack("<HI", n, len(body)) + body for n, body in entries))
 
 
 def bext(date: str, time: str) -> bytes:
@@ -79,6 +87,31 @@ def test_audiomoth_tells_in_a_comment(tmp_path: Path, comment: str, expected: st
 )
 def test_guano_tells_behind_the_samples(tmp_path: Path, timestamp: str, expected: str):
     assert told(wav(tmp_path, SAMPLES, guano(timestamp))) == expected
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "expected"),
+    [
+        ("2014-04-02 22:59:14-05:00", "2014-04-02T22:59:14-05:00"),
+        ("2014-04-02 22:59:14.000", "2014-04-02T22:59:14"),
+        ("2014-04-02 22:59:14", "2014-04-02T22:59:14"),
+        ("2014-04-02", ""),
+        ("", ""),
+    ],
+)
+def test_wildlife_acoustics_chunks_are_read(tmp_path: Path, timestamp: str, expected: str):
+    assert told(wav(tmp_path, SAMPLES, wamd(timestamp))) == expected
+
+
+def test_a_damaged_wildlife_acoustics_chunk_tells_nothing(tmp_path: Path):
+    whole = wamd("2014-04-02 22:59:14")[8:]
+    for end in range(len(whole)):
+        assert told(wav(tmp_path, SAMPLES, chunk("wamd", whole[:end]))) in (
+            "",
+            "2014-04-02T22:59:14",
+        )
+    huge = struct.pack("<HI", 1, 0xFFFFFFFF)
+    assert told(wav(tmp_path, SAMPLES, chunk("wamd", huge))) == ""
 
 
 def test_bext_tells_where_nothing_else_does(tmp_path: Path):
@@ -154,6 +187,7 @@ def test_flac_keeps_the_comment_of_the_wav_it_was(tmp_path: Path):
         ("5B07FAC0_a.WAV", ""),
         ("F00DCAFE.wav", ""),  # 2097
         ("61234567.wav", ""),  # a number, sooner than a time
+        ("61234567.WAV", ""),  # the A of the suffix is no digit
         ("20240501.WAV", ""),
         ("20200504T053000+1000.flac", "2020-05-04T05:30:00+10:00"),
         ("20200504T053000-0330_REC.flac", "2020-05-04T05:30:00-03:30"),
@@ -164,11 +198,49 @@ def test_flac_keeps_the_comment_of_the_wav_it_was(tmp_path: Path):
         ("2782_SSW_20170701.ogg", ""),
         ("20240401_AM12_20240501_053000.WAV", "2024-05-01T05:30:00"),
         ("20240501_996000.wav", ""),
+        ("SM304472_0+1_20181219$100000.wav", "2018-12-19T10:00:00"),
+        (
+            "S20210205T035946676+1000_E20210205T045946676+1000_+12.34567+78.98102.wav",
+            "2021-02-05T03:59:46+10:00",
+        ),
+        ("201905 8T020000+1000_REC.flac", "2019-05-08T02:00:00+10:00"),
+        ("201905 8_020000.flac", ""),
+        ("2019-06-12_04-30-00.wav", "2019-06-12T04:30:00"),
+        ("site-4 2019-06-12T04:30:00Z.wav", "2019-06-12T04:30:00+00:00"),
         ("XC134874.ogg", ""),
     ],
 )
 def test_names_tell(tmp_path: Path, name: str, expected: str):
     assert told(tmp_path / name) == expected
+    if expected:  # metadata tables read the same, without a zone
+        assert datetime_of(f"site/{name}") == recorded_at(tmp_path / name).replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "comment"),
+    [
+        ("19700101_000012.WAV", None),
+        ("x.wav", "Recorded at 00:00:12 01/01/1970 (UTC) by AudioMoth"),
+        ("x.wav", "Recorded at 19:00:12 31/12/1969 (UTC-5) by AudioMoth"),
+        ("19700103_043000.WAV", "Recorded at 04:30:00 03/01/1970 (UTC) by AudioMoth"),
+    ],
+)
+def test_a_clock_that_was_not_set_is_named_and_not_believed(
+    tmp_path: Path, name: str, comment: str | None
+):
+    file = wav(tmp_path, *([info(comment)] if comment else []), SAMPLES, name=name)
+    reading = read_clock(file)
+    assert reading.moment is None and datetime_of(name) is None
+    assert re.fullmatch(r"the clock was not set: 19(70-01-0[13]|69-12-31)T.*", reading.problem)
+    assert [p.detail for p in examine(file).problems if p.name == "clock"] == [reading.problem]
+
+
+def test_a_clock_that_was_not_set_hides_no_date_that_somebody_gave(tmp_path: Path):
+    unset = info("Recorded at 00:00:12 01/01/1970 (UTC) by AudioMoth")
+    corrected = wav(tmp_path, unset, SAMPLES, name="20240501_053000.WAV")
+    assert read_clock(corrected) == (datetime(2024, 5, 1, 5, 30), "")
+    stated = wav(tmp_path, guano("2024-05-01T05:30:00"), SAMPLES, name="19700101_000012.WAV")
+    assert read_clock(stated) == (datetime(2024, 5, 1, 5, 30), "")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +297,15 @@ def test_time_passes_as_it_does_while_clocks_change():
     [
         ("Europe/Berln", "--timezone='Europe/Berln' .*; did you mean 'Europe/Berlin'?"),
         ("UTC+25", r"--timezone='UTC\+25' is no time zone like Europe/Berlin or UTC\+2"),
+        ("GMT+10", r"; write UTC\+10 for a clock ahead of UTC, or a place as REGION/CITY$"),
+        ("gmt-3:30", "; write UTC-3:30 for a clock behind UTC"),
+        ("10", r"; write UTC\+10 "),
+        ("AEST", r": AEST is UTC\+10 \(Australia/ACT, Australia/Brisbane, ...\)"),
+        ("PST", r"UTC-8 \(America/Ensenada, .*\) or UTC\+8 \(Asia/Manila\)"),
+        ("XYZ", "; write the offset from UTC, or a place as REGION/CITY$"),
+        ("Etc/GMT+25", "; write the offset from UTC, or a place as REGION/CITY$"),
+        ("gmt", "; did you mean 'GMT'"),
+        ("sydney", "; did you mean 'Australia/Sydney'"),
         ("", "is no time zone"),
         ("../Berlin", "is no time zone"),
         ("qqqq", "the IANA time zone database lists them"),

@@ -82,6 +82,26 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("trainer.clip=0", "trainer.clip=0.0: it must be above 0"),
         ("data.fold=7", "data.fold=7: it is one of 0 .. 4"),
         ("data.demo.recordings_per_species=0", "data.demo.recordings_per_species"),
+        (
+            "data.root=${oc.env:NO_SUCH}",
+            "data.root=${oc.env:NO_SUCH}: Environment variable 'NO_SUCH' not found; "
+            "set what it names, or write \\${ where a plain ${ is meant",
+        ),
+        (
+            "data.negative=[${x}]",
+            "data.negative[0]=${x}: Interpolation key 'x' not found; set what",
+        ),
+        ("data.root=/x/${y", "data.root: no viable alternative at input '${y'; set what it names"),
+        ("seed=a=b", "seed: 'a=b' is no whole number"),
+        ("trainer.clip=1=2", "trainer.clip: '1=2' is no number"),
+        ("seed=1,2", "seed=1,2: several values are a sweep, which needs -m"),
+        ("data.root=range(3)", "a text in quotes: 'data.root=\"range(3)\"'"),
+        ("data.root='x", "the value cannot be read; put it in quotes: 'data.root="),
+        ("data.augment=[{a:/vö}]", "put each text in it in quotes: ['a', {b: 'c'}]"),
+        ("seed", "'seed' is no setting: write key=value, as seed=1"),
+        ("=3", "'=3' is no setting: write key=value, as seed=1"),
+        ("mix=3", "mix=3 is unknown; there is: "),
+        ("experiment=2024_05", "experiment=2024_05 is unknown; there is: "),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_full_key(override: str, expected: str):
@@ -90,6 +110,45 @@ def test_a_wrong_setting_is_told_by_its_full_key(override: str, expected: str):
 
 def test_a_saved_configuration_reads_back_equal(tmp_path: Path):
     config = configured("mix=mixup", "data.fold=null", "mix.mix_beta=0.5", f"run_dir={tmp_path}")
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+#: Nine lists, each of nine times the one before.
+NESTED_ALIASES = "x0: &x0 [1]\n" + "".join(
+    f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("a: &a [1, 1]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n" * 2, "no YAML that can be read"),
+        (NESTED_ALIASES, "more than 20000 values, no settings of a run"),
+        ("a: &a [*a]\n", "more than 20000 values"),
+        ("a: " + "[" * 3000, "no YAML that can be read"),
+        ("", "run_dir: "),
+        ("- 1\n", "no settings, but something else"),
+        ("frontend: 3\nrun_dir: x\n", "Merge error: int is not a subclass of FrontendSettings"),
+        ("seed: many\nrun_dir: x\n", "seed: Value 'many'"),
+        ("data: {root: '${oc.env:HOME}'}\n", "data.root=${oc.env:HOME}: ${...} is not read here"),
+        ("data: {root: 2024_05}\n", "data.root: 202405 is no text; put what was meant in quotes"),
+        ("data: {root: a\0b}\n", "no YAML that can be read"),
+    ],
+)
+def test_a_broken_run_directory_is_told_in_a_line(tmp_path: Path, text: str, expected: str):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(expected)) as caught:
+        read_config(tmp_path)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'config.yaml'}: ") and "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["/x/${y}", "/x/${y", r"\${a}", r"a\\${b}", "$"])
+def test_a_saved_dollar_sign_reads_back_as_it_was(tmp_path: Path, text: str):
+    config = configured("run_dir=x")
+    config.data.root = text
     write_config(tmp_path, config)
     assert read_config(tmp_path) == config
 

@@ -59,6 +59,12 @@ def test_a_healthy_folder_is_healthy(root: Path, tmp_path: Path):
     assert not (tmp_path / "exclude.txt").exists()
 
 
+def test_a_folder_may_have_an_equals_sign(root: Path, tmp_path: Path):
+    (tmp_path / "a=b").symlink_to(root)
+    done = run_doctor(tmp_path, str(tmp_path / "a=b"))
+    assert done.exit_code == 0, done.output
+
+
 def test_a_folder_that_cannot_be_looked_at_ends_with_two(tmp_path: Path):
     for target in (str(tmp_path / "nowhere"), str(tmp_path), "data=cvs", "data=csv"):
         done = run_doctor(tmp_path, target)

@@ -22,6 +22,7 @@ from birdmix.app.schema import Config
 from birdmix.training import checkpoint, loop, validate
 from birdmix.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from birdmix.training.log import MetricsLog
+from birdmix.training.position import Position
 from birdmix.training.processes import open_processes
 from tests.children import SAID, finish, start
 from tests.conftest import TOY, assert_equal_runs, configured, train
@@ -242,6 +243,40 @@ def test_a_torn_checkpoint_alone_is_refused(tmp_path: Path):
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (None, "no position, data, made_on, ... in it"),
+        ({"model": [1]}, "no model in it"),
+        ({"average": 3}, "no average in it"),
+        ({"position": {}}, "no position in it"),
+        ({"position": {"epoch": "1"}}, "no position in it"),
+        ({"format": 2}, "a checkpoint of another birdmix"),
+    ],
+)
+def test_a_checkpoint_that_holds_something_else_is_refused(
+    uninterrupted: Path, tmp_path: Path, change: dict | None, expected: str
+):
+    state = {"format": 3} if change is None else load_checkpoint(uninterrupted) | change
+    if change and change.get("position"):
+        state["position"] = vars(Position()) | change["position"]
+    torch.save(state, tmp_path / LAST)
+    with pytest.raises(ValueError, match=f"last.ckpt: .*{re.escape(expected)}"):
+        load_checkpoint(tmp_path)
+
+
+def test_parts_of_a_checkpoint_that_do_not_fit_are_told_in_a_line(
+    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    for name in ("model", "optimizer", "average"):
+        state = load_checkpoint(uninterrupted) | {name: {}}
+        with pytest.raises(ValueError, match="does not fit this model or optimizer"):
+            train(config, data, tmp_path / "run", state)
+    with pytest.raises(ValueError, match="does not fit this model or optimizer"):
+        train(config, data, tmp_path / "run", load_checkpoint(uninterrupted) | {"audit": [3]})
+
+
 def test_a_crafted_pickle_is_refused_and_not_run(tmp_path: Path):
     class Crafted:
         def __reduce__(self):
@@ -298,12 +333,30 @@ def test_a_checkpoint_goes_on_with_its_own_recordings_only(
     train(replace(config, resume_force=True), replace(data, train=turned), tmp_path / "run", state)
 
 
+def test_another_label_set_is_refused_even_by_force(
+    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    state, forced = load_checkpoint(uninterrupted), replace(config, resume_force=True)
+    first, *others = data.labels.codes
+    state["data"]["labels"] = ";".join(others)
+    expected = (
+        rf"changed since the checkpoint, 11 -> 12 classes \(1 new: {first}\); put it back, or "
+        rf"start a new run from these weights with init_from={tmp_path}/run$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        train(forced, data, tmp_path / "run", state)
+    state["data"]["labels"] = ";".join([*others, first])
+    with pytest.raises(ValueError, match="in another order"):
+        train(forced, data, tmp_path / "run", state)
+
+
 def test_a_checkpoint_of_another_model_is_refused(
     config: Config, data: Data, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = replace(config, model=replace(config.model, head="average"))
-    with pytest.raises(ValueError, match="does not fit this model, optimizer or label set"):
+    with pytest.raises(ValueError, match="does not fit this model or optimizer"):
         train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
 
 

@@ -9,7 +9,7 @@ import pytest
 from birdmix.files import atomic_directory, atomic_path, inside, write_text
 from birdmix.keys import StepKeys, generator, integer_seed
 from birdmix.labels import Labels
-from birdmix.suggest import check_choice, did_you_mean
+from birdmix.suggest import check_choice, did_you_mean, first_few
 from birdmix.windows import FLOOR, cut, loop, probability, window_starts
 
 
@@ -51,6 +51,12 @@ def test_an_unknown_label_is_told_with_the_nearest():
 def test_a_label_cannot_stand_twice():
     with pytest.raises(ValueError, match="stand twice: a"):
         Labels(("a", "b", "a"))
+
+
+def test_of_many_names_the_first_are_told_and_where_all_are():
+    names = [f"n{n}" for n in range(202)]
+    assert first_few(names, 2, "list.csv") == "n0, n1, ... (all: list.csv)"
+    assert first_few(names[:2], 2, "list.csv") == "n0, n1"
 
 
 @pytest.mark.parametrize(

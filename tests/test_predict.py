@@ -176,6 +176,16 @@ def test_sound_that_cannot_be_read_is_counted_and_named(bundle: Path, tmp_path: 
     assert "no recordings here; 1 file of sound is not read (1 m4a), first c.m4a" in said
 
 
+def test_a_clock_that_was_not_set_is_a_warning_and_no_datetime(bundle: Path, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 8000)
+    soundfile.write(tmp_path / "in" / "19700101_000012.WAV", noise, 8000)
+    call(bundle, tmp_path / "in", tmp_path / "out")
+    heard = read(tmp_path / "out" / "recordings.csv")
+    assert heard["warning"].tolist() == ["the clock was not set: 1970-01-01T00:00:12"]
+    assert heard["datetime"].tolist() == [""]
+
+
 def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path, tmp_path: Path):
     odd = real_audio / "odd"
     call(bundle, odd, tmp_path)

@@ -44,7 +44,7 @@ def test_the_final_figures_hold_the_test_score(finished_run: Path, demo: Path):
     truth, score = aligned(finished_run / "submission.csv", demo / "solution.csv")
     by_hand = [roc_auc_score(truth[c], score[c]) for c in truth if truth[c].nunique() > 1]
     assert metrics["soundscape_macro_roc_auc"] == pytest.approx(np.mean(by_hand))
-    assert metrics["epoch"] == 2 and metrics["seconds"] > 0
+    assert metrics["epoch"] == 2
 
 
 def test_metrics_have_a_row_per_epoch(finished_run: Path):
@@ -85,9 +85,12 @@ def copy(finished_run: Path, tmp_path: Path) -> Path:
 def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path, copy: Path):
     config = resume(copy)
     assert config.trainer.max_epochs == 2
+    (copy / "metrics.json").unlink()
     run(config, copy)
-    for name in ("config.yaml", "metrics.csv", "submission.csv", "bundle/model.safetensors"):
+    names = ("config.yaml", "metrics.csv", "metrics.json", "submission.csv")
+    for name in (*names, "bundle/model.safetensors"):
         assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
+    assert json.loads((copy / "timings.json").read_text())["seconds"] > 0
 
 
 def test_resume_passes_what_cannot_change_the_result(finished_run: Path):

@@ -68,6 +68,14 @@ def test_the_projects_own_space_is_made_of_settings():
         compose_config(as_overrides(point))
 
 
+def test_choices_of_a_text_are_taken_as_typed(tmp_path: Path):
+    text = "data.root: [2024_05, 1e5, /x/vögel, 'a,b']\ndata.num_folds: [2, 3]\n"
+    space = read_space(write_space(tmp_path, text))
+    assert space == {"data.root": ["2024_05", "1e5", "/x/vögel", "a,b"], "data.num_folds": [2, 3]}
+    for point in corners(space):
+        assert compose_config(as_overrides(point)).data.root == point["data.root"]
+
+
 def test_a_setting_is_whole_where_the_schema_says_so(tmp_path: Path):
     text = "mix.mixup_prob: {low: 0, high: 1}\ndata.batch_size: {low: 4, high: 12, step: 4}"
     spans = distributions(read_space(write_space(tmp_path, text)))

@@ -69,6 +69,17 @@ def test_another_backbone_is_refused_in_one_line(before: Path):
         build_model(config, Labels(("a", "b")), CPU)
 
 
+def test_a_stage_may_be_a_run_that_has_not_ended(before: Path, tmp_path: Path, capsys):
+    for name in ("config.yaml", "last.ckpt"):
+        shutil.copy(before / name, tmp_path)
+    labels, weights = read_manifest(before / "bundle").labels, read_weights(before / "bundle")
+    model = build_model(second(tmp_path), Labels((*labels.codes, "new")), CPU)
+    new = model.state_dict()
+    assert torch.equal(new["head.classes.weight"][:12], weights["head.classes.weight"])
+    assert all(torch.equal(new[name], weights[name]) for name in new if "head" not in name)
+    assert "rows of 12 of 13 classes; 1 are new" in capsys.readouterr().out
+
+
 def test_a_stage_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="no bundle here"):
         build_model(second(tmp_path / "nowhere"), Labels(("a",)), CPU)

@@ -39,14 +39,13 @@ def test_figures_are_averaged_over_folds_and_seeds_within_each_other_setting(tmp
         ]
     ):  # fmt: skip
         overrides = (f"mix={mix}", f"data.fold={fold}", f"seed={seed}")
-        leave_run(tmp_path / str(number), *overrides, **{FIGURE: value, "seconds": 1.0})
+        leave_run(tmp_path / str(number), *overrides, **{FIGURE: value})
     summary = summarise([tmp_path])
     assert {"seed", "data.fold", "mix.cutmix.prob"} <= set(summary.differing)
     assert "run_dir" not in summary.differing
     means = summary.averages().set_index("mix.cutmix.prob")
     assert means.loc["0.0", "runs"] == 4 and means[FIGURE].tolist() == pytest.approx([0.6, 0.85])
     assert means[f"{FIGURE}_deviation"].tolist() == pytest.approx([(0.02 / 3) ** 0.5, 0.005**0.5])
-    assert "seconds" not in means
 
 
 def test_the_table_has_a_row_for_every_run_in_the_order_of_their_numbers(tmp_path: Path):
@@ -68,6 +67,20 @@ def test_a_run_that_fails_is_a_row_that_says_so_and_the_next_one_goes_on(tmp_pat
     table = summarise([tmp_path]).table()
     assert table["data.fold"].tolist() == ["0", "9"] and "mix" not in table
     assert table[FIGURE].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "failed.json", "config.yaml"])
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": [', '{"a": {}, "overrides": 3}', "\0"])
+def test_a_damaged_run_is_a_row_that_says_so(tmp_path: Path, name: str, text: str):
+    leave_run(tmp_path / "0", **{FIGURE: 0.5})
+    (leave_run(tmp_path / "1", **{FIGURE: 0.5}) / name).write_text(text)
+    summary = summarise([tmp_path])
+    summary.tell()
+    summary.write(tmp_path / "summary.csv")
+    one, two = summary.rows
+    assert one.is_done
+    if name != "failed.json" or text[:9] != '{"a": {},':
+        assert two.state == "unreadable" and name in two.error and not two.figures
 
 
 def test_an_end_that_was_asked_for_ends_all_runs(tmp_path: Path):

@@ -15,7 +15,7 @@ from birdmix.model.settings import ModelSettings
 from birdmix.recordings.table import Recordings
 from birdmix.training.judged import Judged
 from birdmix.training.settings import ValidationSettings
-from birdmix.training.thresholds import fit_thresholds
+from birdmix.training.thresholds import Thresholds, fit_thresholds
 from birdmix.training.validate import ValidationSet, monitored_figure
 
 LABELS = Labels(("early", "late", "mixed", "absent"))
@@ -52,6 +52,15 @@ def test_a_class_that_is_never_precise_enough_is_never_called():
     assert thresholds.values[[0, 2]] == pytest.approx([0.3, 0.3])
     assert np.isnan(thresholds.values[1]) and thresholds.values[3] == pytest.approx(0.3)
     assert "never called: late" in thresholds.tell(LABELS, "of 0.6 precision")
+
+
+def test_of_many_classes_that_are_never_called_a_few_are_named():
+    codes = Labels(tuple(f"code{n:03d}" for n in range(202)))
+    never = Thresholds(np.full(202, np.nan), np.ones(202, bool))
+    assert never.tell(codes, "x").endswith(
+        "202 not precise at any, so never called: code000, code001, code002, code003, code004, ... "
+        "(all: null among the thresholds in bundle.json)"
+    )
 
 
 def test_what_is_not_known_fits_no_threshold():

@@ -24,6 +24,13 @@ def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_override_that_names_a_missing_variable_ends_in_one_line(tmp_path: Path):
+    done = train(f"run_dir={tmp_path}/run", "data.root=${oc.env:NO_SUCH}")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: data.root=${oc.env:NO_SUCH}: Environment variable")
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
 def test_help_tells_what_can_be_done():
     done = train("--help")
     assert done.returncode == 0

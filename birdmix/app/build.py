@@ -18,6 +18,7 @@ from birdmix.model.classifier import Classifier, channels_last, compiled, synchr
 from birdmix.model.losses import build_loss
 from birdmix.model.optimizers import build_optimizer, freeze, weight_average
 from birdmix.recordings.table import Recordings
+from birdmix.suggest import first_few
 from birdmix.training.checkpoint import Saves
 from birdmix.training.log import MetricsLog
 from birdmix.training.position import Position
@@ -143,8 +144,8 @@ def _same_everywhere(data: Data, processes: Processes) -> list[str]:
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise ValueError(
-            f"processes {', '.join(map(str, others))} read other recordings than process 0; look "
-            "for files that are missing or unreadable on their machines"
+            f"processes {first_few([str(rank) for rank in others], 5)} read other recordings than "
+            "process 0; look for files that are missing or unreadable on their machines"
         )
     return digests[0]
 

@@ -32,7 +32,7 @@ def check_up(target: list[str], out: Path) -> bool:
     """
     excluded: list[str] = []
     with warnings_as_lines(), progress("decoding") as on_progress:
-        if len(target) == 1 and "=" not in target[0]:
+        if len(target) == 1 and ("=" not in target[0] or Path(target[0]).is_dir()):
             diagnosis = examine_folder(Path(target[0]), on_progress)
         else:
             settings = compose_config(target).data

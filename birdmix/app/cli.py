@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birdmix import __version__
-from birdmix.app.errors import one_line_errors
+from birdmix.app.errors import one_line_errors, replace_what_output_lacks
 
 app = typer.Typer(
     help="Listen with a trained bundle, look after data. Training itself is `python train.py`.",
@@ -331,4 +331,5 @@ def summary(
 
 def main() -> None:
     """Run the command line."""
+    replace_what_output_lacks()
     app()

@@ -15,6 +15,7 @@ from birdmix.recordings.readers import excluded_of, read_background, read_source
 from birdmix.recordings.roles import Roles, deal
 from birdmix.recordings.settings import DataSettings, DemoSettings
 from birdmix.recordings.table import DataSource, Recordings, concatenated
+from birdmix.suggest import first_few
 from birdmix.training.processes import Processes
 
 
@@ -84,14 +85,19 @@ def _tell(roles: Roles, settings: DataSettings) -> None:
     parts += [f"{len(each)} of {name} to mix in" for name, each in roles.pool.items()]
     say(", ".join(parts))
     _warn_of_no_negatives(train, settings)
-    _tell_labels("no recording to train on for", train, train.label_counts() == 0)
+    none = train.label_counts() == 0
+    _tell_labels("no recording to train on for", train, none, "birdmix doctor")
     held_out = roles.validation.get("validation")
     if held_out is not None:
         absent = (held_out.label_counts() == 0) & (train.label_counts() > 0)
-        _tell_labels("no recording held out, so no figure of its own, for", train, absent)
+        what = "no recording held out, so no figure of its own, for"
+        _tell_labels(what, train, absent, "truth:LABEL in out_of_fold.parquet")
         few = labels_in_few_groups(concatenated([train, held_out]), settings.num_folds)
         if few:
-            say(f"in fewer groups than there are folds: {', '.join(few)}")
+            say(
+                f"in fewer groups than there are folds: {len(few)} classes: "
+                f"{first_few(few, 5, 'birdmix doctor')}"
+            )
 
 
 def _warn_of_no_negatives(train: Recordings, settings: DataSettings) -> None:
@@ -107,7 +113,7 @@ def _warn_of_no_negatives(train: Recordings, settings: DataSettings) -> None:
         )
 
 
-def _tell_labels(what: str, recordings: Recordings, labels: np.ndarray) -> None:
+def _tell_labels(what: str, recordings: Recordings, labels: np.ndarray, whole: str) -> None:
     codes = [recordings.labels.codes[column] for column in np.flatnonzero(labels)]
     if codes:
-        say(f"{what} {len(codes)} classes: {', '.join(codes)}")
+        say(f"{what} {len(codes)} classes: {first_few(codes, 5, whole)}")

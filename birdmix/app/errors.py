@@ -1,5 +1,6 @@
 """Errors a user can mend end in one line; bugs keep their traceback."""
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,12 @@ from birdmix.training.stops import Stopped
 USER_ERROR = 2
 
 _PACKAGE = Path(__file__).parent.parent
+
+
+def replace_what_output_lacks() -> None:
+    """Write ``?`` for characters that the encoding of standard output lacks, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager

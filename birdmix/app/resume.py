@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from birdmix.app.schema import Config
+from birdmix.suggest import first_few
 
 #: What cannot change a result, or is checked where it matters (the recordings by their digest).
 #: ``data.memory_gib`` is not here: memory holds 16 bits, files may hold more.
@@ -38,8 +39,8 @@ def resumed(own: Config, asked: Config, overrides: Sequence[str]) -> Config:
     changes = harmful_changes(own, settings)
     if changes and not settings.resume_force:
         raise ValueError(
-            f"resume={settings.resume} would change the run: {', '.join(changes)}; leave that out, "
-            "start a new run, or go on nevertheless with resume_force=true"
+            f"resume={settings.resume} would change the run: {first_few(changes, 12)}; leave that "
+            "out, start a new run, or go on nevertheless with resume_force=true"
         )
     return settings
 

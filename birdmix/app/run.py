@@ -1,11 +1,13 @@
 """A training run: from a configuration to a run directory.
 
-config.yaml  metrics.csv  metrics.json  timings.csv  last.ckpt  previous.ckpt  tensorboard/
+config.yaml  metrics.csv  metrics.json  timings.csv  timings.json  last.ckpt  previous.ckpt
+tensorboard/
 bundle/      best/        figures/      out_of_fold.parquet (where something is held out)
 submission.csv (where the data has test soundscapes)
 """
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from birdmix.app.results import write_results
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.files import remove_if_empty, remove_partials, write_text
+from birdmix.suggest import first_few
 from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
 from birdmix.training.log import FINAL, num_epochs_logged
 from birdmix.training.loggers import RunLogger
@@ -29,7 +32,7 @@ from birdmix.training.position import Hook
 from birdmix.training.processes import Processes, open_processes
 from birdmix.training.run import Training
 from birdmix.training.stops import Stops
-from birdmix.training.timing import TimingsFile
+from birdmix.training.timing import TOTAL, TimingsFile
 
 #: Makes something that listens beside the loop, and may end it by an error.
 Listener = Callable[[Training], Hook]
@@ -65,9 +68,10 @@ def run(config: Config, directory: Path, listener: Listener | None = None) -> di
         if not processes.is_first:
             return {}
         metrics = write_results(config, data, training, directory)
-    metrics["seconds"] = time.monotonic() - began
     write_text(directory / FINAL, json.dumps(metrics, indent=2) + "\n")
-    _tell(config, directory, metrics)
+    seconds = time.monotonic() - began
+    write_text(directory / TOTAL, json.dumps({"seconds": round(seconds, 3)}) + "\n")
+    _tell(config, directory, metrics, seconds)
     return metrics
 
 
@@ -105,7 +109,7 @@ def _keep_config(config: Config, directory: Path, step: int) -> None:
         if changes and not (directory / before).exists():
             write_config(directory, own, before)
         if changes:
-            warn(f"the run goes on with other settings: {', '.join(changes)}")
+            warn(f"the run goes on with other settings: {first_few(changes, 12, before)}")
         config = replace(config, resume=None, resume_force=False)
     write_config(directory, config)
 
@@ -142,7 +146,7 @@ def _writers(config: Config, data: Data, training: Training, directory: Path) ->
     return [TimingsFile(directory), *loggers, *([best] if config.checkpoint.best_k else [])]
 
 
-def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
+def _tell(config: Config, directory: Path, metrics: dict[str, float], seconds: float) -> None:
     for name, value in metrics.items():
         if name.endswith(("roc_auc", "cmap", "accuracy", "tuned_macro_f1")):
             say(f"{name:<36} {value:.4f}")
@@ -158,5 +162,6 @@ def _tell(config: Config, directory: Path, metrics: dict[str, float]) -> None:
         if (directory / name).exists():
             say(f"wrote {directory / name}  {what}")
     heard = config.data.root or "RECORDINGS"
-    say(f"in {metrics['seconds']:.0f} s. Next, listen to a folder of recordings:")
-    say(f"  birdmix predict --bundle {directory / 'bundle'} {heard} --out predictions")
+    say(f"in {seconds:.0f} s. Next, listen to a folder of recordings:")
+    command = ["birdmix", "predict", "--bundle", str(directory / "bundle"), heard]
+    say(f"  {shlex.join([*command, '--out', 'predictions'])}")

@@ -26,8 +26,9 @@ class Config:
     Attributes:
         seed: Seed of everything random.
         run_dir: Directory the run writes to.
-        init_from: Run directory or bundle of the stage before, whose weights a new run begins with;
-            null begins with those that ``model`` names.
+        init_from: Run directory or bundle of the stage before, whose weights a new run begins with
+            (of a run that has not ended those of its checkpoint); null begins with those that
+            ``model`` names.
         resume: Run directory to go on with; null starts a new run.
         resume_force: Go on with changed settings or data, though the result is then no function of
             either configuration.

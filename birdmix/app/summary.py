@@ -5,17 +5,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from birdmix.app.configure import CONFIG, read_config
 from birdmix.app.console import say
 from birdmix.app.out_of_fold import OUT_OF_FOLD
+from birdmix.app.overrides import unquoted
 from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
 from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
-from birdmix.suggest import first_line
+from birdmix.suggest import first_few, first_line
 from birdmix.training.log import FINAL
 
 #: The table beside the runs.
@@ -136,7 +138,7 @@ class Summary:
 
     def _figures(self) -> list[str]:
         names = dict.fromkeys(name for row in self.rows for name in row.figures)
-        return [name for name in names if name not in ("epoch", "step", "seconds")]
+        return [name for name in names if name not in ("epoch", "step")]
 
 
 def summarise(folders: Sequence[Path]) -> Summary:
@@ -147,7 +149,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     """
     rows = [_read(each) for folder in folders for each in _run_directories(Path(folder))]
     if not rows:
-        places = ", ".join(map(str, folders))
+        places = first_few([str(folder) for folder in folders], 5)
         raise ValueError(f"{places}: no run here; name run directories, or folders that hold some")
     known = [row.settings for row in rows if (row.directory / CONFIG).is_file()]
     every = [row.settings for row in rows]
@@ -165,7 +167,7 @@ def _differ(key: str, settings: Sequence[dict[str, str]]) -> bool:
 def note_failure(directory: Path, error: Exception, overrides: Sequence[str]) -> None:
     """Leave in a run's directory why it failed, and what it was asked to be."""
     pairs = (each.lstrip("+").partition("=") for each in overrides)
-    asked = {key: value for key, _, value in pairs}
+    asked = {key: unquoted(value) for key, _, value in pairs}
     text = json.dumps({"error": first_line(error), "overrides": asked}, indent=2)
     write_text(directory / FAILED, text + "\n")
 
@@ -187,18 +189,37 @@ def _by_number(folder: Path) -> list[tuple[int, str]]:
 
 def _read(directory: Path) -> Row:
     state, error, settings, figures = "unfinished", "", {}, {}
-    if (directory / FAILED).is_file():
-        failure = json.loads((directory / FAILED).read_text(encoding="utf-8"))
-        state, error, settings = "failed", failure["error"], failure["overrides"]
-    if (directory / FINAL).is_file():
-        state, error = "done", ""
-        figures = json.loads((directory / FINAL).read_text(encoding="utf-8"))
-    if (directory / CONFIG).is_file():
-        try:
+    try:
+        if (directory / FAILED).is_file():
+            failure = _json(directory / FAILED)
+            state, error = "failed", str(failure.get("error", ""))
+            asked = failure.get("overrides")
+            settings = {key: str(asked[key]) for key in asked} if isinstance(asked, dict) else {}
+        if (directory / FINAL).is_file():
+            state, error = "done", ""
+            figures = _json(directory / FINAL)
+            if not all(isinstance(value, int | float) for value in figures.values()):
+                raise ValueError(f"{directory / FINAL}: damaged (figures that are no numbers)")
+        if (directory / CONFIG).is_file():
             settings = _telling(read_config(directory))
-        except ValueError as unreadable:  # of another birdmix, perhaps
-            state, error = "unreadable", first_line(unreadable)
+    except ValueError as unreadable:  # of another birdmix, perhaps
+        state, error, figures = "unreadable", first_line(unreadable), {}
     return Row(directory, state, error, settings, figures)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: If it is none, with the file.
+    """
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged ({first_line(error)})") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"{file}: damaged (no object in it)")
+    return read
 
 
 def _telling(config: Config) -> dict[str, str]:

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from birdmix.app.errors import end, is_for_users
+from birdmix.suggest import first_few
 from birdmix.training.stops import Stopped
 
 
@@ -63,7 +64,9 @@ class SweepSummary(Callback):
         print(f"wrote {folder / SUMMARY}; again at any time: birdmix summary {folder}")
         failed = [row.directory.name for row in summary.rows if not row.is_done]
         if failed:
-            end(f"{len(failed)} of {len(summary.rows)} runs failed: {', '.join(failed)}")
+            end(
+                f"{len(failed)} of {len(summary.rows)} runs failed: {first_few(failed, 9, SUMMARY)}"
+            )
 
 
 def _is_first() -> bool:

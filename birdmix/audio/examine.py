@@ -2,8 +2,9 @@
 
 A recording that yields no samples has one problem, ``unreadable`` or ``empty``: what its header
 says about rate and channels has nothing to stand on. The others have those of
-``birdmix.audio.decode.Blocks``, and what is found here: ``extension``, ``rate``, ``channels``, and
-more of ``truncated`` and ``header``, since libsndfile takes the end of a file for its end.
+``birdmix.audio.decode.Blocks``, and what is found here: ``extension``, ``rate``, ``channels``,
+``clock``, and more of ``truncated`` and ``header``, since libsndfile takes the end of a file for
+its end.
 """
 
 import os
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from birdmix.audio.clock import read_clock
 from birdmix.audio.decode import Blocks
 from birdmix.audio.duplicates import RATE, Prints, Sound
 from birdmix.audio.problems import Problem
@@ -96,6 +98,8 @@ def examine(path: Path) -> Examination:
             for waveform in blocks:
                 prints.add(waveform)
         problems = (*blocks.problems, *_broken_promises(path, info), *_unusual(path, info))
+        if clock_problem := read_clock(path).problem:
+            problems += (Problem("clock", clock_problem),)
     except (AudioError, OSError) as error:
         problems = (_nothing(path, info, error),)
     return Examination(**vars(prints.sound()), info=info, problems=problems)

@@ -11,7 +11,7 @@ _UNKNOWN = 0xFFFFFFFF  # a length that 32 bits do not hold, or that nobody wrote
 
 
 def words_of(file: Path) -> dict[str, bytes]:
-    """Return the chunks that hold words, by their names: ``bext``, ``guan``, ``ICMT``, ...
+    """Return the chunks that hold words, by their names: ``bext``, ``guan``, ``wamd``, ...
 
     Those of a LIST of type INFO stand beside the others. Of each the first 8 KiB are read. What is
     damaged ends the walk: that the file cannot be heard is for decoders to tell.
@@ -47,7 +47,7 @@ def _chunks(stream: BufferedReader) -> Iterator[tuple[str, bytes]]:
         if name == "ds64":
             sizes = stream.read(16)
             num_data = struct.unpack("<8xQ", sizes)[0] if len(sizes) == 16 else 0
-        elif name in ("bext", "guan", "LIST"):
+        elif name in ("bext", "guan", "wamd", "LIST"):
             yield name, stream.read(min(size, _MOST_BYTES))
         elif size == _UNKNOWN:
             size = num_data

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from birdmix.audio.clock import recorded_at
+from birdmix.audio.clock import read_clock
 from birdmix.audio.decode import Blocks
 from birdmix.audio.sound_file import AudioError
 from birdmix.inference.ears import Ear, ears_of
@@ -123,7 +123,7 @@ class Listener:
     def _predict(
         self, file: Path, path: str, on_heard: Callable[[float], None] | None
     ) -> WindowPredictions:
-        began = recorded_at(file)  # first of all: a card may be pulled while it is heard
+        clock = read_clock(file)  # first of all: a card may be pulled while it is heard
         scores: dict[int, RowScores] = {}
         heard = seconds = 0.0
         problems: Sequence[object] = []
@@ -143,8 +143,8 @@ class Listener:
         models = [scores.pop(member) for member in range(len(self.engines))]
         score = joined(models, self.settings.combine, self.settings.power)
         start, end = row_times(len(score), self.window, self.step, seconds)
-        warning = "; ".join(map(str, problems))
-        return WindowPredictions(path, start, end, score, warning, seconds, began)
+        warning = "; ".join(filter(None, [*map(str, problems), clock.problem]))
+        return WindowPredictions(path, start, end, score, warning, seconds, clock.moment)
 
     def called_from(self, threshold: float | None) -> np.ndarray:
         """Return the probability from which each class is called, float64 [C], NaN for never.

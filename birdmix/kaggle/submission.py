@@ -193,13 +193,13 @@ def _warn_of_species(task: Task, ladder: Ladder) -> None:
     if unheard:
         warnings.warn(
             f"the bundles do not know {len(unheard)} of {len(task.species)} species, they keep the "
-            f"prior: {', '.join(unheard)}",
+            f"prior: {first_few(unheard, 5, 'what bundle.json lacks')}",
             stacklevel=3,
         )
     if dropped:
         warnings.warn(
             f"{len(dropped)} species of the bundles that nobody asks for are left out: "
-            f"{', '.join(dropped)}",
+            f"{first_few(dropped, 5, 'what the sample submission lacks')}",
             stacklevel=3,
         )
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from birdmix.recordings.cells import Cells
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 from birdmix.text import MISSING, nfc, read_text, unquoted
 
 #: Names under which people keep labels, in lower case.
@@ -216,7 +216,7 @@ def _label_column(cells: Cells, wanted: str | None) -> str:
         which = f"{' and '.join(found)} may hold" if found else "no column is named like"
         raise ValueError(
             f"{cells.file}: {which} the labels; set data.label_column to one of "
-            f"{', '.join(found or columns)}"
+            f"{first_few(found or columns, 12)}"
         )
     return found[0]
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from birdmix.audio.clock import stamps
+from birdmix.audio.clock import is_unset, stamps
 from birdmix.suggest import check_choice
 from birdmix.text import nfc
 
@@ -104,8 +104,9 @@ def with_secondary(
 
 def datetime_of(path: str) -> datetime | None:
     """Return when a recording began, if its name says so: ``..._20160625_213143.wav``."""
-    first = next(stamps(path.rsplit("/", 1)[-1]), None)
-    return None if first is None else first.moment.replace(tzinfo=None)
+    moments = (stamp.moment for stamp in stamps(path.rsplit("/", 1)[-1]))
+    first = next((moment for moment in moments if not is_unset(moment)), None)
+    return None if first is None else first.replace(tzinfo=None)
 
 
 def read_datetime(text: str) -> datetime | None:

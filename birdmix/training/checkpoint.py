@@ -1,8 +1,10 @@
 """Checkpoints: plain tensors, numbers and strings, written whole, read without unpickling."""
 
+import dataclasses
 import io
 import os
 import pickle
+import struct
 import time
 import warnings
 import zipfile
@@ -12,7 +14,8 @@ from typing import Any
 import torch
 
 from birdmix.files import atomic_path
-from birdmix.suggest import first_line
+from birdmix.suggest import first_few, first_line
+from birdmix.training.position import Position
 from birdmix.training.settings import CheckpointSettings
 
 LAST = "last.ckpt"
@@ -23,7 +26,19 @@ _FORMAT = 3
 # An epoch's end is saved if the last save took at most this share of the time since.
 _MAX_COST = 0.01
 
-_UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile)
+# What torch raises at files that are damaged or made to do harm.
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error),
+)
+
+# What a checkpoint holds, by its types.
+_PARTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("position", "data", "made_on", "model", "optimizer", "precision"), (dict,)),
+    "average": (dict, type(None)),
+    "figures": (list,),
+    "audit": (list,),
+}
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
@@ -80,7 +95,24 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")
+    wrong = [name for name, types in _PARTS.items() if not isinstance(state.get(name, ()), types)]
+    if not wrong and not _is_position(state["position"]):
+        wrong = ["position"]
+    if wrong:
+        raise ValueError(f"{file}: damaged or not a checkpoint (no {first_few(wrong)} in it)")
     return state
+
+
+def _is_position(fields: dict[str, Any]) -> bool:
+    """Tell whether this says where a run stands."""
+    counts = [fields.get(name) for name in ("epoch", "batch", "step", "log_bytes")]
+    monitored = fields.get("monitored")
+    return (
+        fields.keys() == {field.name for field in dataclasses.fields(Position)}
+        and all(type(count) is int and count >= 0 for count in counts)
+        and isinstance(monitored, list)
+        and all(isinstance(each, int | float) for each in (*monitored, fields["loss_sum"]))
+    )
 
 
 class Saves:

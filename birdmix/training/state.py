@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from birdmix.mix import Audit
-from birdmix.suggest import first_line
+from birdmix.suggest import first_few, first_line
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 
@@ -36,13 +36,14 @@ def restore(run: Training, state: dict[str, Any], other_data: bool = False) -> N
         other_data: Whether to go on though the data are not those of the checkpoint.
 
     Raises:
-        ValueError: If the data changed, or the weights are those of another model.
+        ValueError: If the label set changed, or the recordings and ``other_data`` is not set, or
+            the weights are those of another model.
     """
-    changed = [name for name in run.data if state["data"].get(name) != run.data[name]]
-    if changed and not other_data:
+    _check_labels(run, state["data"])
+    if state["data"].get("recordings") != run.data["recordings"] and not other_data:
         raise ValueError(
-            f"{run.run_dir}: the {' and the '.join(changed)} changed since the checkpoint; put "
-            "them back, start a new run, or go on nevertheless with resume_force=true"
+            f"{run.run_dir}: the recordings changed since the checkpoint; put them back, start a "
+            "new run, or go on nevertheless with resume_force=true"
         )
     if state["figures"] != _figures(run):
         raise ValueError(
@@ -56,16 +57,41 @@ def restore(run: Training, state: dict[str, Any], other_data: bool = False) -> N
         elif run.average is not None:  # it was off until now
             run.average.module.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        if state["precision"]:  # a scaler that was not there starts afresh
+            run.fabric.strategy.precision.load_state_dict(state["precision"])
+        run.audit.load_state_dict(_books(run, state["audit"]), run.fabric.device)
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise ValueError(
-            f"{run.run_dir}: its checkpoint does not fit this model, optimizer or label set "
+            f"{run.run_dir}: its checkpoint does not fit this model or optimizer "
             f"({first_line(error)}); leave them as they were, or start a new run"
         ) from error
-    if state["precision"]:  # a scaler that was not there starts afresh
-        run.fabric.strategy.precision.load_state_dict(state["precision"])
-    run.audit.load_state_dict(_books(run, state["audit"]), run.fabric.device)
     run.position = Position(**state["position"])
     _warn_of_another_machine(run, state["made_on"])
+
+
+def _check_labels(run: Training, data: dict[str, Any]) -> None:
+    """Refuse another label set, forced or not: the classifier has an output for each class.
+
+    Raises:
+        ValueError: If it changed; it names what is new and what is gone.
+    """
+    before, now = (str(each.get("labels", "")) for each in (data, run.data))
+    if before == now:
+        return
+    old, new = before.split(";"), now.split(";")
+    parts = [
+        f"{len(codes)} {what}: {first_few(codes)}"
+        for what, codes in (
+            ("new", [code for code in new if code not in old]),
+            ("gone", [code for code in old if code not in new]),
+        )
+        if codes
+    ]
+    raise ValueError(
+        f"{run.run_dir}: the label set changed since the checkpoint, {len(old)} -> {len(new)} "
+        f"classes ({'; '.join(parts) or 'in another order'}); put it back, or start a new run from "
+        f"these weights with init_from={run.run_dir}"
+    )
 
 
 def _figures(run: Training) -> list[str]:
@@ -96,7 +122,9 @@ def _machine(run: Training) -> dict[str, Any]:
 def _warn_of_another_machine(run: Training, made_on: dict[str, Any]) -> None:
     here = _machine(run)
     changed = [
-        f"{name} {made_on[name]} -> {here[name]}" for name in here if made_on[name] != here[name]
+        f"{name} {made_on.get(name)} -> {here[name]}"
+        for name in here
+        if made_on.get(name) != here[name]
     ]
     if changed:
         warnings.warn(

@@ -9,6 +9,7 @@ import numpy as np
 
 from birdmix.labels import Labels
 from birdmix.metrics.decisions import best_f1_thresholds, precision_thresholds
+from birdmix.suggest import first_few
 from birdmix.training.judged import Judged
 from birdmix.training.settings import ValidationSettings
 
@@ -49,7 +50,8 @@ class Thresholds:
             number = (~self.heard).sum()
             text += f", {number} without positives held out take the median, {self.median:.3f}"
         if never:
-            text += f"; not precise at any, so never called: {', '.join(never)}"
+            named = first_few(never, 5, "null among the thresholds in bundle.json")
+            text += f"; {len(never)} not precise at any, so never called: {named}"
         return text
 
 

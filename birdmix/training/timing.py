@@ -10,6 +10,9 @@ from birdmix.training.position import Position
 
 TIMINGS = "timings.csv"
 
+#: Seconds of the whole run, since it was last started.
+TOTAL = "timings.json"
+
 #: Parts of a run's time, in the order of the flow.
 PARTS = ("loading", "transfer", "mixing", "mel", "model", "validation", "saving")
 

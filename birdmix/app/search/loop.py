@@ -31,7 +31,7 @@ from birdmix.app.search.study import Pruned, Pruning, need_optuna, study_of
 from birdmix.app.search.trials import TRIALS, Trial, best_of, read_trials, write_table
 from birdmix.duration import seconds_of
 from birdmix.files import write_text
-from birdmix.suggest import first_line
+from birdmix.suggest import first_few, first_line
 from birdmix.training.run import Training
 from birdmix.training.stops import TIME_IS_OVER, Stopped
 
@@ -177,8 +177,8 @@ def _open(folder: Path, space: Space, base: Config) -> None:
     changes += harmful_changes(read_config(folder, _BASE), base)
     if changes:
         raise ValueError(
-            f"--out={folder} holds a search with other settings: {', '.join(changes)}; put them "
-            "back, or name another folder"
+            f"--out={folder} holds a search with other settings: {first_few(changes, 12)}; put "
+            "them back, or name another folder"
         )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import FloatNode, IntegerNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from birdmix.app.overrides import is_read_as_text, quoted, type_of
 from birdmix.app.schema import Config
 from birdmix.suggest import did_you_mean, first_line
 
@@ -31,7 +32,8 @@ def read_space(file: Path) -> Space:
         raise ValueError(f"{file}: no such file; name a space, as in conf/search.yaml")
     try:
         read = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
+        typed = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{file}: no YAML that can be read ({first_line(error)})") from error
     if not isinstance(read, dict) or not read:
         raise ValueError(f"{file}: a space is a line for each setting, as in conf/search.yaml")
@@ -41,6 +43,8 @@ def read_space(file: Path) -> Space:
             _check(wanted)
         except ValueError as error:
             raise ValueError(f"{file}: {key}: {error}") from error
+        if isinstance(wanted, list) and type_of(key) is str:  # 2024_05 is no number there
+            space[key] = [str(each) for each in typed[key]]
     return space
 
 
@@ -109,6 +113,7 @@ def as_overrides(point: dict[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
-        return "'" + value.replace("'", r"\'") + "'"
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) and is_read_as_text(value)
+    if isinstance(value, str) and not plain:
+        return quoted(value)
     return str(value)

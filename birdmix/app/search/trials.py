@@ -13,6 +13,7 @@ import pandas as pd
 
 from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
+from birdmix.suggest import first_line
 from birdmix.training.log import METRICS
 from birdmix.training.monitor import lower_is_better
 
@@ -64,10 +65,25 @@ class Trial:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """Return the trials of a search, in order."""
+    """Return the trials of a search, in order.
+
+    Raises:
+        ValueError: If the file of one is damaged.
+    """
     files = sorted(folder.glob(f"trial-*/{_TRIAL}"))
-    trials = [Trial(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
-    return sorted(trials, key=lambda trial: trial.number)
+    return sorted(map(_read, files), key=lambda trial: trial.number)
+
+
+def _read(file: Path) -> Trial:
+    try:
+        trial = Trial(**json.loads(file.read_text(encoding="utf-8")))
+        if type(trial.number) is not int or not isinstance(trial.params, dict):
+            raise TypeError("no trial")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: damaged ({first_line(error)}); put it back, or name another --out"
+        ) from error
+    return trial
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

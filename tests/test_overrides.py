@@ -1,0 +1,129 @@
+"""Overrides: text settings take the text that was typed."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from birdmix.app.configure import compose_config, read_config, write_config
+from birdmix.app.overrides import as_typed, quoted, typed_arguments, unquoted
+
+#: Texts that Hydra would read as something else, or not at all.
+TEXTS = [
+    *("2024_05", "2026_11_26", "1e5", "007", "0x1F", "true", "1.10", "+5", "-0", "inf", "[a]"),
+    *("/x/vögel", "/x/うぐいす", "/a/b=c", "/a b/c", "a,b", "/x:y", "~/x", "/a/$b", "/a#b", "it's"),
+    *("C:\\birds\\", "a\\'b", "\\", " a ", "x\ny", "(a)", "/x(a,b)/c", "{a: 1}", 'a"'),
+    "(?:^|_)(\\d+)[,=]",
+]  # fmt: skip
+
+
+def value_of(override: str) -> object:
+    return OverridesParser.create().parse_override(override).value()
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "/x/caf\udce9"])
+def test_a_text_setting_takes_the_text_as_typed(text: str):
+    for key in ("data.root", "run_dir", "optim.name", "+data.pseudo.table"):
+        (typed,) = as_typed([f"{key}={text}"])
+        assert value_of(typed) == text
+    (typed,) = as_typed([f"optim.freeze=[{quoted(text)}, b]"])
+    assert value_of(typed) == [text, "b"]
+
+
+def test_the_configuration_holds_the_texts_as_typed():
+    config = compose_config(["data.root=2024_05", "data.table=/x/vögel=1", "data.negative=[1e5]"])
+    assert (config.data.root, config.data.table) == ("2024_05", "/x/vögel=1")
+    assert config.data.negative == ["1e5"]
+
+
+def test_lists_of_texts_are_taken_element_by_element():
+    (typed,) = as_typed(["data.negative=[1e5, 2024_05 , vögel,null, 'a,b', true]"])
+    assert value_of(typed) == ["1e5", "2024_05", "vögel", "null", "a,b", "true"]
+    assert as_typed(["data.negative=[]"]) == ["data.negative=[]"]
+
+
+def test_quotes_null_and_interpolations_mean_what_they_did():
+    config = compose_config(
+        [
+            "data.root='2024_05'",
+            'data.table="a b"',
+            "data.exclude=null",
+            "data.label_map=${seed}.csv",
+        ]
+    )
+    assert (config.data.root, config.data.table, config.data.exclude) == ("2024_05", "a b", None)
+    assert config.data.label_map == "0.csv"
+
+
+def test_numbers_stay_numbers():
+    config = compose_config(["data.memory_gib=1e1", "seed=1_0", "mix.num_sources=[0.5,0,0.5]"])
+    assert (config.data.memory_gib, config.seed, config.mix.num_sources) == (10, 10, [0.5, 0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("data.root=2024_05,2024_06", ["2024_05", "2024_06"]),
+        ("data.root=/x/vögel,'a,b'", ["/x/vögel", "a,b"]),
+        ("data.root=choice(1e5,b)", ["1e5", "b"]),
+        ("mix.mixup_rule=union,convex", ["union", "convex"]),
+        ("frontend.log_mel.mel_norm=null,slaney", [None, "slaney"]),
+        ("data.negative=[1,2],[]", [["1", "2"], []]),
+        ("seed=1,2,3", [1, 2, 3]),
+        ("data.fold=range(5)", [0, 1, 2, 3, 4]),
+        ("data.memory_gib=1e1,2", [10.0, 2]),
+        ("mix=none,both", ["none", "both"]),
+        ("experiment=2024_05,x", ["2024_05", "x"]),
+    ],
+)
+def test_sweeps_are_split_as_before_and_their_texts_taken_as_typed(override: str, values: list):
+    (flag, typed) = typed_arguments(["-m", override])
+    sweep = OverridesParser.create().parse_override(typed)
+    assert flag == "-m" and sweep.is_sweep_override()
+
+    def plain(value: object) -> object:
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return (
+            value
+            if value is None or isinstance(value, int | float)
+            else getattr(value, "text", value)
+        )
+
+    assert [plain(each) for each in sweep.sweep_iterator(transformer=lambda value: value)] == values
+
+
+def test_flags_and_plain_texts_pass_unchanged():
+    line = ["--cfg", "job", "-p", "data", "mix=both", "data.root=/a/b", "~mix", "hydra.job.num=1_0"]
+    assert typed_arguments(line) == line
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "plain"])
+def test_what_is_quoted_is_unquoted_to_the_same(text: str):
+    assert unquoted(quoted(text)) == unquoted(quoted(text, '"')) == text
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+optim.args.x=2024_05",
+        "data.augment=[{_target_: audiomentations.Gain, p: 2024_05}]",
+        "model.backbone_args={a: [2024_05]}",
+    ],
+)
+def test_a_number_with_underscores_is_refused_where_text_may_stand(override: str):
+    with pytest.raises(ValueError, match=r"read as the number 202405; write 202405, or '2024_05'"):
+        as_typed([override])
+    text = override.replace("2024_05", "'2024_05'")
+    assert as_typed([text]) == [text]
+    assert as_typed(["data.augment=[{a: x_2024_05, '1_0': b}]"])
+
+
+def test_saved_texts_read_back_as_they_were(tmp_path: Path):
+    texts = [*TEXTS, "null", "0123", "12:30", "12:30:59", "2026-11-26", "~", "a: b", "- a", "é"]
+    config = compose_config([f"data.negative=[{','.join(map(quoted, texts))}]"])
+    assert config.data.negative == texts
+    for text in texts:
+        config.data.root = text
+        write_config(tmp_path, config)
+        assert read_config(tmp_path).data == config.data
