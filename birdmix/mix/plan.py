@@ -73,7 +73,7 @@ class Boxes:
         """Return the share of a tensor's cells that each box covers, float64 [B]."""
         time, mel = self.cells(shape)
         num_mels = shape[-2] if len(shape) >= 3 else 1
-        return np.diff(time)[:, 0] * np.diff(mel)[:, 0] / (shape[-1] * num_mels)
+        return np.diff(time)[:, 0] * np.diff(mel)[:, 0] / max(shape[-1] * num_mels, 1)
 
 
 def _rounded(fractions: np.ndarray, length: int) -> np.ndarray:
