@@ -126,7 +126,7 @@ class Samples(NamedTuple):
 
     def detached(self) -> "Samples":
         """Return the same values, with nothing differentiated through them, backward or forward."""
-        return self._make(None if tensor is None else tensor.detach() for tensor in self)
+        return Samples._make(None if tensor is None else tensor.detach() for tensor in self)
 
     def known_in_frames(self) -> Tensor | None:
         """Return which strong targets are known, bool [B, C, F']; None where nobody says."""

@@ -139,7 +139,7 @@ def mix_batch(
             level=batch.level,
             frames_known=batch.frames_known,
             pool=None if batch.pool is None else _samples(batch.pool),
-            rng=keys.rng(f"mix.{slot}"),
+            rng=_rng(keys, slot),
             progress=keys.progress,
         )
         plans[slot] = mixed.plan
@@ -153,6 +153,22 @@ def mix_batch(
             frames_known=mixed.frames_known,
         )
     return batch, plans
+
+
+def is_mixed(
+    operators: Mapping[str, Operator], batch_size: int, pool_size: int, keys: StepKeys
+) -> bool:
+    """Return whether ``mix_batch`` mixes anything in a batch of this size, without its data."""
+    return any(
+        not operator.draw(
+            batch_size, _rng(keys, slot), progress=keys.progress, pool_size=pool_size
+        ).is_identity
+        for slot, operator in operators.items()
+    )
+
+
+def _rng(keys: StepKeys, slot: str) -> np.random.Generator:
+    return keys.rng(f"mix.{slot}")
 
 
 def _samples(batch: Batch) -> Samples:
