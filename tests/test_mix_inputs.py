@@ -22,6 +22,7 @@ from birdmix.mix import (
     Plan,
     Samples,
     level,
+    mixed_level,
 )
 
 PAIRS = Mixup2(1.0, 1.0)
@@ -104,7 +105,9 @@ def test_integer_levels_are_levels():
     decibels = torch.arange(-30, 0, 5)
     mixed = loud(EYE, EYE, rng=rng(), level=decibels)
     assert torch.equal(mixed.target, loud(EYE, EYE, rng=rng(), level=decibels.float()).target)
-    assert mixed.level.is_floating_point()
+    expected = loud(EYE, EYE, rng=rng(), level=decibels.float()).level
+    assert torch.equal(mixed.level, expected)
+    assert torch.equal(mixed_level(mixed.plan, decibels), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -142,7 +145,7 @@ def test_waveforms_of_any_precision_mix_alike(name: str, rule: str, dtype: torch
         ({"frames": torch.ones(6, 6, 4), "frames_known": torch.ones(6, 6, 5)}, r"must agree"),
         ({"level": torch.zeros(6, 2, 3)}, r"level has shape \[6, 2, 3\]"),
         ({"level": torch.zeros(6, 0)}, r"level has shape \[6, 0\]"),
-        ({"pool": EYE}, r"pool is a Tensor; pass birdmix.mix.Samples"),
+        ({"pool": EYE}, r"pool is a Tensor; pass a birdmix.mix.Samples"),
         ({"progress": 2.0}, r"progress=2.0"),
     ],
 )
@@ -178,11 +181,25 @@ def test_what_is_no_generator_is_refused(seed: object):
         (lambda: level(torch.ones(8)), r"shape \[8\]"),
         (lambda: level(torch.ones(2, 8), 9), r"num_stretches=9"),
         (lambda: level(torch.ones(2, 8), 0), r"num_stretches=0"),
+        (lambda: mixed_level(PAIRS.draw(3, rng()), torch.zeros(2)), r"\[2\] for a plan of 3"),
+        (
+            lambda: mixed_level(
+                Inject(1.0).draw(2, rng(), pool_size=2), torch.zeros(2), torch.zeros(2, 5)
+            ),
+            r"pool_level \[2, 5\]",
+        ),
     ],
 )
-def test_a_level_that_cannot_be_measured_is_refused(call, expected: str):
+def test_levels_that_do_not_fit_are_refused(call, expected: str):
     with pytest.raises(ValueError, match=expected):
         call()
+
+
+def test_what_is_no_plan_or_no_samples_cannot_be_replayed():
+    with pytest.raises(ValueError, match=r"plan is a NoneType; pass a birdmix.mix.Plan"):
+        PAIRS.replay(None, Samples(EYE, EYE))
+    with pytest.raises(ValueError, match=r"samples is a tuple; pass a birdmix.mix.Samples"):
+        PAIRS.replay(PAIRS.draw(6, rng()), (EYE, EYE))
 
 
 # Plans

@@ -183,11 +183,26 @@ def mixed_level(
     Returns:
         Shaped as ``level``. None where the levels of the batch, or of a pool that the plan draws
         from, are not known.
+
+    Raises:
+        ValueError: If the levels are not those of the plan's samples, or those of batch and pool
+            are of different stretches of time.
     """
+    if level is not None and len(level) != len(plan.source):
+        raise ValueError(
+            f"level has shape {list(level.shape)} for a plan of {len(plan.source)} samples; pass "
+            "the level of each"
+        )
     if level is None or plan.is_identity:
         return level
     if pool_level is None and plan.source.max() >= len(level):
         return None
+    if pool_level is not None and pool_level.shape[1:] != level.shape[1:]:
+        raise ValueError(
+            f"level has shape {list(level.shape)} and pool_level {list(pool_level.shape)}; measure "
+            "both in the same stretches of time"
+        )
+    level = level if level.is_floating_point() else level.float()
     levels = (level if pool_level is None else torch.cat([level, pool_level])).detach()
     gain = to_device(plan.gain, level.device)
     if plan.matched:

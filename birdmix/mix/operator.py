@@ -166,7 +166,7 @@ class Operator(nn.Module, ABC):
         samples = Samples(x, target, weight, known, frames, level, frames_known)
         if not self.training:
             return _unmixed(samples.checked(), Plan.identity(len(x)))
-        _check_pool(pool)
+        _check_type("pool", pool, Samples, type(None))
         samples = samples.checked()
         pool_size = 0 if pool is None else len(pool.x)
         plan = self.draw(len(x), rng, progress=progress, pool_size=pool_size)
@@ -178,7 +178,9 @@ class Operator(nn.Module, ABC):
         Raises:
             ValueError: If the plan was drawn for another batch or pool.
         """
-        _check_pool(pool)
+        _check_type("plan", plan, Plan)
+        _check_type("samples", samples, Samples)
+        _check_type("pool", pool, Samples, type(None))
         return self._mixed(plan, samples.checked(), pool)
 
     def _mixed(self, plan: Plan, samples: Samples, pool: Samples | None) -> Mixed:
@@ -221,10 +223,10 @@ class Operator(nn.Module, ABC):
         )
 
 
-def _check_pool(pool: object) -> None:
-    if not (pool is None or isinstance(pool, Samples)):
+def _check_type(name: str, given: object, *types: type) -> None:
+    if not isinstance(given, types):
         raise ValueError(
-            f"pool is a {type(pool).__name__}; pass birdmix.mix.Samples(x, target, ...)"
+            f"{name} is a {type(given).__name__}; pass a birdmix.mix.{types[0].__name__}"
         )
 
 

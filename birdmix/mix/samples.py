@@ -104,7 +104,8 @@ class Samples(NamedTuple):
             if tensor is not None and (tensor.dim() != dim or tensor.shape[1] != target.shape[1]):
                 raise ValueError(
                     f"{name}{field} has shape {list(tensor.shape)}, {name}target "
-                    f"{list(target.shape)}; their classes must agree"
+                    f"{list(target.shape)}; pass {'[B, C]' if dim == 2 else '[B, C, F]'} with the "
+                    "same classes"
                 )
         if self.weight is not None and self.weight.dim() != 1:
             raise ValueError(
