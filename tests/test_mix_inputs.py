@@ -170,8 +170,9 @@ def test_a_pool_that_does_not_fit_is_refused(pool: dict, expected: str):
 
 @pytest.mark.parametrize("seed", [0, None, np.random.RandomState(0)])
 def test_what_is_no_generator_is_refused(seed: object):
-    with pytest.raises(ValueError, match=r"pass a generator: numpy.random.default_rng"):
-        PAIRS(EYE, EYE, rng=seed)
+    for operator in (PAIRS, Chain(PAIRS), OneOf(PAIRS)):
+        with pytest.raises(ValueError, match=r"pass a generator: numpy.random.default_rng"):
+            operator(EYE, EYE, rng=seed)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from birdmix.mix.draw import check_rng
 from birdmix.mix.operator import Operator
 from birdmix.mix.plan import Plan
 from birdmix.mix.samples import Mixed, Samples
@@ -89,6 +90,7 @@ class OneOf(nn.Module):
         frames_known: Tensor | None = None,
     ) -> Mixed:
         """Mix a batch; arguments and result as those of ``Operator.forward``."""
+        check_rng(rng)
         chosen = self.operators[int(np.searchsorted(self.bounds[:-1], rng.random(), side="right"))]
         return chosen(
             x,

@@ -46,6 +46,14 @@ def batch_rng(
     return generator(key[0], purpose, *key[1:])
 
 
+def check_rng(rng: object) -> None:
+    """Refuse what is no numpy generator with a ValueError."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng is a {type(rng).__name__}; pass a generator: numpy.random.default_rng(seed)"
+        )
+
+
 def check_batch_size(batch_size: int, num_sources: int) -> None:
     """Refuse a batch with fewer samples than a mix may join.
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from birdmix.mix.apply import apply_and_finish, check_plan
-from birdmix.mix.draw import check_batch_size
+from birdmix.mix.draw import check_batch_size, check_rng
 from birdmix.mix.label_rules import LabelRule, joined_weight
 from birdmix.mix.levels import is_linear, mixed_level
 from birdmix.mix.names import POST_NAMES, SCOPES
@@ -110,10 +110,7 @@ class Operator(nn.Module, ABC):
             ValueError: If the batch is smaller than the most sources that may be drawn, but not
                 empty: the plan of an empty batch mixes nothing.
         """
-        if not isinstance(rng, np.random.Generator):
-            raise ValueError(
-                f"rng is a {type(rng).__name__}; pass a generator: numpy.random.default_rng(seed)"
-            )
+        check_rng(rng)
         if not 0 <= progress <= 1:
             raise ValueError(f"progress={progress}: the share of a run lies in [0, 1]")
         prob = value_at(self.prob, progress)
