@@ -20,6 +20,7 @@ class Batch(NamedTuple):
         frames: Strong targets in [0, 1], [B, C, F'], where recordings are annotated so.
         level: RMS in dB of stretches of the waveform, [B, L], once it has become a mel.
         pool: A second set of samples to mix from: background noise, soundscapes.
+        frames_known: Whether each strong target was annotated, bool [B, C, F']; None is ``known``.
     """
 
     x: Tensor
@@ -30,3 +31,4 @@ class Batch(NamedTuple):
     frames: Tensor | None = None
     level: Tensor | None = None
     pool: "Batch | None" = None
+    frames_known: Tensor | None = None

@@ -214,22 +214,7 @@ def test_normalised_mels_are_not_scaled_to_match():
     assert torch.equal(plain.x, matched.x)
 
 
-# Known, and frames
-
-
-def test_a_label_is_known_where_all_know_it_or_one_surely_holds_it():
-    target = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    known = torch.tensor([[True, True, True], [False, False, True]])
-    mixed = mix(UNION, tone(1, 1), target=target, known=known)
-    assert mixed.known[0].tolist() == [True, False, True]
-
-
-def test_an_inaudible_positive_makes_nothing_known():
-    target = torch.tensor([[1.0], [0.0]])
-    known = torch.tensor([[True], [False]])
-    floored = LabelRule("full", "max", min_snr_db=-30)
-    assert mix(floored, tone(1, 1), target=target, known=known).known.all()
-    assert not mix(floored, tone(0.001, 1), target=target, known=known).known.any()
+# Frames
 
 
 def test_frame_targets_move_with_the_box():

@@ -28,6 +28,7 @@ from birdmix.mix import (
     Plan,
     Samples,
     Schedule,
+    batch_rng,
     level,
     mixed_level,
 )
@@ -232,7 +233,7 @@ def test_weights_are_the_gain_weighted_mean():
 def test_both_ways_to_apply_a_plan_agree(name: str, post: str):
     x = normal(8, 3, 10, 12)
     plan = OPERATORS[name].draw(8, rng(1))
-    rows, slots = apply(plan, x, post=post), _apply_slots(plan, x, None, None, post)
+    rows, slots = apply(plan, x, post=post), _apply_slots(plan, x, None, None, post)[0]
     assert torch.allclose(rows, slots, atol=1e-5)
 
 
@@ -241,7 +242,7 @@ def test_both_ways_to_apply_agree_on_a_pool(post: str):
     x, pool = normal(6, 40), normal(4, 40, seed=1)
     plan = Inject(0.7, gain=(0.2, 0.8)).draw(6, rng(1), pool_size=4)
     assert 0 < (plan.source >= 6).sum() < 6
-    expected = _apply_slots(plan, x, pool, None, post)
+    expected = _apply_slots(plan, x, pool, None, post)[0]
     assert torch.allclose(apply(plan, x, pool, post=post), expected, atol=1e-6)
 
 
@@ -262,7 +263,9 @@ def test_gradients_flow_back_to_every_source():
     assert torch.allclose(features.grad[:, 0, 0, 0], torch.tensor([1.7, 0.3, 2.0]))
 
 
-@pytest.mark.parametrize("how", [apply, lambda plan, x: _apply_slots(plan, x, None, None, "none")])
+@pytest.mark.parametrize(
+    "how", [apply, lambda plan, x: _apply_slots(plan, x, None, None, "none")[0]]
+)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_broken_sample_reaches_only_those_it_is_mixed_into(how, bad: float):
     x = torch.ones(4, 10)
@@ -304,7 +307,7 @@ def test_what_does_not_fire_is_the_input_itself(name: str):
     operator.train()
     assert resting.x is x and resting.target is eye and resting.plan.is_identity
     off = Mixup(0.0, 0.5)(x, eye, eye[0], eye > 0, eye[..., None], rng=rng())
-    assert off.x is x and off.frames is not None and len(off) == 6
+    assert off.x is x and off.frames is not None and len(off) == 8
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -382,6 +385,55 @@ def test_lambda_can_be_one_per_batch_larger_bounded_or_fixed():
     assert lam(own_is_larger=True).min() >= 0.5 > lam().min()
     assert lam(min_lambda=0.3).min() == np.float32(0.3) and lam(min_lambda=0.3).max() > 0.9
     assert set(lam(fixed_lambda=0.75)) == {0.75}
+
+
+# In the workers of a loader
+
+
+class Rows(torch.utils.data.Dataset):
+    """Eight samples, each with its row."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor]:
+        return row, torch.eye(8)[row]
+
+
+class Collate:
+    """Mix batches, with one generator made outside or with one for each batch."""
+
+    def __init__(self, keyed: bool, epoch: int = 0) -> None:
+        self.keyed, self.epoch, self.shared = keyed, epoch, rng()
+
+    def __call__(self, samples: list[tuple[int, Tensor]]) -> tuple[np.ndarray, list[int]]:
+        rows, x = torch.utils.data.default_collate(samples)
+        chosen = batch_rng(0, self.epoch, rows) if self.keyed else self.shared
+        return Mixup2(1.0, 1.0)(x, x, rng=chosen).plan.gain, rows.tolist()
+
+
+def gains(num_workers: int, **options) -> list[np.ndarray]:
+    loader = torch.utils.data.DataLoader(
+        Rows(), batch_size=4, num_workers=num_workers, collate_fn=Collate(**options)
+    )
+    return [gain for gain, _ in loader]
+
+
+def test_a_generator_of_each_batch_makes_the_same_mixes_for_any_number_of_workers():
+    alone, shared_out = gains(0, keyed=True), gains(2, keyed=True)
+    assert all(np.array_equal(*pair) for pair in zip(alone, shared_out, strict=True))
+    assert not np.array_equal(*alone)
+    assert not np.array_equal(alone[0], gains(0, keyed=True, epoch=1)[0])
+    assert np.array_equal(*gains(2, keyed=False))  # what the documentation warns of
+
+
+def test_what_names_a_batch_are_integers():
+    assert batch_rng(0, 1, np.arange(3)).random() == batch_rng(0, 1, [0, 1, 2]).random()
+    assert batch_rng(0, 1, [0]).random() != batch_rng(0, 1, [0], purpose="noise").random()
+    with pytest.raises(ValueError, match=r"are integers: 'float'"):
+        batch_rng(0, 0, [0.5])
+    with pytest.raises(ValueError, match=r"seed=-1, .* at least 0"):
+        batch_rng(-1, 0, [0])
 
 
 # Schedules, chains, choices

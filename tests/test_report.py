@@ -110,6 +110,43 @@ def test_a_long_name_fits_its_place_and_keeps_its_gain(max_lines):
     assert lines[-1].endswith("x 0.31")
 
 
+LABELS = " + ".join(f"Black-crowned Tattler number {number}" for number in range(60))
+
+
+@pytest.mark.parametrize("max_lines", [1, 2])
+@pytest.mark.parametrize("text", [LABELS, 2000 * LABELS, 200_000 * "x"])
+def test_text_of_any_length_is_fitted_by_laying_out_little(monkeypatch, max_lines, text):
+    laid_out = []
+    width_of = style._width_at_one_point.__wrapped__
+
+    def counted(text: str, weight: str) -> float:
+        laid_out.append(len(text))
+        return width_of(text, weight)
+
+    monkeypatch.setattr(style, "_width_at_one_point", counted)
+    lines, size = style.fit(f"{text} x 0.31", 3.95, 9.5, max_lines=max_lines)
+    assert len(lines) <= max_lines and lines[-1].endswith("x 0.31")
+    assert "…" in "".join(lines)
+    monkeypatch.undo()
+    assert max(style.text_width(line, size) for line in lines) <= 3.95
+    assert sum(laid_out) < 30_000  # letters: about .1 s
+
+
+def test_text_that_is_cut_keeps_as_much_as_fits():
+    lines, size = style.fit(LABELS, 3.95, 9.5)
+    head, tail = lines[0].split("…")
+    longer = f"{LABELS[: len(head) + 2]}…{LABELS[len(LABELS) - len(tail) :]}"
+    assert style.text_width(lines[0], size) <= 3.95 < style.text_width(longer, size)
+    assert LABELS.startswith(head) and LABELS.endswith(tail)
+
+
+def test_a_batch_of_many_labels_becomes_a_whole_picture(tmp_path):
+    mel = np.random.default_rng(0).standard_normal((128, 40))
+    sample = MixedSample(mel, (f"{LABELS} x 1.00",) * 9, dict.fromkeys(LABELS.split(" + "), 1.0))
+    draw_mixed_batch(tmp_path / "batch.png", [sample], LogMelSettings())
+    _assert_whole(tmp_path / "batch.png")
+
+
 def _sample() -> MixedSample:
     mel = np.random.default_rng(0).standard_normal((128, 40))
     return MixedSample(mel, ("Rock Warbler x 1.00", "Rook x 0.40"), {"Rock Warbler": 1.0})

@@ -93,6 +93,27 @@ def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path
     assert json.loads((copy / "timings.json").read_text())["seconds"] > 0
 
 
+def test_a_picture_that_fails_is_left_out_when_all_else_is_written(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    shutil.rmtree(copy / "figures")
+    (copy / "metrics.json").unlink()
+
+    def fail(*given: object) -> None:
+        assert json.loads((copy / "metrics.json").read_text())["epoch"] == 2
+        raise MemoryError("no font\nfits")
+
+    monkeypatch.setattr("birdmix.app.figures.draw_mixed_batch", fail)
+    monkeypatch.setattr("birdmix.training.loggers.RunLogger.show", fail)
+    run(resume(copy), copy)
+    left = {path.name for path in (copy / "figures").iterdir()}
+    assert left == {"learning_curves.png", "roc_auc_per_class.png"}
+    printed = "".join(capsys.readouterr())
+    picture = copy / "figures" / "mixed_batch.png"
+    assert f"{picture} was left out, the rest of the run is complete: no font fits" in printed
+    assert "what loggers=tensorboard shows of the figures was left out" in printed
+
+
 def test_resume_passes_what_cannot_change_the_result(finished_run: Path):
     config = resume(
         finished_run, "data.num_workers=3", "loggers=[]", "trainer.max_time=9h",

@@ -27,7 +27,7 @@ from birdmix.mix.settings import (
 from birdmix.model.logits import Logits
 from birdmix.model.losses import build_loss
 from birdmix.model.settings import LossSettings
-from birdmix.training.step import Seen, TrainingStep, mix_batch
+from birdmix.training.step import Seen, TrainingStep, is_mixed, mix_batch
 from tests.conftest import SMALL, configured, train
 
 FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
@@ -126,6 +126,18 @@ def test_samples_of_which_nothing_is_known_do_not_dilute_the_loss():
 def test_slots_stand_in_a_fixed_order():
     assert build_stages(ALL).slots == ["mixup", "cutmix", "mixup2", "hidden"]
     assert build_stages(MixSettings()).slots == []
+
+
+def test_which_batches_are_mixed_is_known_without_their_data():
+    settings = MixSettings(mixup_prob=0.2, mixup2_prob=0.2)
+    stages = build_stages(settings)
+    foreseen, mixed = [], []
+    for index in range(20):
+        plans = step(settings).see(batch_of(waveforms()), keys(index)).plans
+        mixed.append(not all(plan.is_identity for plan in plans.values()))
+        operators = {**stages.waveform, **stages.spectrogram}
+        foreseen.append(is_mixed(operators, 4, 0, keys(index)))
+    assert foreseen == mixed and 0 < sum(mixed) < 20
 
 
 def test_the_pool_is_laid_over_sums_of_waveforms_and_brings_its_labels():

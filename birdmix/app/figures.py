@@ -1,10 +1,13 @@
 """Draw a run's figures."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from birdmix.app.console import warn
 from birdmix.app.data import Data
 from birdmix.app.feed import build_batches, build_loader
 from birdmix.app.schema import Config
@@ -23,10 +26,14 @@ from birdmix.training.log import METRICS
 from birdmix.training.loggers import Showing
 from birdmix.training.position import Position
 from birdmix.training.run import Training
-from birdmix.training.step import Seen
+from birdmix.training.step import Seen, is_mixed
 
 # Samples of the mixed batch that are drawn, and that loggers get to hear.
 _NUM_DRAWN, _NUM_HEARD = 8, 4
+# Names of one recording's labels; more would not fit.
+_NUM_NAMES = 4
+# Batches among which a mixed one is looked for.
+_NUM_SEARCHED = 20
 
 _TITLES = {
     "validation": "held-out recordings",
@@ -40,33 +47,62 @@ def draw_figures(
 ) -> Showing:
     """Draw a mixed batch, the learning curves and, if anything was judged, each class's ROC-AUC.
 
+    What cannot be drawn is left out, with a warning: a run never fails by its pictures.
+
     Returns:
         What loggers show: the pictures, sounds of the mixed batch, and a table of the classes.
     """
     figures = directory / "figures"
-    pictures = {"mixed batch": figures / "mixed_batch.png"}
-    batch, keys = _first_mixed(config, data, training)
-    seen = training.step.see(batch, keys)
-    samples = [_sample(seen, row, data) for row in range(min(_NUM_DRAWN, len(batch.x)))]
-    draw_mixed_batch(pictures["mixed batch"], samples, config.frontend.log_mel)
-    pictures["learning curves"] = figures / "learning_curves.png"
-    draw_learning_curves(pictures["learning curves"], pd.read_csv(directory / METRICS))
-    if judged is not None:
-        pictures["ROC-AUC per class"] = figures / "roc_auc_per_class.png"
+    sounds: list[np.ndarray] = []
+
+    def mixed_batch(path: Path) -> None:
+        batch, keys = _first_mixed(config, data, training)
+        seen = training.step.see(batch, keys)
+        samples = [_sample(seen, row, data) for row in range(min(_NUM_DRAWN, len(batch.x)))]
+        draw_mixed_batch(path, samples, config.frontend.log_mel)
+        heard = training.step.hear(batch, keys)[0].x[:_NUM_HEARD].float().cpu()
+        sounds.extend(each.numpy() for each in heard / peaks(heard)[:, None].clamp(min=1))
+
+    def learning_curves(path: Path) -> None:
+        draw_learning_curves(path, pd.read_csv(directory / METRICS))
+
+    def roc_auc(path: Path) -> None:
+        assert judged is not None
         draw_roc_auc_per_class(
-            pictures["ROC-AUC per class"],
+            path,
             data.labels,
             roc_auc_per_class(judged.positive, judged.logits, judged.known),
             (judged.positive & judged.known).sum(axis=0),
             f"ROC-AUC per class, {_TITLES[judged.name]}",
         )
-    heard = training.step.hear(batch, keys)[0].x[:_NUM_HEARD].float().cpu()
+
+    drawn: dict[str, tuple[str, Callable[[Path], None]]] = {
+        "mixed batch": ("mixed_batch.png", mixed_batch),
+        "learning curves": ("learning_curves.png", learning_curves),
+    }
+    if judged is not None:
+        drawn["ROC-AUC per class"] = ("roc_auc_per_class.png", roc_auc)
+    pictures = {}
+    for title, (name, draw) in drawn.items():
+        with optional(figures / name):
+            draw(figures / name)
+            pictures[title] = figures / name
     return Showing(
         pictures,
-        sounds=[each.numpy() for each in heard / peaks(heard)[:, None].clamp(min=1)],
+        sounds=sounds,
         sample_rate=config.frontend.log_mel.sample_rate,
         table=classes_as_markdown(data.labels, judged) if judged is not None else "",
     )
+
+
+@contextmanager
+def optional(what: Path | str) -> Iterator[None]:
+    """Turn an error of something that a run can do without into a warning that names it."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warn(f"{what} was left out, the rest of the run is complete: {reason}")
 
 
 def classes_as_markdown(labels: Labels, judged: Judged) -> str:
@@ -92,19 +128,25 @@ def _figure(value: float) -> str:
 
 
 def _first_mixed(config: Config, data: Data, training: Training) -> tuple[Batch, StepKeys]:
-    """Load the run's first mixed batch again; the first batch of all if nothing is ever mixed."""
-    batches = build_loader(
-        config, data, build_batches(config, data, Position(), training.processes), num_workers=0
-    )
-    first: tuple[Batch, StepKeys] | None = None
-    for index, given in zip(range(20), batches, strict=False):
-        batch = training.fabric.to_device(given)
-        keys = training.keys(*divmod(index, training.batches_per_epoch))
-        first = first or (batch, keys)
-        if not all(plan.is_identity for plan in training.step.see(batch, keys).plans.values()):
-            return batch, keys
-    assert first is not None
-    return first
+    """Load the run's first mixed batch again; the first batch of all if none is mixed early on."""
+    epoch, index = divmod(_first_mix(config, data, training), training.batches_per_epoch)
+    start = Position(epoch=epoch, batch=index)
+    batches = build_batches(config, data, start, training.processes)
+    batch = next(iter(build_loader(config, data, batches, num_workers=0)))
+    return training.fabric.to_device(batch), training.keys(epoch, index)
+
+
+def _first_mix(config: Config, data: Data, training: Training) -> int:
+    """Return which of the run's first batches is mixed first, 0 if none; nothing is decoded."""
+    stages = training.step.stages
+    size = max(config.data.batch_size // training.processes.size, stages.num_batch_sources)
+    pool_size = (config.data.pool.size or config.data.batch_size) if data.pool else 0
+    num_batches = training.batches_per_epoch * training.trainer.max_epochs
+    for number in range(min(_NUM_SEARCHED, num_batches)):
+        keys = training.keys(*divmod(number, training.batches_per_epoch))
+        if is_mixed({**stages.waveform, **stages.spectrogram}, size, pool_size, keys):
+            return number
+    return 0
 
 
 def _sample(seen: Seen, row: int, data: Data) -> MixedSample:
@@ -152,8 +194,11 @@ def _sources(seen: Seen, row: int, data: Data) -> list[str]:
 
 
 def _name(recordings: Recordings, row: int) -> str:
+    """Return the names of a recording's labels, a few of them where it has many."""
     labels = recordings.labels
-    names = (labels.names[labels.column(code)] for code in recordings.codes(row))
+    names = [labels.names[labels.column(code)] for code in recordings.codes(row)]
+    if len(names) > _NUM_NAMES:
+        names = [*names[: _NUM_NAMES - 1], f"{len(names) - _NUM_NAMES + 1} more"]
     return " + ".join(names) or "no bird"
 
 

@@ -1,4 +1,7 @@
-"""What a run leaves when it has ended: bundle, thresholds, predictions, submission, figures."""
+"""What a run leaves when it has ended: bundle, thresholds, predictions, submission, figures.
+
+Figures come last: whatever becomes of them, everything else stands.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from birdmix.app.bundles import export_best, keep_thresholds, write_epoch
 from birdmix.app.console import listening_progress, say
 from birdmix.app.data import Data
 from birdmix.app.feed import build_validation
-from birdmix.app.figures import draw_figures
+from birdmix.app.figures import draw_figures, optional
 from birdmix.app.golden import held_out_windows, keep_golden
 from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from birdmix.app.schema import Config
@@ -34,11 +37,11 @@ from birdmix.windows import FLOOR, logit
 
 def write_results(
     config: Config, data: Data, training: Training, directory: Path
-) -> dict[str, float]:
-    """Write the bundle with its thresholds, listen to the test soundscapes, draw the figures.
+) -> tuple[dict[str, float], Judged | None]:
+    """Write the bundle with its thresholds, and listen to the test soundscapes.
 
     Returns:
-        The final figures.
+        The final figures, and what was judged last.
     """
     bundle = directory / "bundle"
     _export(config, data.labels, training, bundle)
@@ -57,12 +60,18 @@ def write_results(
         if thresholds is not None and test.positive.any():
             tuned = macro_f1(test.positive, test.probability, thresholds)
             metrics[f"{test.name}_tuned_macro_f1"] = tuned
-    last = test or next(reversed(judged), None)
-    showing = draw_figures(config, data, training, directory, last)
+    return metrics, test or next(reversed(judged), None)
+
+
+def show_results(
+    config: Config, data: Data, training: Training, directory: Path, judged: Judged | None
+) -> None:
+    """Draw the run's figures, and hand them to its loggers; what fails is left out."""
+    showing = draw_figures(config, data, training, directory, judged)
     for hook in training.hooks:
         if isinstance(hook, RunLogger):
-            hook.show(showing, training.position.epoch)
-    return metrics
+            with optional(f"what loggers={hook.name} shows of the figures"):
+                hook.show(showing, training.position.epoch)
 
 
 def _export(config: Config, labels: Labels, training: Training, bundle: Path) -> None:

@@ -19,7 +19,7 @@ from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import TrainingConsole, say, speaking, warn, warnings_as_lines
 from birdmix.app.data import Data, open_data
 from birdmix.app.out_of_fold import OUT_OF_FOLD
-from birdmix.app.results import write_results
+from birdmix.app.results import show_results, write_results
 from birdmix.app.resume import harmful_changes
 from birdmix.app.schema import Config
 from birdmix.files import remove_if_empty, remove_partials, write_text
@@ -67,8 +67,9 @@ def run(config: Config, directory: Path, listener: Listener | None = None) -> di
         _train(config, data, training, directory, listener)
         if not processes.is_first:
             return {}
-        metrics = write_results(config, data, training, directory)
-    write_text(directory / FINAL, json.dumps(metrics, indent=2) + "\n")
+        metrics, judged = write_results(config, data, training, directory)
+        write_text(directory / FINAL, json.dumps(metrics, indent=2) + "\n")
+        show_results(config, data, training, directory, judged)
     seconds = time.monotonic() - began
     write_text(directory / TOTAL, json.dumps({"seconds": round(seconds, 3)}) + "\n")
     _tell(config, directory, metrics, seconds)

@@ -3,7 +3,8 @@
     x'      = post( sum_s gain[b, s] * X[source[b, s]] )         or the partner in its box
     target' = join_s  share[b, s] * Y[source[b, s]]              join: sum, max, noisy-or
     weight' = sum_s part[b, s] * w[source[b, s]]                 part: gain or area, over its sum
-    known'  = known in all sources, or positive in an audible one
+    known'  = where target' is about the same with the unknown labels as 0 and as 1
+    level'  = 10 log10( post ** 2 * sum_s gain[b, s] ** 2 * power[source[b, s]] )     uncorrelated
 
 X is the batch followed, virtually, by a pool. Every operator takes the same four steps:
 
@@ -19,6 +20,9 @@ Operators differ only in how they draw and in their default rule.
     mixup = Mixup(mixup_prob=0.7, mixup_double=0.5)
     mixed = mixup(x, target, rng=numpy.random.default_rng(0))
     mixed.x, mixed.target, mixed.plan
+
+Mix in the process that trains. In a ``collate_fn`` every worker holds a copy of one generator and
+all draw the same mixes, each epoch again: make a generator for each batch there, by ``batch_rng``.
 
 Shapes: B batch, P pool, S sources of one sample (the sample itself is the first), C classes.
 """

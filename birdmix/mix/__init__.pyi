@@ -1,5 +1,6 @@
 from .audit import Audit
 from .combine import Chain, OneOf
+from .draw import batch_rng
 from .label_rules import (
     AMPLITUDE,
     CONVEX,
@@ -41,6 +42,7 @@ __all__ = [
     "Samples",
     "Schedule",
     "Stages",
+    "batch_rng",
     "build_stages",
     "level",
     "mixed_level",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdmix.mix.devices import to_device
+from birdmix.mix.devices import is_plain, to_device
 from birdmix.mix.plan import Plan
 from birdmix.mix.post import POSTS
 
@@ -36,13 +36,32 @@ def apply(
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
     """
+    return apply_and_finish(plan, x, pool, gain=gain, post=post)[0]
+
+
+def apply_and_finish(
+    plan: Plan,
+    x: Tensor,
+    pool: Tensor | None = None,
+    *,
+    gain: Tensor | None = None,
+    post: str = "none",
+) -> tuple[Tensor, Tensor | None]:
+    """Do what ``apply`` does, and return what post multiplied each sample with too.
+
+    Returns:
+        The mixed samples; and the factor of post, [B], or None where it is 1 for all.
+    """
     check_plan(plan, x, pool)
     if plan.is_identity:
-        return x
-    differentiable = x.requires_grad or (pool is not None and pool.requires_grad)
-    if x.device.type == "cpu" and not differentiable:
+        return x, None
+    if x.device.type == "cpu" and _are_plain(x, pool, gain):
         return _apply_rows(plan, x, pool, gain, post)
     return _apply_slots(plan, x, pool, gain, post)
+
+
+def _are_plain(*tensors: Tensor | None) -> bool:
+    return all(tensor is None or is_plain(tensor) for tensor in tensors)
 
 
 def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
@@ -60,7 +79,7 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
                 f"the pool's samples are {list(pool.shape[1:])} {pool.dtype} on {pool.device}, "
                 f"the batch's {list(x.shape[1:])} {x.dtype} on {x.device}; they must agree"
             )
-    if plan.source.max() >= num_rows:
+    if plan.source.max(initial=-1) >= num_rows:
         raise ValueError(
             f"the plan takes row {plan.source.max()}, batch and pool hold {num_rows}; "
             "pass the pool that it was drawn for"
@@ -69,13 +88,14 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
 
 def _apply_rows(
     plan: Plan, x: Tensor, pool: Tensor | None, gain: Tensor | None, post: str
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Row by row into one output: a row stays in the processor's cache while it is summed."""
     out = torch.empty_like(x)
     rows = x.unbind() if pool is None else x.unbind() + pool.unbind()
     gains = (plan.gain if gain is None else gain).tolist()
     boxes = None if plan.boxes is None else _boxes(plan, x)
     finish = POSTS[post]
+    post_gain = None if finish is None else x.new_ones(len(x))
     samples = zip(out.unbind(), plan.source.tolist(), plan.used.tolist(), gains, strict=True)
     for number, (mixed, sources, used, row_gains) in enumerate(samples):
         terms = [
@@ -92,10 +112,11 @@ def _apply_rows(
             own, (partner, partner_gain) = terms
             _sum_into(mixed, [own])
             torch.mul(partner[boxes[number]], partner_gain, out=mixed[boxes[number]])
-        if finish is not None:
+        if finish is not None and post_gain is not None:
             offset, scale = finish(mixed[None])
             mixed.sub_(offset[0]).mul_(scale[0])
-    return out
+            post_gain[number] = scale[0]
+    return out, post_gain
 
 
 def _sum_into(out: Tensor, terms: list[tuple[Tensor, float]]) -> None:
@@ -127,9 +148,10 @@ def _boxes(plan: Plan, x: Tensor) -> list[tuple]:
 
 def _apply_slots(
     plan: Plan, x: Tensor, pool: Tensor | None, gain: Tensor | None, post: str
-) -> Tensor:
-    """Slot by slot for the whole batch: for accelerators, and where gradients flow."""
+) -> tuple[Tensor, Tensor | None]:
+    """Slot by slot for the whole batch: for accelerators, gradients and function transforms."""
     column = (-1, *[1] * (x.dim() - 1))
+    in_place = _are_plain(x, pool, gain)
     gain = (to_device(plan.gain, x.device) if gain is None else gain).to(x.dtype)
     out = x * gain[:, 0].view(column)
     if not plan.used[:, 0].all():
@@ -146,11 +168,8 @@ def _apply_slots(
             at = to_device(taken.nonzero()[0], x.device)
             partner = rows[to_device(source[taken], x.device)] * gain[at, slot].view(column)
             if inside is None:
-                out = (
-                    out.index_add(0, at, partner)
-                    if out.requires_grad
-                    else out.index_add_(0, at, partner)
-                )
+                add = out.index_add_ if in_place else out.index_add
+                out = add(0, at, partner)
             else:
                 out = out.index_copy(0, at, torch.where(inside[at], partner, out[at]))
     return _finished(plan, out, post)
@@ -173,12 +192,12 @@ def _between(bounds: np.ndarray, length: int, device: torch.device) -> Tensor:
     return (at >= begin_end[:, :1]) & (at < begin_end[:, 1:])
 
 
-def _finished(plan: Plan, out: Tensor, post: str) -> Tensor:
+def _finished(plan: Plan, out: Tensor, post: str) -> tuple[Tensor, Tensor | None]:
     finish = POSTS[post]
     if finish is None:
-        return out
+        return out, None
     column = (-1, *[1] * (out.dim() - 1))
     mixed = to_device(plan.num_sources > 1, out.device)
     offset, scale = finish(out)
     offset, scale = torch.where(mixed, offset, 0), torch.where(mixed, scale, 1)
-    return (out - offset.view(column)) * scale.view(column)
+    return (out - offset.view(column)) * scale.view(column), scale

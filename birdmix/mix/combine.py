@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from birdmix.mix.levels import mixed_level
+from birdmix.mix.draw import check_rng
 from birdmix.mix.operator import Operator
 from birdmix.mix.plan import Plan
 from birdmix.mix.samples import Mixed, Samples
@@ -37,14 +37,21 @@ class Chain(nn.Module):
         progress: float = 0.0,
         pool: Samples | None = None,
         level: Tensor | None = None,
+        frames_known: Tensor | None = None,
     ) -> Mixed:
         """Mix a batch; arguments and result as those of ``Operator.forward``."""
         plans: list[Plan] = []
-        mixed = Mixed(x, target, weight, known, frames, ())
+        mixed = Mixed(x, target, weight, known, frames, (), level, frames_known)
         for operator in self.operators:
-            mixed = operator(*mixed[:5], rng=rng, progress=progress, pool=pool, level=level)
+            mixed = operator(
+                *mixed[:5],
+                rng=rng,
+                progress=progress,
+                pool=pool,
+                level=mixed.level,
+                frames_known=mixed.frames_known,
+            )
             plans.append(mixed.plan)
-            level = mixed_level(mixed.plan, level, None if pool is None else pool.level)
         return mixed._replace(plan=tuple(plans))
 
 
@@ -80,9 +87,20 @@ class OneOf(nn.Module):
         progress: float = 0.0,
         pool: Samples | None = None,
         level: Tensor | None = None,
+        frames_known: Tensor | None = None,
     ) -> Mixed:
         """Mix a batch; arguments and result as those of ``Operator.forward``."""
+        check_rng(rng)
         chosen = self.operators[int(np.searchsorted(self.bounds[:-1], rng.random(), side="right"))]
         return chosen(
-            x, target, weight, known, frames, rng=rng, progress=progress, pool=pool, level=level
+            x,
+            target,
+            weight,
+            known,
+            frames,
+            rng=rng,
+            progress=progress,
+            pool=pool,
+            level=level,
+            frames_known=frames_known,
         )

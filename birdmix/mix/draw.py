@@ -3,13 +3,55 @@
 Shapes: B batch, P pool, K partners, S = K + 1 sources.
 """
 
+from collections.abc import Iterable
+from operator import index
+
 import numpy as np
 
+from birdmix.keys import generator
 from birdmix.mix.plan import Boxes
 
 # Gains that add up to 1 are drawn on this grid: then they do so exactly, in float32 too, and none
 # of them is 0, which would mean a slot that is not used.
 _GRID = 2.0**-24
+
+
+def batch_rng(
+    seed: int, epoch: int, rows: Iterable[int], *, purpose: str = "mix"
+) -> np.random.Generator:
+    """Make the generator of one batch from the numbers that name the batch.
+
+    For mixing in the ``collate_fn`` of a ``DataLoader``: each worker holds a copy of a generator
+    that was made outside, so two workers draw the same mixes, and every epoch starts with the
+    same copies again. This one depends on nothing but its arguments, for any number of workers.
+
+    Args:
+        seed: Seed of the run, 0 or more.
+        epoch: Epoch, from 0.
+        rows: Rows of the batch's samples in their data set, a list, array or tensor of integers.
+        purpose: What the generator is for; two mixes of one batch need two.
+
+    Raises:
+        ValueError: If a number is no integer of 0 or more.
+    """
+    try:
+        key = [index(number) for number in (seed, epoch, *rows)]
+    except TypeError as error:
+        raise ValueError(f"seed, epoch and rows of a batch are integers: {error}") from None
+    if min(key) < 0:
+        raise ValueError(
+            f"seed={seed}, epoch={epoch}, rows from {min(key[2:], default=0)}: "
+            "numbers that name a batch are at least 0"
+        )
+    return generator(key[0], purpose, *key[1:])
+
+
+def check_rng(rng: object) -> None:
+    """Refuse what is no numpy generator with a ValueError."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng is a {type(rng).__name__}; pass a generator: numpy.random.default_rng(seed)"
+        )
 
 
 def check_batch_size(batch_size: int, num_sources: int) -> None:

@@ -1,5 +1,8 @@
 """What the label of a mix says: a share of each source's target, and how shares are joined.
 
+A label that nobody looked for may be there or not. So a target is joined twice, with the unknown
+labels as 0 and as 1: where that makes no difference to speak of, the label of the mix is known.
+
 Shapes: B batch, P pool, N = B + P rows, S sources, C classes, F' label frames.
 """
 
@@ -12,6 +15,9 @@ from birdmix.mix.names import RULE_NAMES
 
 SHARES = ("part", "full", "amplitude")
 JOINS = ("sum", "max", "noisy_or")
+
+# Of a difference of two targets in float32: twenty times the spacing of numbers near 1.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,15 @@ class LabelRule:
             it is heard, where it is heard, is not audible and brings no label; nor does silence.
             None asks nobody.
         label_cap: The most that the labels from the pool add up to, per source; None is no limit.
+        known_tolerance: The most that unknown labels of the sources may change a label of the mix
+            that counts as known, in [0, 1].
     """
 
     share: str
     join: str
     min_snr_db: float | None = None
     label_cap: float | None = None
+    known_tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         for name, value, choices in (("share", self.share, SHARES), ("join", self.join, JOINS)):
@@ -47,6 +56,10 @@ class LabelRule:
             )
         if self.label_cap is not None and not self.label_cap >= 0:
             raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
+        if not 0 <= self.known_tolerance <= 1:
+            raise ValueError(
+                f"known_tolerance={self.known_tolerance}: a difference of targets lies in [0, 1]"
+            )
 
     @property
     def needs_levels(self) -> bool:
@@ -113,6 +126,26 @@ class LabelRule:
                 mixed = mixed + claim
         return mixed.clamp(max=1)
 
+    def joined_known(self, share: Tensor, source: Tensor, known: Tensor, target: Tensor) -> Tensor:
+        """Return which labels of the mix are known.
+
+        Known are those whose joined targets, with the unknown labels of the sources as 0 and as 1,
+        differ by at most ``known_tolerance``. So a source that brings no label changes nothing,
+        and an unknown label is outweighed where another source is sure enough of it.
+
+        Args:
+            share: [B, S], or per label frame [B, S, F'].
+            source: Rows of batch and pool, int64 [B, S].
+            known: Which targets of batch and pool are known, bool [N, C] or [N, C, F'].
+            target: Targets of batch and pool, [N, C] or [N, C, F'].
+
+        Returns:
+            bool, [B, C] or [B, C, F'].
+        """
+        target = torch.cat([target.float().where(known, bound) for bound in (0, 1)], dim=1)
+        lowest, highest = self.joined(share, source, target).chunk(2, dim=1)
+        return highest - lowest <= self.known_tolerance + _ROUNDING
+
 
 #: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
 CONVEX = LabelRule("part", "sum")
@@ -136,21 +169,3 @@ RULES = dict(zip(RULE_NAMES, (CONVEX, UNION, MAX, NOISY_OR, AMPLITUDE), strict=T
 def joined_weight(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:
     """Return the mean of the sources' sample weights [N], weighted by their parts [B, S]: [B]."""
     return (part.to(weight.dtype) * weight[source]).sum(dim=1)
-
-
-def joined_known(
-    part: Tensor, share: Tensor, source: Tensor, known: Tensor, target: Tensor
-) -> Tensor:
-    """Return which labels of the mix are known, bool [B, C].
-
-    A class is known where it is known in every source, and where an audible source surely holds
-    it: then the mix holds it too, whatever was left unannotated in the others.
-    """
-    everywhere = torch.ones(len(part), known.shape[1], dtype=torch.bool, device=known.device)
-    somewhere = ~everywhere
-    sure = known & (target > 0)
-    for slot in range(part.shape[1]):
-        rows, present = source[:, slot], part[:, slot, None] > 0
-        everywhere &= known[rows] | ~present
-        somewhere |= sure[rows] & (share[:, slot, None] > 0)
-    return everywhere | somewhere

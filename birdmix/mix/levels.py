@@ -6,6 +6,8 @@ spectrogram has lost its level, so there it is carried along in ``Samples.level`
 Shapes: B batch, P pool, N = B + P rows, S sources, L stretches of time, T last axis.
 """
 
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from torch import Tensor
 from birdmix.mix.devices import to_device
 from birdmix.mix.plan import Plan
 from birdmix.mix.samples import Samples
+
+# Who is further below the sample than this is silent: amplified, it would be noise.
+_MAX_MATCH = 10 ** (60 / 20)
 
 
 def level(x: Tensor, num_stretches: int = 1) -> Tensor:
@@ -24,12 +29,23 @@ def level(x: Tensor, num_stretches: int = 1) -> Tensor:
             covers a span of time only is then judged by what is in that span.
 
     Returns:
-        dB relative to an RMS of 1, [B, L].
+        dB relative to an RMS of 1, float32 [B, L].
+
+    Raises:
+        ValueError: If x is not floating, or has fewer samples than stretches.
     """
-    with torch.no_grad():
-        return torch.stack(
-            [20 * _rms(part).log10() for part in x.tensor_split(num_stretches, dim=-1)], dim=1
+    if not x.is_floating_point() or x.dim() < 2:
+        raise ValueError(
+            f"a level is that of floating waveforms [B, ...], got {x.dtype} of shape "
+            f"{list(x.shape)}; integer samples become floating by their full scale: x / 32768"
         )
+    if not 1 <= num_stretches <= max(x.shape[-1], 1):
+        raise ValueError(
+            f"num_stretches={num_stretches}: {x.shape[-1]} samples fall into at least 1 and at "
+            "most as many stretches"
+        )
+    parts = x.detach().tensor_split(num_stretches, dim=-1)
+    return torch.stack([20 * _rms(part).log10() for part in parts], dim=1).float()
 
 
 def is_linear(x: Tensor, linear: bool | None) -> bool:
@@ -62,7 +78,17 @@ def source_rms(plan: Plan, rows: Samples, pool: Tensor | None, linear: bool | No
             "show: dB and normalised spectrograms do not; pass level=birdmix.mix.level(waveform), "
             "or make the operator with linear=True if x is linear"
         )
-    return rms.nan_to_num(nan=0.0, posinf=0.0)
+    return rms.float().nan_to_num(nan=0.0, posinf=0.0)
+
+
+def match_gain(rms: Tensor) -> Tensor:
+    """Return what brings each source to the RMS of the first, the sample itself, [B, S].
+
+    Args:
+        rms: RMS of each source where it stands in the mix, [B, S].
+    """
+    match = rms[:, :1] / rms
+    return torch.where((match < _MAX_MATCH) & (match > 1 / _MAX_MATCH), match, 1)
 
 
 def _measured(plan: Plan, x: Tensor, pool: Tensor | None) -> Tensor:
@@ -95,20 +121,24 @@ def _around(mel: slice, time: slice) -> list[tuple]:
 
 def _rms_of(parts: list[Tensor]) -> Tensor:
     """Return the RMS of some pieces of one sample together; 0 of nothing."""
-    norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
+    norms = [torch.linalg.vector_norm(part, dtype=_computed_in(part)) for part in parts]
     count = max(sum(part.numel() for part in parts), 1)
     return torch.linalg.vector_norm(torch.stack(norms)) / count**0.5
 
 
 def _rms(x: Tensor) -> Tensor:
-    """Return the RMS of each row, float32 [N]."""
-    norm = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=torch.float32)
-    return norm / x[0].numel() ** 0.5
+    """Return the RMS of each row, [N]; 0 of nothing."""
+    norm = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=_computed_in(x))
+    return norm / max(prod(x.shape[1:]), 1) ** 0.5
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """Return the type that sums of squares are added up in: float32 or finer."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _carried(plan: Plan, levels: Tensor) -> Tensor:
-    power = 10 ** (levels.view(len(levels), -1).float() / 10)  # [N, L]
-    power = power[to_device(plan.source, levels.device)]  # [B, S, L]
+    power = _power(plan, levels)
     if plan.boxes is None:
         return power.mean(dim=2).sqrt()
     area = frame_areas(plan, power.shape[2], levels.device)
@@ -130,26 +160,64 @@ def frame_areas(plan: Plan, num_frames: int, device: torch.device) -> Tensor:
 
 
 def mixed_level(
-    plan: Plan, level: Tensor | None, pool_level: Tensor | None = None
+    plan: Plan,
+    level: Tensor | None,
+    pool_level: Tensor | None = None,
+    *,
+    post_gain: Tensor | None = None,
 ) -> Tensor | None:
-    """Return the levels after a mix, in dB and shaped as given: powers of unlike sounds add up.
+    """Return the levels after a mix, in dB: the RMS of the sum, of sounds that are uncorrelated.
 
-    Nobody knows them, and None is returned, where those of the batch, or of a pool that the plan
-    draws from, are not known.
+    Their powers add up, each by the square of all it is multiplied with: what matches its RMS to
+    the sample's (``plan.matched``), its gain, its share of the stretch where there are boxes, and
+    what the post did to the whole. A mix of normalised spectrograms has the level that the mix of
+    their sounds would have.
 
     Args:
         plan: The plan that was applied.
         level: Levels before it, dB, [B] or [B, L].
         pool_level: The pool's, dB, [P] or [P, L].
+        post_gain: What each sample's sound was multiplied with after its sources were added, [B];
+            None is 1.
+
+    Returns:
+        Shaped as ``level``. None where the levels of the batch, or of a pool that the plan draws
+        from, are not known.
+
+    Raises:
+        ValueError: If the levels are not those of the plan's samples, or those of batch and pool
+            are of different stretches of time.
     """
+    if level is not None and len(level) != len(plan.source):
+        raise ValueError(
+            f"level has shape {list(level.shape)} for a plan of {len(plan.source)} samples; pass "
+            "the level of each"
+        )
     if level is None or plan.is_identity:
         return level
     if pool_level is None and plan.source.max() >= len(level):
         return None
-    levels = level if pool_level is None else torch.cat([level, pool_level])
-    power = 10 ** (levels.view(len(levels), -1) / 10)  # [N, L]
-    amount = to_device(plan.gain, level.device)[..., None] ** 2
+    if pool_level is not None and pool_level.shape[1:] != level.shape[1:]:
+        raise ValueError(
+            f"level has shape {list(level.shape)} and pool_level {list(pool_level.shape)}; measure "
+            "both in the same stretches of time"
+        )
+    level = level if level.is_floating_point() else level.float()
+    levels = (level if pool_level is None else torch.cat([level, pool_level])).detach()
+    gain = to_device(plan.gain, level.device)
+    if plan.matched:
+        gain = gain * match_gain(_carried(plan, levels).nan_to_num(nan=0.0, posinf=0.0))
+    if post_gain is not None:
+        gain = gain * post_gain.detach()[:, None]
+    amount = gain.square()[..., None]
     if plan.boxes is not None:
-        amount = amount * frame_areas(plan, power.shape[1], level.device)
-    mixed = (power[to_device(plan.source, level.device)] * amount).sum(dim=1)
-    return (10 * mixed.log10()).view_as(level)
+        amount = amount * frame_areas(plan, levels.view(len(levels), -1).shape[1], level.device)
+    # Slots that are not used count for nothing, whatever they hold: 0 times nan is nan.
+    power = torch.where(amount > 0, _power(plan, levels) * amount, 0).sum(dim=1)
+    return (10 * power.log10()).to(level.dtype).view_as(level)
+
+
+def _power(plan: Plan, levels: Tensor) -> Tensor:
+    """Return the power of each source in each stretch of time, [B, S, L]."""
+    power = 10 ** (levels.view(len(levels), -1).float() / 10)
+    return power[to_device(plan.source, levels.device)]

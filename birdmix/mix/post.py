@@ -40,8 +40,10 @@ def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def peaks(x: Tensor) -> Tensor:
-    """Return the largest absolute value of each sample, [n], without a copy of them."""
+    """Return the largest absolute value of each sample, [n], without a copy; 0 of nothing."""
     flat = x.flatten(1)
+    if flat.shape[1] == 0:
+        return x.new_zeros(len(x))
     return torch.maximum(flat.amax(dim=1), -flat.amin(dim=1))
 
 

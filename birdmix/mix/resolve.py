@@ -13,12 +13,9 @@ from torch import Tensor
 
 from birdmix.mix.devices import to_device
 from birdmix.mix.label_rules import LabelRule
-from birdmix.mix.levels import frame_areas, is_linear, source_rms
+from birdmix.mix.levels import frame_areas, is_linear, match_gain, source_rms
 from birdmix.mix.plan import Plan
 from birdmix.mix.samples import Samples
-
-# Who is further below the sample than this is silent: amplified, it would be noise.
-_MAX_MATCH = 10 ** (60 / 20)
 
 
 class Resolved(NamedTuple):
@@ -40,7 +37,6 @@ class Resolved(NamedTuple):
     frame_share: Tensor | None
 
 
-@torch.no_grad()
 def resolve(
     plan: Plan,
     rows: Samples,
@@ -48,7 +44,7 @@ def resolve(
     rule: LabelRule,
     linear: bool | None = None,
 ) -> Resolved:
-    """Turn a plan into numbers for these samples.
+    """Turn a plan into numbers for these samples; nothing is differentiated through them.
 
     Args:
         plan: Plan for this batch and pool.
@@ -60,6 +56,7 @@ def resolve(
     Raises:
         ValueError: If a level is needed and cannot be told.
     """
+    rows, pool = rows.detached(), None if pool is None else pool.detach()
     device = rows.x.device
     source, gain = to_device(plan.source, device), to_device(plan.gain, device)
     part = to_device(plan.parts(tuple(rows.x.shape)), device)
@@ -67,8 +64,7 @@ def resolve(
     if plan.matched or rule.needs_levels:
         rms = source_rms(plan, rows, pool, linear)
     if plan.matched:
-        match = rms[:, :1] / rms
-        match = torch.where((match < _MAX_MATCH) & (match > 1 / _MAX_MATCH), match, 1)
+        match = match_gain(rms)
         rms = rms * match
         if is_linear(rows.x, linear):
             applied = gain * match

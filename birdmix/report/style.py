@@ -43,6 +43,7 @@ _POINTS_PER_INCH = 72
 _SMALLEST_SHARE = 0.8  # text shrinks to this share of its size before it is cut
 _HINTING = 1.04  # letters snapped to pixels run wider than their outlines
 _ASCENT = 0.95  # from the top of a line to its baseline, as a multiple of the font size
+_THINNEST = 0.2  # width of the thinnest letters, as a multiple of the font size
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -162,26 +163,50 @@ def fit(
         The lines and the font size in points at which they fit.
     """
     smallest = size * _SMALLEST_SHARE
-    candidate = size
-    while candidate >= smallest:
-        lines = wrap(text, width, candidate, weight)
-        if len(lines) <= max_lines and not any("…" in line for line in lines):
-            return lines, candidate
-        candidate -= 0.5
+    text = _bounded(text, width, smallest, max_lines)
     lines = wrap(text, width, smallest, weight)
     if len(lines) > max_lines:
         rest = " ".join(lines[max_lines - 1 :])
-        lines = [*lines[: max_lines - 1], _shorten(rest, width, smallest, weight)]
+        return [*lines[: max_lines - 1], _shorten(rest, width, smallest, weight)], smallest
+    if any("…" in line for line in lines):
+        return lines, smallest
+    candidate = size
+    while candidate >= smallest:
+        larger = wrap(text, width, candidate, weight)
+        if len(larger) <= max_lines and not any("…" in line for line in larger):
+            return larger, candidate
+        candidate -= 0.5
     return lines, smallest
+
+
+def _bounded(text: str, width: float, size: float, max_lines: int) -> str:
+    """Leave out of the middle of long text what would be cut from it anyway.
+
+    Laying out text takes time, so only what may fit is ever laid out: twice the letters that fit
+    from the beginning of the text, and as many as fit from its end.
+    """
+    fitting = max_lines * (int(in_points(width) / (size * _THINNEST)) + 1)
+    if len(text) <= 3 * fitting:
+        return text
+    return text[: 2 * fitting] + text[-fitting:]
 
 
 def _shorten(text: str, width: float, size: float, weight: str) -> str:
     """Cut the middle: surnames and gains stand at the end."""
+    text = _bounded(text, width, size, 1)
     if text_width(text, size, weight) <= width:
         return text
-    for num_kept in range(len(text) - 1, 1, -1):
+
+    def cut(num_kept: int) -> str:
         num_last = num_kept // 3
-        cut = f"{text[: num_kept - num_last].rstrip()}…{text[len(text) - num_last :].lstrip()}"
-        if text_width(cut, size, weight) <= width:
-            return cut
-    return "…"
+        return f"{text[: num_kept - num_last].rstrip()}…{text[len(text) - num_last :].lstrip()}"
+
+    # The number of letters kept is searched for by halves: each try lays out the text.
+    fits, too_many = 1, len(text)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if text_width(cut(middle), size, weight) <= width:
+            fits = middle
+        else:
+            too_many = middle
+    return cut(fits) if fits > 1 else "…"

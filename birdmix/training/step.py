@@ -21,7 +21,7 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import masking
 from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
 from birdmix.keys import StepKeys
-from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level, mixed_level
+from birdmix.mix import Audit, Operator, Plan, Samples, Stages, level
 from birdmix.mix.post import peaks
 from birdmix.model.losses import Loss
 
@@ -137,20 +137,50 @@ def mix_batch(
         mixed = operator(
             *_samples(batch)[:5],
             level=batch.level,
+            frames_known=batch.frames_known,
             pool=None if batch.pool is None else _samples(batch.pool),
-            rng=keys.rng(f"mix.{slot}"),
+            rng=_rng(keys, slot),
             progress=keys.progress,
         )
         plans[slot] = mixed.plan
-        pool_level = None if batch.pool is None else batch.pool.level
-        levels = mixed_level(mixed.plan, batch.level, pool_level)
-        x, target, weight, known, frames, _ = mixed
-        batch = Batch(x, target, weight, known, batch.row, frames, levels, batch.pool)
+        batch = batch._replace(
+            x=mixed.x,
+            target=mixed.target,
+            weight=mixed.weight,
+            known=mixed.known,
+            frames=mixed.frames,
+            level=mixed.level,
+            frames_known=mixed.frames_known,
+        )
     return batch, plans
 
 
+def is_mixed(
+    operators: Mapping[str, Operator], batch_size: int, pool_size: int, keys: StepKeys
+) -> bool:
+    """Return whether ``mix_batch`` mixes anything in a batch of this size, without its data."""
+    return any(
+        not operator.draw(
+            batch_size, _rng(keys, slot), progress=keys.progress, pool_size=pool_size
+        ).is_identity
+        for slot, operator in operators.items()
+    )
+
+
+def _rng(keys: StepKeys, slot: str) -> np.random.Generator:
+    return keys.rng(f"mix.{slot}")
+
+
 def _samples(batch: Batch) -> Samples:
-    return Samples(batch.x, batch.target, batch.weight, batch.known, batch.frames, batch.level)
+    return Samples(
+        x=batch.x,
+        target=batch.target,
+        weight=batch.weight,
+        known=batch.known,
+        frames=batch.frames,
+        level=batch.level,
+        frames_known=batch.frames_known,
+    )
 
 
 def _augmented(batch: Batch, augmentation: Augmentation, rng: np.random.Generator) -> Batch:
