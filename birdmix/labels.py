@@ -1,11 +1,12 @@
 """Label sets: species codes and the columns they stand in."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from birdmix.suggest import did_you_mean
+from birdmix.suggest import did_you_mean, first_few
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Labels:
         object.__setattr__(self, "names", tuple(self.names) or self.codes)
         object.__setattr__(self, "_columns", {code: c for c, code in enumerate(self.codes)})
         if len(self._columns) != len(self.codes):
-            twice = sorted({code for code in self.codes if self.codes.count(code) > 1})
-            raise ValueError(f"label codes stand twice: {', '.join(twice)}")
+            twice = sorted(code for code, count in Counter(self.codes).items() if count > 1)
+            raise ValueError(f"label codes stand twice: {first_few(twice, 10)}")
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from birdmix.bundle.exports import Export, sha256_of
+from birdmix.bundle.exports import PRECISIONS, Export, sha256_of
 from birdmix.bundle.golden import Golden, read_golden
 from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier
@@ -24,8 +24,6 @@ from birdmix.inference.engine import EXPORTED, Engine, Heard, check_installed, e
 from birdmix.inference.quantise import quantise
 from birdmix.model.classifier import Classifier
 from birdmix.suggest import check_choice, first_line
-
-PRECISIONS = ("f32", "bf16", "int8")
 
 #: Version of ONNX's operators; both engines have known it since 2023.
 _OPSET = 18
