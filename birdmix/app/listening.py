@@ -16,7 +16,7 @@ from birdmix.app.parts import Part
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
-from birdmix.inference.engine import EXPORTED, open_engine
+from birdmix.inference.engine import ENGINES, EXPORTED, open_engine
 from birdmix.inference.journal import Entry, Journal, way_of
 from birdmix.inference.listen import Listening, listen, recordings_in
 from birdmix.inference.listener import Listener
@@ -73,8 +73,12 @@ def predict(
 
 def _kinds(engine: str, num_bundles: int, before: dict[str, str]) -> list[str]:
     """Return each bundle's kind of engine: what has begun with one goes on with it."""
-    kinds = [before.get(f"engine {number + 1}", engine).split()[0] for number in range(num_bundles)]
-    return kinds if engine == "auto" else [engine] * num_bundles
+    if engine != "auto":
+        return [engine] * num_bundles
+    kinds = [
+        before.get(f"engine {number + 1}", "").partition(" ")[0] for number in range(num_bundles)
+    ]
+    return [kind if kind in ENGINES else engine for kind in kinds]
 
 
 def _hear(listener: Listener, folder: Path, paths: list[str], journal: Journal) -> Listening:

@@ -61,16 +61,20 @@ def exported_file(folder: Path, engine: str, export: Export) -> Path:
     Raises:
         ValueError: If it is missing, or is not the one that was checked.
     """
-    file = Path(folder) / export.file
-    again = f"birdmix export --bundle {folder} --engine {engine} --precision {export.precision}"
+    file, again = Path(folder) / export.file, export_again(folder, engine, export)
     if not file.is_file():
-        raise ValueError(f"{file}: the exported network is missing; make it again: {again}")
+        raise ValueError(f"{file}: the exported network is missing; {again}")
     if sha256_of(file) != export.sha256:
         raise ValueError(
-            f"{file}: damaged, or not the network that {folder} was exported to; make it again: "
-            f"{again}"
+            f"{file}: damaged, or not the network that {folder} was exported to; {again}"
         )
     return file
+
+
+def export_again(folder: Path, engine: str, export: Export) -> str:
+    """Return the remedy for an exported network that cannot be used."""
+    call = f"birdmix export --bundle {folder} --engine {engine} --precision {export.precision}"
+    return f"make it again: {call}"
 
 
 def sha256_of(file: Path) -> str:
