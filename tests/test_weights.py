@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 import urllib.error
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -26,7 +27,7 @@ from birdmix.model.classifier import Classifier
 from birdmix.model.settings import ModelSettings
 from birdmix.model.stages import carry_over
 from birdmix.model.weight_file import read_weight_file
-from birdmix.training.checkpoint import LAST, save_checkpoint
+from birdmix.training.checkpoint import LAST, load_checkpoint, save_checkpoint
 
 SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
 TINY = ModelSettings("resnet10t", dict(SMALL), head="sed")
@@ -220,6 +221,70 @@ def test_a_checkpoint_of_a_run_is_refused_for_its_averaged_weights(tmp_path: Pat
     save_checkpoint(tmp_path, state)
     said = fault(replace(TINY, weights=str(tmp_path / LAST)))
     assert "is a checkpoint of birdmix; init_from=RUN_DIR" in said
+
+
+class _Bytes:
+    """Pickles as a call for a byte array of 10 GB."""
+
+    def __reduce__(self) -> tuple:
+        return bytearray, (10**10,)
+
+
+def compressed(file: Path) -> None:
+    """Write a zip bomb: an archive of torch's form, 100 MB of zeros in 100 kB."""
+    torch.save({"a": torch.zeros(25_000_000)}, file)
+    with zipfile.ZipFile(file) as archive:
+        records = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+    assert file.stat().st_size < 1_000_000
+
+
+def saving(content: Callable[[], object], legacy: bool = False) -> Callable[[Path], None]:
+    return lambda file: torch.save(content(), file, _use_new_zipfile_serialization=not legacy)
+
+
+def many_views() -> dict[str, Tensor]:
+    base = torch.zeros(100_000)
+    return {str(k): base[k:] for k in range(1_000)}
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "zip bomb": (compressed, "it is a compressed archive"),
+    "expanded": (saving(lambda: {"a": torch.zeros(1).expand(10**12)}), "its tensors take 4,000,0"),
+    "expanded, legacy": (
+        saving(lambda: {"a": torch.zeros(1).expand(10**6, 10**6)}, legacy=True),
+        "its tensors take 4,000,000,000,000 bytes",
+    ),
+    "expanded, deep": (
+        saving(lambda: {"state_dict": {"epoch": 1, "b": [{"a": torch.zeros(1).expand(10**10)}]}}),
+        "its tensors take 40,000,000,000 bytes",
+    ),
+    "views": (saving(many_views), "its tensors take"),
+    "bytes": (saving(lambda: {"a": _Bytes()}), "it holds byte arrays"),
+    "bytes, legacy": (saving(lambda: {"a": _Bytes()}, legacy=True), "it holds byte arrays"),
+    "meta": (saving(lambda: {"a": torch.empty(10**12, device="meta")}), "without values"),
+    "sparse": (saving(lambda: {"a": torch.eye(3).to_sparse()}), "it holds tensors that are sparse"),
+    "header": (
+        lambda file: file.write_bytes((10**8).to_bytes(8, "little") + b"{" + b" " * (10**8)),
+        "a header of more than 16,000,000 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_that_would_take_more_memory_than_they_hold_are_refused(name: str, tmp_path: Path):
+    write, said = HOSTILE[name]
+    file = tmp_path / "weights.pth"
+    write(file)
+    began = time.perf_counter()
+    told = fault(replace(TINY, weights=str(file)))
+    assert said in told and f"model.weights={file}: damaged (" in told
+    file.rename(tmp_path / LAST)
+    with pytest.raises(ValueError, match=r"last.ckpt: damaged or not a checkpoint \("):
+        load_checkpoint(tmp_path)
+    assert time.perf_counter() - began < 20
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

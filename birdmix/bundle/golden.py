@@ -14,10 +14,10 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from birdmix.bundle.manifest import Manifest, read_manifest
-from birdmix.bundle.tensors import TensorInfo, read_header
 from birdmix.files import atomic_path
 from birdmix.json_data import check_keys
 from birdmix.suggest import first_line
+from birdmix.tensor_headers import TensorInfo, read_header
 
 GOLDEN = "golden.safetensors"
 

@@ -14,6 +14,7 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.json_data import brief, build, check_keys, checked, read_json
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
+from birdmix.tensor_headers import read_header
 
 #: Most classes of a bundle: ten times those of the largest known models of animal sounds.
 MOST_CLASSES = 150_000
@@ -112,6 +113,21 @@ def read_manifest(folder: Path) -> Manifest:
         f"{file}: bundle format {found}, this birdmix {__version__} reads format {FORMAT}; use the "
         "birdmix that wrote it, or train again"
     )
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a bundle whose weights are missing, or are no safetensors file.
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    file = Path(folder) / WEIGHTS
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; copy the whole bundle")
+    try:
+        read_header(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}; copy the whole bundle") from error
 
 
 def digest(folder: Path, kind: str = "torch") -> str:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from birdmix.bundle.manifest import MANIFEST, WEIGHTS, Manifest, write_manifest
-from birdmix.bundle.tensors import TensorInfo, read_header
 from birdmix.files import atomic_directory
 from birdmix.model.classifier import Classifier
 from birdmix.model.size_limit import shapes_only
 from birdmix.suggest import first_few, first_line
+from birdmix.tensor_headers import TensorInfo, read_header
 
 # Layers register some tensors twice while they are built, and buffers that are no weights.
 _SPARE = 4

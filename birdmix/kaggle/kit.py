@@ -14,8 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from birdmix import __version__
-from birdmix.bundle.manifest import MANIFEST, WEIGHTS, Manifest, digest, read_manifest
-from birdmix.bundle.tensors import check_weights
+from birdmix.bundle.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    Manifest,
+    check_weights,
+    digest,
+    read_manifest,
+)
 from birdmix.competitions import NEWEST, Competition, competition_named
 from birdmix.files import atomic_directory, write_text
 from birdmix.inference.engine import ENGINES, engines_by_speed, network_of

@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 import time
 import warnings
 import zipfile
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from birdmix.files import atomic_path
+from birdmix.model.torch_file import load_torch_file
 from birdmix.suggest import first_line
 from birdmix.training.settings import CheckpointSettings
 
@@ -22,8 +22,6 @@ _FORMAT = 3
 
 # An epoch's end is saved if the last save took at most this share of the time since.
 _MAX_COST = 0.01
-
-_UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
@@ -73,10 +71,10 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: there is no such checkpoint")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = load_torch_file(file)
         if zipfile.ZipFile(file).testzip() is not None:  # torch itself looks at no checksum
             raise RuntimeError("checksum is wrong")
-    except _UNREADABLE as error:
+    except Exception as error:  # a damaged file can raise anything
         raise ValueError(f"{file}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")

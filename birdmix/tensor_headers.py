@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from birdmix.bundle.manifest import WEIGHTS
 from birdmix.json_data import brief, check_keys, checked
 
 #: Longest header that is read, in bytes: 2,000 tensors take 200 kB.
@@ -70,18 +69,3 @@ def _info(name: str, entry: object, size: int) -> TensorInfo:
     if min(shape, default=0) < 0 or math.prod(shape) > 8 * size:
         raise ValueError(f"{name}.shape={list(shape)[:8]}: more than the file holds")
     return TensorInfo(checked(str, entry["dtype"], f"{name}.dtype"), shape)
-
-
-def check_weights(folder: Path) -> None:
-    """Refuse a bundle whose weights are missing, or are no safetensors file.
-
-    Raises:
-        ValueError: With the remedy.
-    """
-    file = Path(folder) / WEIGHTS
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; copy the whole bundle")
-    try:
-        read_header(file)
-    except ValueError as error:
-        raise ValueError(f"{file}: damaged: {error}; copy the whole bundle") from error
