@@ -56,8 +56,10 @@ def predict(
         if part.count > 1:
             say(f"part {part.number} of {part.count}: {len(paths)} of {len(found)} recordings")
         way = _way(bundles, listener)
-        num_models = len(bundles) if settings.combine == "rank" else 1
-        with Journal(out / JOURNAL, way, num_models * len(listener.labels)) as journal:
+        unknown = listener.unknown_columns()
+        with Journal(
+            out / JOURNAL, way, len(unknown), unknown=unknown, num_rows=listener.num_rows
+        ) as journal:
             _tell_journal(journal)
             with interrupted_in_a_line(
                 lambda: "what was heard is kept, and the same command goes on"
@@ -150,6 +152,12 @@ def _tell_journal(journal: Journal) -> None:
         say(f"starting afresh, since what is heard depends on {was}; before: {journal.aside}")
     elif journal.aside is not None:
         say(f"{journal.file} was damaged; starting afresh, the damaged one is {journal.aside}")
+    if journal.dropped:
+        wrong = [f"{path} ({fault})" for path, fault in journal.dropped.items()]
+        say(
+            f"{journal.file}: {len(wrong)} recordings have damaged entries and are predicted "
+            f"again: {first_few(wrong)}"
+        )
 
 
 def _write_run(
