@@ -19,7 +19,7 @@ from birdmix.suggest import did_you_mean, first_line
 MAX_BYTES = 32_000_000
 
 #: Longest text in it, in characters.
-MAX_TEXT = 1_000
+MAX_TEXT = 10_000
 
 # Characters of a value in a message.
 _SHOWN = 60
@@ -47,7 +47,7 @@ def read_json(file: Path) -> Any:
         raise ValueError(f"no JSON: {first_line(error)}") from error
 
 
-def build(kind: type[T], content: Any, key: str = "") -> T:
+def build(kind: type[T], content: Any, key: str = "", *, finite: bool = True) -> T:
     """Build a dataclass from a JSON object.
 
     Fields that have a default may be absent; keys that are no field are refused. Nested dataclasses
@@ -57,6 +57,7 @@ def build(kind: type[T], content: Any, key: str = "") -> T:
         kind: The dataclass.
         content: What JSON holds in its place.
         key: Where that stands, for messages: ``log_mel`` for example.
+        finite: Whether numbers have to be finite.
 
     Raises:
         ValueError: With the full key and the value, if a value is of another type, not finite or
@@ -66,7 +67,10 @@ def build(kind: type[T], content: Any, key: str = "") -> T:
     check_keys(content, fields, _required(fields.values()), key)
     prefix = f"{key}." if key else ""
     hints = typing.get_type_hints(kind)
-    values = {name: checked(hints[name], content[name], f"{prefix}{name}") for name in content}
+    values = {
+        name: checked(hints[name], value, f"{prefix}{name}", finite=finite)
+        for name, value in content.items()
+    }
     try:
         return kind(**values)
     except ValueError as error:
@@ -133,7 +137,7 @@ def checked(kind: Any, value: Any, key: str, *, finite: bool = True) -> Any:
             for name, v in value.items()
         }
     if dataclasses.is_dataclass(kind):
-        return build(typing.cast(type, kind), value, key)
+        return build(typing.cast(type, kind), value, key, finite=finite)
     return _scalar(kind, value, key, finite)
 
 

@@ -326,6 +326,35 @@ def test_the_cell_refuses_another_python():
         cell.check_here({"python": "3.1"})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bundles": {"../../x": ""}},
+        {"bundles": {"/etc": ""}},
+        {"bundles": {"bundles/1/../../..": ""}},
+        {"bundles": {}},
+        {"bundles": 5},
+        {"python": None},
+        {"engine": ["onnx"]},
+        {"time_limit": 85},
+        {"torch": [2]},
+    ],
+)
+def test_the_cell_takes_nothing_from_outside_of_its_kit(notebook: Path, change: dict):
+    file = notebook / "birdmix-kit" / "kit.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match="kit.json: damaged; make the kit again by birdmix kit"):
+        cell.main()
+    assert not (notebook / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000])
+def test_a_damaged_kit_is_one_line(notebook: Path, text: str):
+    (notebook / "birdmix-kit" / "kit.json").write_text(text)
+    with pytest.raises(ValueError, match="kit.json: damaged; make the kit again by birdmix kit"):
+        cell.main()
+
+
 @pytest.mark.slow
 def test_a_kit_submits_in_a_fresh_environment_without_network_or_torch(
     exported: Path, demo: Path, tmp_path: Path

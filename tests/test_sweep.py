@@ -103,6 +103,16 @@ def test_runs_from_anywhere_are_put_side_by_side(tmp_path: Path):
     assert nothing.exit_code == 2 and "no run here" in nothing.stderr
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "failed.json"])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]", '{"error": 5, "figure": "high"}'])
+def test_a_run_whose_files_are_damaged_is_a_row_that_says_so(tmp_path: Path, name: str, text: str):
+    leave_run(tmp_path / "a", **{FIGURE: 0.5})
+    leave_run(tmp_path / "b", **{FIGURE: 0.7})
+    (tmp_path / "b" / name).write_text(text)
+    runs = summarise([tmp_path])
+    assert [row.state for row in runs.rows] == ["done", "unreadable"]
+
+
 def test_held_out_predictions_of_all_folds_are_one_table(tmp_path: Path):
     labels = Labels(("a", "b"))
     for fold in range(2):

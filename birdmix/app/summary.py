@@ -14,6 +14,7 @@ from birdmix.app.out_of_fold import OUT_OF_FOLD
 from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
 from birdmix.files import atomic_path, write_text
+from birdmix.json_data import check_keys, checked, read_json
 from birdmix.suggest import first_line
 from birdmix.training.log import FINAL
 
@@ -186,12 +187,18 @@ def _by_number(folder: Path) -> list[tuple[int, str]]:
 
 def _read(directory: Path) -> Row:
     state, error, settings, figures = "unfinished", "", {}, {}
-    if (directory / FAILED).is_file():
-        failure = json.loads((directory / FAILED).read_text(encoding="utf-8"))
-        state, error, settings = "failed", failure["error"], failure["overrides"]
-    if (directory / FINAL).is_file():
-        state, error = "done", ""
-        figures = json.loads((directory / FINAL).read_text(encoding="utf-8"))
+    try:
+        if (directory / FAILED).is_file():
+            failure = read_json(directory / FAILED)
+            check_keys(failure, None, ("error", "overrides"), FAILED)
+            state, error = "failed", checked(str, failure["error"], "error")
+            settings = checked(dict[str, str], failure["overrides"], "overrides")
+        if (directory / FINAL).is_file():
+            final = read_json(directory / FINAL)
+            figures = checked(dict[str, float | None], final, FINAL, finite=False)
+            state, error = "done", ""
+    except ValueError as damaged:
+        state, error, settings, figures = "unreadable", str(damaged), {}, {}
     if (directory / CONFIG).is_file():
         try:
             settings = _telling(read_config(directory))

@@ -25,6 +25,7 @@ from birdmix.bundle.manifest import (
 from birdmix.competitions import NEWEST, Competition, competition_named
 from birdmix.files import atomic_directory, write_text
 from birdmix.inference.engine import ENGINES, engines_by_speed, network_of
+from birdmix.json_data import read_json
 from birdmix.suggest import check_choice
 
 #: Says what a kit is; a folder without it is none.
@@ -122,7 +123,7 @@ def check_out(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        content = json.loads((out / KIT).read_text(encoding="utf-8"))
+        content = read_json(out / KIT)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or "birdmix" not in content:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from birdmix.files import atomic_path, write_text
+from birdmix.json_data import build, read_json
 from birdmix.training.log import METRICS
 from birdmix.training.monitor import lower_is_better
 
@@ -63,10 +64,20 @@ class Trial:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """Return the trials of a search, in order."""
-    files = sorted(folder.glob(f"trial-*/{_TRIAL}"))
-    trials = [Trial(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    """Return the trials of a search, in order.
+
+    Raises:
+        ValueError: If one of them is damaged.
+    """
+    trials = [_trial(file) for file in sorted(folder.glob(f"trial-*/{_TRIAL}"))]
     return sorted(trials, key=lambda trial: trial.number)
+
+
+def _trial(file: Path) -> Trial:
+    try:
+        return build(Trial, read_json(file), finite=False)  # a figure may be undefined
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}; remove the folder of this trial") from error
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
