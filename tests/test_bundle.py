@@ -163,7 +163,7 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("softmax", 0, "softmax=0: it must be true or false"),
     ("thresholds", ..., "thresholds is missing"),
     ("thresholds", 0.5, "thresholds=0.5: it must be a list"),
-    ("thresholds", [0.5], "thresholds: 1 of them for 3 labels"),
+    ("thresholds", [0.5], "1 thresholds for 3 labels"),
     ("thresholds", [0.5, 2, 0.5], "thresholds: 2.0 is no probability"),
     ("thresholds", [0.5, -0.1, 0.5], "thresholds: -0.1 is no probability"),
     ("thresholds", [0.5, NAN, 0.5], "thresholds[1]=NaN: it must be finite"),

@@ -61,7 +61,7 @@ class Manifest:
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"thresholds: {value} is no probability, it lies in [0, 1]")
         if self.thresholds is not None and len(self.thresholds) != num_classes:
-            raise ValueError(f"thresholds: {len(self.thresholds)} of them for {num_classes} labels")
+            raise ValueError(f"{len(self.thresholds)} thresholds for {num_classes} labels")
         self.log_mel.check_window(self.segment_seconds, f"segment_seconds={self.segment_seconds:g}")
 
     @property
