@@ -1,6 +1,7 @@
 """Files that are whole or absent, and paths that stay where they belong."""
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,20 @@ def write_text(path: Path, text: str) -> None:
 def shown(text: str) -> str:
     """Return text that any page and terminal can hold: bytes of a name that are no UTF-8 go."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def check_plain_name(name: str, what: str) -> None:
+    """Refuse a name of a file that is not that of a file in the folder it is looked for in.
+
+    Args:
+        name: As a manifest or a table gives it.
+        what: Where it stands and its value, for the message.
+
+    Raises:
+        ValueError: If it is empty, holds a separator, drive or control character, or is . or ..
+    """
+    if name in ("", ".", "..") or re.search(r"[\x00-\x1f\x7f/\\:]", name):
+        raise ValueError(f"{what}: it must be a plain file name, without a folder")
 
 
 def inside(root: Path, relative: str, where: str) -> str:

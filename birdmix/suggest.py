@@ -51,3 +51,8 @@ def check_choice(key: str, value: str, right: Iterable[str]) -> None:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's words, or its kind if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error's words, where runtimes say what is wrong, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

@@ -1,5 +1,6 @@
 """Exported networks: they hear what torch hears, or are not written; and they need no torch."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 
 from birdmix.app.cli import app
 from birdmix.app.golden import keep_golden
-from birdmix.bundle.golden import GOLDEN, read_golden, write_golden
+from birdmix.bundle.golden import GOLDEN, Golden, read_golden, write_golden
 from birdmix.bundle.manifest import Manifest, digest, read_manifest, write_manifest
 from birdmix.bundle.weights import write_bundle
 from birdmix.frontend.log_mel import LogMel
@@ -198,6 +200,28 @@ def test_frames_that_differ_count_too(copied: Path):
         export(copied, "openvino")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pictures": lambda old: old.astype(np.float32)}, "pictures is F32"),
+        ({"pictures": lambda old: old[:, :, :5]}, r"not F16 \[12, 1, 32, 65\]"),
+        ({"pictures": lambda old: old[:0]}, r"pictures is F16 \[0, 1, 32, 65\]"),
+        ({"clip": lambda old: old[:, :2]}, r"clip is F32 \[12, 2\], not F32 \[12, 4\]"),
+        ({"clip": lambda old: old[:5]}, r"clip is F32 \[5, 4\], not F32 \[12, 4\]"),
+        ({"clip": lambda old: old + np.float32(np.inf)}, "clip is not finite"),
+        ({"frames": lambda old: old[0]}, "frames is F32"),
+        ({"clip": lambda old: None}, "clip is missing"),
+    ],
+)
+def test_golden_windows_of_another_kind_are_one_line(copied: Path, change: dict, said: str):
+    golden = read_golden(copied)._asdict()
+    for name, changed in change.items():
+        golden[name] = changed(golden[name])
+    write_golden(copied, Golden(**golden))
+    with pytest.raises(ValueError, match=rf"golden.safetensors: damaged \(.*{said}.*--windows"):
+        export(copied, "onnx")
+
+
 def test_a_damaged_export_is_one_line_that_says_how_to_make_it_again(copied: Path):
     file = copied / read_manifest(copied).exports["onnx"].file
     whole = file.read_bytes()
@@ -242,6 +266,91 @@ def test_auto_takes_an_export_where_there_is_no_gpu(copied: Path, monkeypatch: p
         open_engine(copied, "onnx")
     with pytest.raises(ValueError, match="did you mean 'openvino'"):
         open_engine(copied, "openvin")
+
+
+def put_network(bundle: Path, kind: str, data: bytes) -> None:
+    """Put something else in an export's place, with the hash that is right for it."""
+    manifest = read_manifest(bundle)
+    made = replace(manifest.exports[kind], sha256=hashlib.sha256(data).hexdigest())
+    (bundle / made.file).write_bytes(data)
+    write_manifest(bundle, replace(manifest, exports={**manifest.exports, kind: made}))
+
+
+def other_network(outputs: dict[str, list[int]], value: float = 0.0) -> bytes:
+    """Return an ONNX network that answers every window by constants of some shapes."""
+    nodes, told = [], []
+    for name, shape in outputs.items():
+        constant = onnx.numpy_helper.from_array(np.full(shape, value, np.float32))
+        nodes.append(onnx.helper.make_node("Constant", [], [name], value=constant))
+        told.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    mel = onnx.helper.make_tensor_value_info("mel", onnx.TensorProto.FLOAT, [1, 1, 32, 65])
+    nodes.append(onnx.helper.make_node("Identity", ["mel"], ["mel_again"]))
+    told.append(onnx.helper.make_tensor_value_info("mel_again", onnx.TensorProto.FLOAT, None))
+    graph = onnx.helper.make_graph(nodes, "other", [mel], told[:-1])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+FRAMES = {"frames": [1, 4, 3]}
+
+
+@pytest.mark.parametrize("kind", EXPORTED)
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (b"this is text", "does not run it"),
+        (b"", "does not run it"),
+        (bytes(10_000), "does not run it"),
+        (b"<?xml version='1.0'?><net></net>", "does not run it"),
+        (
+            other_network({"clip": [1, 5], **FRAMES}),
+            r"it gives \[1, 5\] for a window, not \[1, 4\]",
+        ),
+        (other_network({"clip": [1, 4]}), r"not \[1, 4\] and frames"),
+        (other_network({"clip": [1, 4], "frames": [4, 3]}), r"it gives frames of \[4, 3\]"),
+        (other_network({"clip": [1, 4], **FRAMES}, float("nan")), "not finite numbers"),
+    ],
+)
+def test_a_network_that_is_none_of_this_bundle_is_one_line(
+    copied: Path, kind: str, network: bytes, said: str, capfd: pytest.CaptureFixture[str]
+):
+    put_network(copied, kind, network)
+    with pytest.raises(ValueError, match=said) as refused:
+        open_engine(copied, kind)
+    told = str(refused.value)
+    assert told.startswith(f"{copied}/network-{kind}.onnx: ") and "\n" not in told
+    assert f"birdmix export --bundle {copied} --engine {kind} --precision f32" in told
+    assert not capfd.readouterr().err
+
+
+def test_auto_goes_on_with_the_next_engine_and_says_so(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("birdmix.inference.engine._GPU", ())
+    manifest = read_manifest(copied)
+    took = {"onnx": 1.0, "openvino": 2.0}
+    exports = {kind: replace(manifest.exports[kind], milliseconds=ms) for kind, ms in took.items()}
+    write_manifest(copied, replace(manifest, exports=exports))
+    put_network(copied, "onnx", b"text")
+    with pytest.warns(UserWarning, match=r"onnxruntime does not run it .*; going on without eng"):
+        assert open_engine(copied).name == "openvino f32"
+    (copied / "network-openvino.onnx").write_bytes(b"other")
+    with pytest.warns(UserWarning, match=r"damaged, or not .*; going on without engine=openvino"):
+        assert open_engine(copied).name == "torch cpu"
+    (copied / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ValueError, match="the weights do not load"), pytest.warns(UserWarning):
+        open_engine(copied)
+
+
+def test_a_file_outside_of_the_bundle_is_never_opened(copied: Path, tmp_path: Path):
+    outside = tmp_path / "outside.onnx"
+    shutil.copyfile(copied / "network-onnx.onnx", outside)
+    content = json.loads((copied / "bundle.json").read_text())
+    for file in ("../outside.onnx", str(outside)):
+        content["exports"]["onnx"]["file"] = file
+        (copied / "bundle.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"exports.onnx.file=.*: it must be a plain file name"):
+            open_engine(copied, "onnx")
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(

@@ -20,6 +20,7 @@ from birdmix.frontend.settings import (
     MaskingSettings,
     PcenSettings,
 )
+from birdmix.json_data import build
 
 
 def noise(batch_size: int = 2, num_samples: int = 32_000) -> torch.Tensor:
@@ -136,7 +137,7 @@ def test_a_broken_sample_stays_alone(compression: str):
 def test_settings_come_back_from_json_as_they_were():
     settings = LogMelSettings(compression="pcen", pcen=PcenSettings(gain=0.8), power=1)
     stored = json.loads(json.dumps(dataclasses.asdict(settings)))
-    assert LogMelSettings(**stored) == settings
+    assert build(LogMelSettings, stored) == settings
 
 
 @pytest.mark.parametrize(

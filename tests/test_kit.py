@@ -19,7 +19,7 @@ from birdmix.app.cli import app
 from birdmix.bundle.exports import Export
 from birdmix.bundle.golden import GOLDEN
 from birdmix.bundle.manifest import digest, read_manifest
-from birdmix.inference.engine import fastest_export
+from birdmix.inference.engine import engines_by_speed
 from birdmix.inference.export import export
 from birdmix.kaggle import cell, kit, wheels
 
@@ -155,18 +155,47 @@ def test_a_kit_replaces_one_of_before_and_nothing_else(made: Path, exported: Pat
 def test_the_engine_is_the_fastest_that_all_bundles_have(exported: Path):
     def manifest(**milliseconds: float):
         exports = {
-            engine: Export("", "", "f32", 1, 0.0, 1.0, 1.0, milliseconds=took)
+            engine: Export("n.onnx", "0" * 64, "f32", 1, 0.0, 1.0, 1.0, milliseconds=took)
             for engine, took in milliseconds.items()
         }
         return replace(read_manifest(exported), exports=exports)
 
     # 3 + 3 against 1 + 4, 3 + 3 against 4 + 4, and only one in common
-    assert fastest_export([manifest(onnx=3, openvino=1), manifest(onnx=3, openvino=4)]) == (
+    assert engines_by_speed([manifest(onnx=3, openvino=1), manifest(onnx=3, openvino=4)])[0] == (
         "openvino"
     )
-    assert fastest_export([manifest(onnx=3, openvino=4), manifest(onnx=3, openvino=4)]) == "onnx"
-    assert fastest_export([manifest(onnx=9, openvino=1), manifest(onnx=9)]) == "onnx"
-    assert fastest_export([manifest(openvino=1), manifest(onnx=9)]) == "torch"
+    assert (
+        engines_by_speed([manifest(onnx=3, openvino=4), manifest(onnx=3, openvino=4)])[0] == "onnx"
+    )
+    assert engines_by_speed([manifest(onnx=9, openvino=1), manifest(onnx=9)])[0] == "onnx"
+    assert engines_by_speed([manifest(openvino=1), manifest(onnx=9)])[0] == "torch"
+
+
+def test_a_kit_goes_on_with_the_next_engine_where_an_export_is_damaged(
+    exported: Path, tmp_path: Path
+):
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    (copy / "network-onnx.onnx").write_bytes(b"other")
+    with pytest.warns(UserWarning, match="damaged, or not .*; going on without engine=onnx"):
+        assert kit.plan_kit([copy]).engine == "torch"
+    with pytest.raises(ValueError, match="damaged, or not the network"):
+        kit.plan_kit([copy], "onnx")
+
+
+def test_nothing_but_the_bundle_gets_into_a_kit(exported: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    content = json.loads((copy / "bundle.json").read_text())
+    (tmp_path / "secret").write_text("a secret")
+    for file in ("../secret", str(tmp_path / "secret"), "../../../secret"):
+        content["exports"]["onnx"]["file"] = file
+        (copy / "bundle.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="it must be a plain file name"):
+            kit.plan_kit([copy])
+    shutil.copyfile(exported / "bundle.json", copy / "bundle.json")
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="model.safetensors: damaged: no safetensors file"):
+        kit.plan_kit([copy])
 
 
 def test_a_kit_that_leans_on_kaggles_torch_says_so_and_how_it_is_used(
@@ -295,6 +324,35 @@ def test_the_cell_names_what_it_cannot_choose_between_and_looks_into_no_audio(
 def test_the_cell_refuses_another_python():
     with pytest.raises(RuntimeError, match=rf"Python 3.1, here is {HERE}; .* --python {HERE}"):
         cell.check_here({"python": "3.1"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bundles": {"../../x": ""}},
+        {"bundles": {"/etc": ""}},
+        {"bundles": {"bundles/1/../../..": ""}},
+        {"bundles": {}},
+        {"bundles": 5},
+        {"python": None},
+        {"engine": ["onnx"]},
+        {"time_limit": 85},
+        {"torch": [2]},
+    ],
+)
+def test_the_cell_takes_nothing_from_outside_of_its_kit(notebook: Path, change: dict):
+    file = notebook / "birdmix-kit" / "kit.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match="kit.json: damaged; make the kit again by birdmix kit"):
+        cell.main()
+    assert not (notebook / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000])
+def test_a_damaged_kit_is_one_line(notebook: Path, text: str):
+    (notebook / "birdmix-kit" / "kit.json").write_text(text)
+    with pytest.raises(ValueError, match="kit.json: damaged; make the kit again by birdmix kit"):
+        cell.main()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +405,111 @@ def test_a_damaged_journal_is_said_and_replaced(scores: Path, bundle: Path, demo
         assert "journal.sqlite was damaged; starting afresh" in said and "heard 2 of 2" in said
         assert (out / "journal-damaged.sqlite").read_bytes() == damage
     assert (out / "scores.csv").read_bytes() == (scores / "scores.csv").read_bytes()
+
+
+#: What a row of the journal is changed to, in SQL, and what is said of it.
+WRONG_CELLS = {
+    "score of another type": ("UPDATE scores SET score = 'text' WHERE heard = 1", "not rows of 3"),
+    "score of another length": ("UPDATE scores SET score = x'00' WHERE heard = 1", "not rows of 3"),
+    "score torn": (
+        "UPDATE scores SET score = substr(score, 1, 24) WHERE heard = 1",
+        "2 rows of scores instead of 5",
+    ),
+    "no score": ("DELETE FROM scores WHERE heard = 1", "0 rows of scores instead of 5"),
+    "NaN": (
+        "UPDATE scores SET score = CAST(x'0000c07f' || substr(score, 5) AS BLOB) WHERE heard = 1",
+        "not finite",
+    ),
+    "infinite": (
+        "UPDATE scores SET score = CAST(x'0000807f' || substr(score, 5) AS BLOB) WHERE heard = 1",
+        "not finite",
+    ),
+    "part of another number": ("UPDATE scores SET part = 7 WHERE heard = 1", "scores are missing"),
+    "size": ("UPDATE heard SET size = 'big' WHERE id = 1", "of another type"),
+    "seconds": ("UPDATE heard SET seconds = -1 WHERE id = 1", "its length is -1.0 s"),
+    "seconds without end": ("UPDATE heard SET seconds = 9e999 WHERE id = 1", "length is inf s"),
+    "datetime": ("UPDATE heard SET recorded_at = 'May' WHERE id = 1", "its datetime is none"),
+    "no UTF-8": (
+        "UPDATE heard SET recorded_at = CAST(x'ff' AS TEXT) WHERE id = 1",
+        "its datetime is none",
+    ),
+    "warning": ("UPDATE heard SET warning = x'00' WHERE id = 1", "of another type"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CELLS)
+def test_a_recording_with_a_wrong_cell_is_no_longer_known(name: str, tmp_path: Path):
+    change, said = WRONG_CELLS[name]
+    file, score = tmp_path / "j", np.ones((5, 3), np.float32)
+
+    def opened() -> Journal:
+        return Journal(file, {"a": "1"}, 3, num_rows=lambda seconds: (int(seconds), int(seconds)))
+
+    with opened() as journal:
+        for path in ("a.wav", "b.wav"):
+            journal.keep(Entry(path, 7, 8, 5.0, None, "", score))
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(change)
+        database.commit()
+    with opened() as journal:
+        if journal.aside is None:
+            assert said in journal.dropped.pop("a.wav") and not journal.dropped
+            assert journal.known().keys() == {"b.wav"}
+        else:  # newer versions of SQLite look at types themselves
+            assert journal.aside == tmp_path / "j-damaged" and not journal.known()
+        journal.keep(Entry("a.wav", 7, 8, 5.0, None, "", score))
+    with opened() as journal:
+        assert not journal.dropped and "a.wav" in journal.known()
+
+
+def test_only_columns_of_species_that_a_model_lacks_hold_nan(tmp_path: Path):
+    score = np.ones((2, 3), np.float32)
+    score[:, 1] = np.nan
+    for unknown, dropped in (([False, True, False], set()), ([True, False, False], {"a"})):
+        with Journal(tmp_path / "j", {}, 3, unknown=np.array(unknown)) as journal:
+            assert journal.dropped.keys() == dropped
+            journal.keep(Entry("a", 7, 8, 5.0, None, "", score))
+
+
+def test_another_database_in_the_journals_place_is_set_aside_whole(tmp_path: Path):
+    file = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE scores (mine TEXT)")
+        database.execute("INSERT INTO scores VALUES ('years of work')")
+        database.commit()
+    with Journal(file, {"a": "1"}, 3) as journal:
+        assert journal.aside == tmp_path / "journal-damaged.sqlite"
+    with closing(sqlite3.connect(journal.aside)) as database:
+        assert database.execute("SELECT mine FROM scores").fetchall() == [("years of work",)]
+
+
+def test_a_damaged_entry_is_said_and_its_recording_predicted_again(
+    bundle: Path, scores: Path, demo: Path
+):
+    out = scores.with_name("wrong")
+    shutil.copytree(scores, out)
+    with closing(sqlite3.connect(out / "journal.sqlite")) as database:
+        database.execute("UPDATE scores SET score = substr(score, 1, 48) WHERE heard = 1")
+        database.commit()
+    said = call(bundle, demo / "test_soundscapes", out, "--scores", "csv")
+    assert "1 recordings have damaged entries and are predicted again: " in said
+    assert "(1 rows of scores instead of 12)" in said and "heard 1 of 1" in said
+    assert tables(out) == tables(scores)
+
+
+@pytest.mark.parametrize("value", ["nonsense f32", "", "onnx"])
+def test_a_journal_cannot_name_an_engine_that_there_is_none_of(
+    bundle: Path, scores: Path, demo: Path, tmp_path: Path, value: str
+):
+    shutil.copytree(scores, tmp_path / "out")
+    with closing(sqlite3.connect(tmp_path / "out" / "journal.sqlite")) as database:
+        database.execute("UPDATE about SET value = ? WHERE key = 'engine 1'", (value,))
+        database.commit()
+    folder = demo / "test_soundscapes"
+    if value == "onnx":  # what has begun with an engine goes on with it
+        assert "is not exported to it" in refusal(bundle, folder, tmp_path / "out")
+    else:
+        assert "depends on engine 1 (was " in call(bundle, folder, tmp_path / "out")
 
 
 def test_a_second_process_in_one_place_is_refused(tmp_path: Path):

@@ -653,6 +653,55 @@ def test_predictions_are_soft_labels_with_a_threshold_a_cap_and_a_weight(
         read_pseudo(settings, Labels(("z",)), follow_links=False)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"end_seconds": [5.0, np.inf]}, "row 3: start_seconds and end_seconds are no span"),
+        ({"end_seconds": [5.0, 1e300]}, "row 3: start_seconds and end_seconds are no span"),
+        ({"start_seconds": [-1.0, 0.0]}, "row 2: start_seconds and end_seconds are no span"),
+        ({"start_seconds": ["soon", "0"]}, "row 2: start_seconds is no number"),
+        ({"a": [np.nan, 0.5]}, "row 2: a is no number"),
+        ({"a": [2.0, 0.5]}, "row 2: a probability lies in [0, 1]"),
+        ({"a": [[0.1], [0.2]]}, "row 2: a is no number"),
+        ({"path": [1, 2]}, "row 2: path is no text"),
+        ({"path": [b"\xff", b"x.wav"]}, "row 2: path is no text"),
+        ({"path": ["../../etc/passwd", "x.wav"]}, "row 2: path '../../etc/passwd' leaves"),
+    ],
+)
+def test_a_wrong_cell_of_predictions_is_one_line_with_its_row(
+    tmp_path: Path, changes: dict, said: str
+):
+    write_wave(tmp_path / "x.wav")
+    values = {"path": ["x.wav"] * 2, "start_seconds": [0.0, 5.0], "end_seconds": [5.0, 10.0]}
+    pd.DataFrame(values | {"a": [0.5, 0.5]} | changes).to_parquet(tmp_path / "t.parquet")
+    settings = PseudoSettings(str(tmp_path / "t.parquet"))
+    with pytest.raises(ValueError) as refused:
+        read_pseudo(settings, Labels(("a",)), follow_links=False)
+    assert f"{tmp_path / 't.parquet'}, {said}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,start_seconds,end_seconds,a,a\nx.wav,0,5,.1,.2\n", "column 'a' stands twice"),
+        (f"path,start_seconds,end_seconds,a\nx.wav,0,{'9' * 400},.1\n", "more than 300 digits"),
+        ('path,start_seconds,end_seconds,a\n"x.wav,0,5,.1\n', "EOF inside string"),
+        ("", "No columns to parse"),
+        ("\x00\x01\x02\n,,,\n,\n", "no table of predictions"),
+    ],
+)
+def test_what_is_no_table_of_predictions_is_one_line(tmp_path: Path, text: str, said: str):
+    write_wave(tmp_path / "x.wav")
+    for name in ("t.csv", "t.parquet"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError) as refused:
+            settings = PseudoSettings(str(tmp_path / name))
+            read_pseudo(settings, Labels(("a",)), follow_links=False)
+        told = str(refused.value)
+        assert told.startswith(f"{tmp_path / name}: ") and "\n" not in told
+        assert said in told or name == "t.parquet"
+
+
 # ---------------------------------------------------------------- real tables
 
 

@@ -96,6 +96,14 @@ def ended(folder: Path, number: int, *values: float, state: str = "complete") ->
     return trial
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"number": "1"}', '{"figures": 1}'])
+def test_a_damaged_trial_is_one_line(tmp_path: Path, text: str):
+    ended(tmp_path, 0, 0.5)
+    (tmp_path / "trial-000" / "trial.json").write_text(text)
+    with pytest.raises(ValueError, match=r"trial-000/trial.json: damaged: .*; remove the folder"):
+        read_trials(tmp_path)
+
+
 def test_a_suggestion_is_a_function_of_the_seed_and_the_trials_before(tmp_path: Path):
     before = [ended(tmp_path, number, 0.1 * number) for number in range(12)]
     again = read_trials(tmp_path)

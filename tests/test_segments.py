@@ -489,8 +489,19 @@ def test_what_is_not_there_is_told(tmp_path: Path, target: str, told: str):
     assert told in done.output
 
 
-def test_a_damaged_run_json_is_told(tmp_path: Path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"folder": ',
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"folder": 5}',
+        '{"folder": "f", "channel": 1e999}',
+    ],
+)
+def test_a_damaged_run_json_is_told(tmp_path: Path, text: str):
     detections(tmp_path, [found(0.5)])
-    (tmp_path / "run.json").write_text('{"folder": ')
+    (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run.json: damaged .*--recordings"):
         read_found(tmp_path)

@@ -89,7 +89,7 @@ def test_a_bundle_without_labels_is_refused(before: Path, tmp_path: Path):
     shutil.copytree(before / "bundle", tmp_path / "bundle")
     file = tmp_path / "bundle" / "bundle.json"
     file.write_text(file.read_text().replace('"labels"', '"names"'))
-    with pytest.raises(ValueError, match=r"bundle.json: damaged \(KeyError\('labels'\)\)"):
+    with pytest.raises(ValueError, match=r"bundle.json: damaged: labels is missing; "):
         build_model(second(tmp_path), Labels(("a",)), CPU)
 
 

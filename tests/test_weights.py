@@ -1,7 +1,12 @@
 """Where weights come from: timm's hub, a file, the stage before."""
 
+import json
 import re
+import shutil
+import time
 import urllib.error
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +18,7 @@ import timm.models._builder
 import torch
 from torch import Tensor
 
-from birdmix.bundle.manifest import Manifest
+from birdmix.bundle.manifest import Manifest, read_manifest
 from birdmix.bundle.weights import load_classifier, read_weights, write_bundle
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.labels import Labels
@@ -22,7 +27,7 @@ from birdmix.model.classifier import Classifier
 from birdmix.model.settings import ModelSettings
 from birdmix.model.stages import carry_over
 from birdmix.model.weight_file import read_weight_file
-from birdmix.training.checkpoint import LAST, save_checkpoint
+from birdmix.training.checkpoint import LAST, load_checkpoint, save_checkpoint
 
 SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
 TINY = ModelSettings("resnet10t", dict(SMALL), head="sed")
@@ -218,6 +223,70 @@ def test_a_checkpoint_of_a_run_is_refused_for_its_averaged_weights(tmp_path: Pat
     assert "is a checkpoint of birdmix; init_from=RUN_DIR" in said
 
 
+class _Bytes:
+    """Pickles as a call for a byte array of 10 GB."""
+
+    def __reduce__(self) -> tuple:
+        return bytearray, (10**10,)
+
+
+def compressed(file: Path) -> None:
+    """Write a zip bomb: an archive of torch's form, 100 MB of zeros in 100 kB."""
+    torch.save({"a": torch.zeros(25_000_000)}, file)
+    with zipfile.ZipFile(file) as archive:
+        records = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+    assert file.stat().st_size < 1_000_000
+
+
+def saving(content: Callable[[], object], legacy: bool = False) -> Callable[[Path], None]:
+    return lambda file: torch.save(content(), file, _use_new_zipfile_serialization=not legacy)
+
+
+def many_views() -> dict[str, Tensor]:
+    base = torch.zeros(100_000)
+    return {str(k): base[k:] for k in range(1_000)}
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "zip bomb": (compressed, "it is a compressed archive"),
+    "expanded": (saving(lambda: {"a": torch.zeros(1).expand(10**12)}), "its tensors take 4,000,0"),
+    "expanded, legacy": (
+        saving(lambda: {"a": torch.zeros(1).expand(10**6, 10**6)}, legacy=True),
+        "its tensors take 4,000,000,000,000 bytes",
+    ),
+    "expanded, deep": (
+        saving(lambda: {"state_dict": {"epoch": 1, "b": [{"a": torch.zeros(1).expand(10**10)}]}}),
+        "its tensors take 40,000,000,000 bytes",
+    ),
+    "views": (saving(many_views), "its tensors take"),
+    "bytes": (saving(lambda: {"a": _Bytes()}), "it holds byte arrays"),
+    "bytes, legacy": (saving(lambda: {"a": _Bytes()}, legacy=True), "it holds byte arrays"),
+    "meta": (saving(lambda: {"a": torch.empty(10**12, device="meta")}), "without values"),
+    "sparse": (saving(lambda: {"a": torch.eye(3).to_sparse()}), "it holds tensors that are sparse"),
+    "header": (
+        lambda file: file.write_bytes((10**8).to_bytes(8, "little") + b"{" + b" " * (10**8)),
+        "a header of more than 16,000,000 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_that_would_take_more_memory_than_they_hold_are_refused(name: str, tmp_path: Path):
+    write, said = HOSTILE[name]
+    file = tmp_path / "weights.pth"
+    write(file)
+    began = time.perf_counter()
+    told = fault(replace(TINY, weights=str(file)))
+    assert said in told and f"model.weights={file}: damaged (" in told
+    file.rename(tmp_path / LAST)
+    with pytest.raises(ValueError, match=r"last.ckpt: damaged or not a checkpoint \("):
+        load_checkpoint(tmp_path)
+    assert time.perf_counter() - began < 20
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float):
     state = pictures().state_dict()
@@ -237,6 +306,103 @@ def test_a_bundle_rebuilds_its_classifier_without_the_file_it_began_with(tmp_pat
     again = load_classifier(tmp_path / "bundle", manifest)
     assert torch.equal(again(mel).clip, model(mel).clip)
     assert read_weights(tmp_path / "bundle").keys() == model.state_dict().keys()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two classes."""
+    folder = tmp_path_factory.mktemp("sound") / "bundle"
+    manifest = Manifest(Labels(("a", "b")), LogMelSettings(), TINY, 1.0)
+    write_bundle(folder, manifest, Classifier(TINY, 2).state_dict())
+    return folder
+
+
+def header_of(**entries: object) -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no safetensors file"),
+        (b"\xff" * 100, "a header of more than 16,000,000 bytes"),
+        ((10**8).to_bytes(8, "little") + b" " * (10**8), "a header of more than 16,000,000 bytes"),
+        ((10**6).to_bytes(8, "little") + b"[" * 10**6, "its header is no JSON"),
+        (b"\x80\x04" + b"." * 100, "no safetensors file"),  # a pickle
+        (header_of(a=5), "a=5: it must be an object"),
+        (header_of(a={"dtype": "F32", "shape": [2]}), "a.data_offsets is missing"),
+        (
+            header_of(a={"dtype": "F32", "shape": [10**12], "data_offsets": [0, 0]}),
+            "a.shape=[1000000000000]: more than the file holds",
+        ),
+        (
+            header_of(a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}),
+            "a.data_offsets=a list of 2: not within the file",
+        ),
+        (
+            header_of(a={"dtype": "F32", "shape": "2", "data_offsets": [0, 0]}),
+            "a.shape='2': it must be a list",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_weights_of_a_bundle_is_one_line(
+    sound: Path, tmp_path: Path, content: bytes, said: str
+):
+    folder = Path(shutil.copytree(sound, tmp_path / "bundle"))
+    (folder / "model.safetensors").write_bytes(content)
+    for read in (read_weights, lambda it: load_classifier(it, read_manifest(it))):
+        with pytest.raises(ValueError) as refused:
+            read(folder)
+        told = str(refused.value)
+        assert told.startswith(f"{folder}/model.safetensors: the weights do not load (")
+        assert said in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("backbone.conv1.0.weight", lambda w: w[:, :, :1], "is F32 [6, 1, 1, 3] instead of [6, 1"),
+        ("backbone.conv1.0.weight", lambda w: w.to(torch.int32), "is I32 [6, 1, 3, 3] instead of"),
+        ("backbone.conv1.0.weight", lambda w: None, "conv1.0.weight is missing"),
+        ("backbone.other", lambda _: torch.zeros(2), "backbone.other is of no layer"),
+        ("backbone.conv1.0.weight", lambda w: w * torch.nan, "1 tensors are not finite: backbone"),
+        ("backbone.conv1.0.weight", lambda w: w / 0, "1 tensors are not finite: backbone.conv1.0"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_manifest_are_refused_by_name(
+    sound: Path, tmp_path: Path, name: str, change: Callable, said: str
+):
+    folder = Path(shutil.copytree(sound, tmp_path / "bundle"))
+    weights = read_weights(folder)
+    changed = change(weights.get(name))
+    weights = {n: w for n, w in (weights | {name: changed}).items() if w is not None}
+    contiguous = {n: w.contiguous() for n, w in weights.items()}
+    safetensors.torch.save_file(contiguous, folder / "model.safetensors")
+    with pytest.raises(ValueError) as refused:
+        load_classifier(folder, read_manifest(folder))
+    assert "the weights do not load (" in str(refused.value) and said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"channels": [1_000_000] * 4},
+        {"layers": [1_000_000, 1, 1, 1]},
+        {"stem_width": 1_000_000, "stem_type": "deep"},
+        {"channels": [-1] * 4},
+        {"channels": []},
+        {"block": "Bottleneck"},
+    ],
+)
+def test_a_manifest_cannot_ask_for_more_than_its_weights_hold(sound: Path, arguments: dict):
+    model = replace(TINY, backbone_args=SMALL | arguments)
+    manifest = replace(read_manifest(sound), model=model)
+    began = time.perf_counter()
+    with pytest.raises(ValueError) as refused:
+        load_classifier(sound, manifest)
+    assert time.perf_counter() - began < 20  # a million layers take minutes, their weights 6 GB
+    assert str(sound) in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("head", ["gem", "sed"])

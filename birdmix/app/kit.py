@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from birdmix.app.console import say, warn
+from birdmix.app.console import say, warn, warnings_as_lines
 from birdmix.kaggle.kit import CELL, check_out, plan_kit, write_kit
 from birdmix.kaggle.rows import counted
 
@@ -21,7 +21,8 @@ def gather_kit(
         competition: Whose time limit the kit keeps; None for the newest.
     """
     check_out(out)
-    kit = plan_kit(bundles, engine, python, competition)
+    with warnings_as_lines():
+        kit = plan_kit(bundles, engine, python, competition)
     if kit.engine == "torch":
         warn(
             "this kit listens by Kaggle's own torch, whichever that is; it is smaller and faster "

@@ -18,7 +18,7 @@ from birdmix.audio.listing import unread_line
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
 from birdmix.files import remove_partials, write_text
-from birdmix.inference.engine import EXPORTED, open_engine
+from birdmix.inference.engine import ENGINES, EXPORTED, open_engine
 from birdmix.inference.journal import Entry, Journal, way_of
 from birdmix.inference.listen import Listening, listen
 from birdmix.inference.listener import Listener
@@ -61,8 +61,10 @@ def predict(
         if part.count > 1:
             say(f"part {part.number} of {part.count}: {len(paths)} of {len(found)} recordings")
         way = _way(bundles, listener)
-        num_models = len(bundles) if settings.combine == "rank" else 1
-        with Journal(out / JOURNAL, way, num_models * len(listener.labels)) as journal:
+        unknown = listener.unknown_columns()
+        with Journal(
+            out / JOURNAL, way, len(unknown), unknown=unknown, num_rows=listener.num_rows
+        ) as journal:
             _tell_journal(journal)
             with interrupted_in_a_line(
                 lambda: "what was heard is kept, and the same command goes on"
@@ -83,8 +85,12 @@ def predict(
 
 def _kinds(engine: str, num_bundles: int, before: dict[str, str]) -> list[str]:
     """Return each bundle's kind of engine: what has begun with one goes on with it."""
-    kinds = [before.get(f"engine {number + 1}", engine).split()[0] for number in range(num_bundles)]
-    return kinds if engine == "auto" else [engine] * num_bundles
+    if engine != "auto":
+        return [engine] * num_bundles
+    kinds = [
+        before.get(f"engine {number + 1}", "").partition(" ")[0] for number in range(num_bundles)
+    ]
+    return [kind if kind in ENGINES else engine for kind in kinds]
 
 
 def _hear(listener: Listener, folder: Path, paths: list[str], journal: Journal) -> Listening:
@@ -156,6 +162,12 @@ def _tell_journal(journal: Journal) -> None:
         say(f"starting afresh, since what is heard depends on {was}; before: {journal.aside}")
     elif journal.aside is not None:
         say(f"{journal.file} was damaged; starting afresh, the damaged one is {journal.aside}")
+    if journal.dropped:
+        wrong = [f"{path} ({fault})" for path, fault in journal.dropped.items()]
+        say(
+            f"{journal.file}: {len(wrong)} recordings have damaged entries and are predicted "
+            f"again: {first_few(wrong)}"
+        )
 
 
 def _write_run(

@@ -54,6 +54,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: it cannot be negative")
+        length = self.data.segment_seconds
+        self.frontend.log_mel.check_window(length, f"data.segment_seconds={length:g}")
         if self.init_from is not None and (self.model.pretrained or self.model.weights):
             raise ValueError(
                 f"init_from={self.init_from}: its weights would replace those of model.pretrained "

@@ -17,6 +17,7 @@ from birdmix.app.resume import flat, is_harmless
 from birdmix.app.schema import Config
 from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
+from birdmix.json_data import check_keys, checked, read_json
 from birdmix.suggest import first_few, first_line
 from birdmix.training.log import FINAL
 
@@ -192,14 +193,13 @@ def _read(directory: Path) -> Row:
     try:
         if (directory / FAILED).is_file():
             failure = _json(directory / FAILED)
-            state, error = "failed", str(failure.get("error", ""))
-            asked = failure.get("overrides")
-            settings = {key: str(asked[key]) for key in asked} if isinstance(asked, dict) else {}
+            check_keys(failure, None, ("error", "overrides"), FAILED)
+            state, error = "failed", checked(str, failure["error"], f"{FAILED}: error")
+            settings = checked(dict[str, str], failure["overrides"], f"{FAILED}: overrides")
         if (directory / FINAL).is_file():
+            final = _json(directory / FINAL)
+            figures = checked(dict[str, float | None], final, FINAL, finite=False)
             state, error = "done", ""
-            figures = _json(directory / FINAL)
-            if not all(isinstance(value, int | float) for value in figures.values()):
-                raise ValueError(f"{directory / FINAL}: damaged (figures that are no numbers)")
         if (directory / CONFIG).is_file():
             settings = _telling(read_config(directory))
     except ValueError as unreadable:  # of another birdmix, perhaps
@@ -207,19 +207,16 @@ def _read(directory: Path) -> Row:
     return Row(directory, state, error, settings, figures)
 
 
-def _json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def _json(file: Path) -> Any:
+    """Read a JSON file.
 
     Raises:
-        ValueError: If it is none, with the file.
+        ValueError: If it is damaged, with its name.
     """
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged ({first_line(error)})") from error
-    if not isinstance(read, dict):
-        raise ValueError(f"{file}: damaged (no object in it)")
-    return read
+        return read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}") from error
 
 
 def _telling(config: Config) -> dict[str, str]:

@@ -13,8 +13,11 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from birdmix.bundle.manifest import Manifest, read_manifest
 from birdmix.files import atomic_path
+from birdmix.json_data import check_keys
 from birdmix.suggest import first_line
+from birdmix.tensor_headers import TensorInfo, read_header
 
 GOLDEN = "golden.safetensors"
 
@@ -54,17 +57,39 @@ def read_golden(folder: Path) -> Golden:
     """Read a bundle's golden windows.
 
     Raises:
-        ValueError: If there are none, or they are damaged.
+        ValueError: If there are none, or they are damaged or those of another bundle.
     """
     file = Path(folder) / GOLDEN
     remedy = "make new ones by birdmix export with --windows FOLDER, a folder of recordings"
     if not file.is_file():
         raise ValueError(f"{folder}: no golden windows to check an export by; {remedy}")
+    manifest = read_manifest(folder)
     try:
+        _check(read_header(file), manifest)
         arrays = safetensors.numpy.load_file(file)
-        golden = Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
-        if not golden.is_finite:
-            raise ValueError("its numbers are not all finite")
-        return golden
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"{file}: damaged ({first_line(error)}); {remedy}") from error
+    wrong = [name for name, each in arrays.items() if not np.isfinite(each).all()]
+    if wrong:
+        raise ValueError(f"{file}: damaged ({wrong[0]} is not finite); {remedy}")
+    return Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
+
+
+def _check(header: dict[str, TensorInfo], manifest: Manifest) -> None:
+    """Refuse arrays that are not of a bundle's windows and classes."""
+    check_keys(header, Golden._fields, ("pictures", "clip"), "")
+    windows, num_classes = header["pictures"].shape[:1], len(manifest.labels)
+    log_mel = manifest.log_mel
+    expected = {
+        "pictures": ("F16", (1, log_mel.n_mels, log_mel.num_frames(manifest.num_samples))),
+        "clip": ("F32", (num_classes,)),
+    }
+    if "frames" in header:
+        expected["frames"] = ("F32", (num_classes, *header["frames"].shape[2:3]))
+    for name, (dtype, shape) in expected.items():
+        found = header[name]
+        if found != (dtype, windows + shape) or not found.num_values:
+            raise ValueError(
+                f"{name} is {found.dtype} {list(found.shape)[:8]}, not {dtype} "
+                f"{list(windows + shape)[:8]}"
+            )

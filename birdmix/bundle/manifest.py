@@ -11,8 +11,13 @@ from birdmix import __version__
 from birdmix.bundle.exports import Export, sha256_of
 from birdmix.files import write_text
 from birdmix.frontend.settings import LogMelSettings
+from birdmix.json_data import brief, build, check_keys, checked, read_json
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
+from birdmix.tensor_headers import read_header
+
+#: Most classes of a bundle: ten times those of the largest known models of animal sounds.
+MOST_CLASSES = 150_000
 
 #: Raised when a bundle of the format before can no longer be read.
 FORMAT = 2
@@ -49,8 +54,15 @@ class Manifest:
     exports: dict[str, Export] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
-            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
+        num_classes = len(self.labels)
+        if not 1 <= num_classes <= MOST_CLASSES:
+            raise ValueError(f"labels.codes: {num_classes:,} classes, of 1 to {MOST_CLASSES:,}")
+        for value in self.thresholds or ():
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"thresholds: {value} is no probability, it lies in [0, 1]")
+        if self.thresholds is not None and len(self.thresholds) != num_classes:
+            raise ValueError(f"{len(self.thresholds)} thresholds for {num_classes} labels")
+        self.log_mel.check_window(self.segment_seconds, f"segment_seconds={self.segment_seconds:g}")
 
     @property
     def num_samples(self) -> int:
@@ -88,17 +100,34 @@ def read_manifest(folder: Path) -> Manifest:
             "a run writes its bundle to RUN_DIR/bundle"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error
-    if found != FORMAT:
-        made_by = content.get("versions", {}).get("birdmix", "unknown")
-        raise ValueError(
-            f"{file}: bundle format {found} (birdmix {made_by}), this birdmix {__version__} reads "
-            f"format {FORMAT}; use the birdmix that wrote it, or train again"
-        )
-    return _parse(file, content)
+        content = read_json(file)
+        check_keys(content, None, ("format",), "")
+        if content["format"] == FORMAT:
+            return _parse(content)
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}; write the bundle again") from error
+    versions = content.get("versions")
+    made_by = versions.get("birdmix", "unknown") if isinstance(versions, dict) else "unknown"
+    found = f"{brief(content['format'])} (birdmix {brief(made_by, quoted=False)})"
+    raise ValueError(
+        f"{file}: bundle format {found}, this birdmix {__version__} reads format {FORMAT}; use the "
+        "birdmix that wrote it, or train again"
+    )
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a bundle whose weights are missing, or are no safetensors file.
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    file = Path(folder) / WEIGHTS
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; copy the whole bundle")
+    try:
+        read_header(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}; copy the whole bundle") from error
 
 
 def digest(folder: Path, kind: str = "torch") -> str:
@@ -122,19 +151,25 @@ def digest(folder: Path, kind: str = "torch") -> str:
     return hashlib.sha256(f"{content} {weights}".encode()).hexdigest()
 
 
-def _parse(file: Path, content: dict[str, Any]) -> Manifest:
-    try:
-        return Manifest(
-            labels=Labels(tuple(content["labels"]["codes"]), tuple(content["labels"]["names"])),
-            log_mel=LogMelSettings(**content["log_mel"]),
-            model=ModelSettings(**content["model"]),
-            segment_seconds=float(content["segment_seconds"]),
-            softmax=content["softmax"],
-            metrics=content["metrics"],
-            versions=content["versions"],
-            thresholds=None if content["thresholds"] is None else tuple(content["thresholds"]),
-            # Bundles from before there were exports lack the key.
-            exports={name: Export(**made) for name, made in content.get("exports", {}).items()},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: damaged ({error!r}); write the bundle again") from error
+def _parse(content: dict[str, Any]) -> Manifest:
+    """Build a manifest of what ``bundle.json`` holds; what it does not know of is left out."""
+    required = ("labels", "log_mel", "model", "segment_seconds", "softmax", "thresholds")
+    check_keys(content, None, (*required, "metrics", "versions"), "")
+    labels = content["labels"]
+    check_keys(labels, None, ("codes", "names"), "labels")
+    codes, names = (
+        checked(tuple[str, ...], labels[name], f"labels.{name}") for name in ("codes", "names")
+    )
+    return Manifest(
+        labels=Labels(codes, names),
+        log_mel=build(LogMelSettings, content["log_mel"], "log_mel"),
+        model=build(ModelSettings, content["model"], "model"),
+        segment_seconds=checked(float, content["segment_seconds"], "segment_seconds"),
+        softmax=checked(bool, content["softmax"], "softmax"),
+        # A metric that is not defined is NaN.
+        metrics=checked(dict[str, float], content["metrics"], "metrics", finite=False),
+        versions=checked(dict[str, str], content["versions"], "versions"),
+        thresholds=checked(tuple[float | None, ...] | None, content["thresholds"], "thresholds"),
+        # Bundles from before there were exports lack the key.
+        exports=checked(dict[str, Export], content.get("exports", {}), "exports"),
+    )

@@ -1,11 +1,18 @@
 """The front end's settings: the one home of their defaults, and what a bundle stores of them."""
 
+import math
 from dataclasses import dataclass, field
 
+from birdmix.json_data import check_at_most
 from birdmix.suggest import check_choice
 
 #: The least power of a mel bin: -100 dB, below 16-bit quantisation noise.
 MIN_POWER = 1e-10
+#: Seconds: in a shorter window a network has no frames.
+SHORTEST_WINDOW = 0.05
+#: Samples of a window, and numbers of its complex spectrogram (256 MiB) and of its log-mel, that
+#: memory still holds a few of.
+MOST_SAMPLES, MOST_SPECTRUM, MOST_LOG_MEL = 2**26, 2**25, 2**24
 #: Added to a sample's range or deviation, which in silence is 0.
 EPS = 1e-5
 
@@ -42,6 +49,10 @@ class PcenSettings:
         check_choice("start", self.start, ("first", "one"))
         _check_positive(self, "time_constant", "bias", "power", "eps", "scale")
         _check_shares(self, "gain")
+        check_at_most(self, time_constant=3600, bias=10**6, power=10, eps=10**6, scale=10**12)
+        for name, least in (("time_constant", 1e-4), ("eps", 1e-30)):  # less counts as 0
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least:g}")
 
     def newest(self, frames_per_second: float) -> float:
         """Return b, the share of the newest frame in the smoothed past, as librosa derives it."""
@@ -101,6 +112,16 @@ class LogMelSettings:
         if self.mel_norm is not None:
             check_choice("mel_norm", self.mel_norm, ("slaney",))
         _check_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "top_db", "scale")
+        check_at_most(
+            self,
+            sample_rate=1_000_000,
+            n_fft=65_536,
+            hop_length=1_000_000,
+            n_mels=1024,
+            top_db=1000,
+            offset=10**9,
+            scale=10**9,
+        )
         if self.power not in (1, 2):
             raise ValueError(f"power={self.power}: it is 1 (magnitudes) or 2 (power)")
         defaults = (LogMelSettings.offset, LogMelSettings.scale)
@@ -113,8 +134,6 @@ class LogMelSettings:
             )
         if self.n_fft % 2:
             raise ValueError(f"n_fft={self.n_fft}: it must be even")
-        if isinstance(self.pcen, dict):  # as a bundle stores it
-            self.pcen = PcenSettings(**self.pcen)
         if not 0 <= self.f_min < self.highest <= self.sample_rate / 2:
             raise ValueError(
                 f"f_min={self.f_min} and f_max={self.highest} must satisfy "
@@ -142,6 +161,28 @@ class LogMelSettings:
                 f"{num_samples}; take pad_mode=constant or a longer data.segment_seconds"
             )
         return num_samples // self.hop_length + 1
+
+    def check_window(self, seconds: float, key: str) -> None:
+        """Refuse windows that are too short to hear, or too large for the memory of a computer.
+
+        Args:
+            seconds: Length of the windows.
+            key: What sets it, as ``data.segment_seconds=5``, for the message.
+
+        Raises:
+            ValueError: With the key and the limit.
+        """
+        if not SHORTEST_WINDOW <= seconds < math.inf:
+            raise ValueError(f"{key}: it must be finite, and at least {SHORTEST_WINDOW} s")
+        if seconds * self.sample_rate > MOST_SAMPLES:
+            longest = MOST_SAMPLES / self.sample_rate
+            raise ValueError(f"{key}: at {self.sample_rate} Hz it must be at most {longest:.0f} s")
+        frames = self.num_frames(self.num_samples(seconds))
+        if frames * max(self.n_fft // 2 / MOST_SPECTRUM, self.n_mels / MOST_LOG_MEL) > 1:
+            raise ValueError(
+                f"{key}: {frames:,} frames of n_fft={self.n_fft} and n_mels={self.n_mels} need too "
+                f"much memory; take shorter windows or a hop_length above {self.hop_length}"
+            )
 
 
 @dataclass

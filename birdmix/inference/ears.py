@@ -67,6 +67,7 @@ def ears_of(
     for member, engine in enumerate(engines):
         log_mel = engine.manifest.log_mel
         context = settings.context or engine.manifest.segment_seconds
+        log_mel.check_window(context, f"--context {context:g}")
         heard = log_mel.num_samples(context)
         _check_hears(engine, settings, window, context)
         grid = Grid.of(

@@ -5,6 +5,7 @@ Shapes: W windows, T samples, C classes, F' frames of the feature map.
 
 import math
 import os
+import warnings
 from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from birdmix.bundle.exports import exported_file
+from birdmix.bundle.exports import export_again, exported_file
 from birdmix.bundle.manifest import Manifest, read_manifest
-from birdmix.suggest import check_choice
+from birdmix.suggest import check_choice, last_line
 
 #: Engines of exported networks, and the library of each.
 EXPORTED = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -70,22 +71,40 @@ def open_engine(bundle: Path, name: str = "auto") -> Engine:
     Args:
         bundle: The bundle's folder.
         name: torch, onnx or openvino; or auto: torch on a GPU, else the export that was measured to
-            be the fastest of those whose library is here, else torch.
+            be the fastest of those whose library is here, else torch. Where one of them cannot be
+            used, auto warns and goes on with the next.
 
     Raises:
         ValueError: If the bundle is missing, damaged or of another format, or lacks the engine's
-            export; or if the engine's library is not installed.
+            export; if the engine's library is not installed, or refuses the network.
     """
     check_choice("engine", name, ENGINES)
     manifest = read_manifest(bundle)
-    kind = _fastest(manifest) if name == "auto" else name
-    # Imported here: each needs a library that the others do without.
-    if kind == "torch":
-        check_installed("torch", "torch", "pip install birdmix, or take an exported engine")
-        from birdmix.inference.torch_engine import TorchEngine
+    *others, last = _candidates(manifest) if name == "auto" else [name]
+    for kind in others:
+        try:
+            return _open(bundle, manifest, kind)
+        except ValueError as error:
+            warnings.warn(f"{error}; going on without engine={kind}", stacklevel=2)
+    return _open(bundle, manifest, last)
 
-        return TorchEngine(bundle, manifest)
-    return _open_exported(bundle, manifest, kind)
+
+def _open(bundle: Path, manifest: Manifest, kind: str) -> Engine:
+    # Imported here: each needs a library that the others do without.
+    if kind != "torch":
+        return _open_exported(bundle, manifest, kind)
+    check_installed("torch", "torch", "pip install birdmix, or take an exported engine")
+    from birdmix.inference.torch_engine import TorchEngine
+
+    engine = TorchEngine(bundle, manifest)
+    try:
+        _try(engine)
+    except Exception as error:  # whatever a network raises for inputs that it was not made for
+        raise ValueError(
+            f"{bundle}: torch does not run it on windows of {manifest.segment_seconds:g} s "
+            f"({last_line(error)}); write the bundle again"
+        ) from error
+    return engine
 
 
 def network_of(bundle: Path, manifest: Manifest, kind: str) -> Path:
@@ -102,11 +121,12 @@ def network_of(bundle: Path, manifest: Manifest, kind: str) -> Path:
     return exported_file(bundle, kind, manifest.exports[kind])
 
 
-def fastest_export(manifests: Sequence[Manifest]) -> str:
-    """Return which export was measured to be the fastest of those that all bundles have.
+def engines_by_speed(manifests: Sequence[Manifest]) -> list[str]:
+    """Return the engines that bundles can listen with where there is no GPU, the fastest first.
 
     Returns:
-        onnx or openvino, whose library is here; torch if there is none.
+        The exports that all bundles have and whose library is here, as they were measured when
+        they were made; then torch.
     """
     there = [
         kind
@@ -114,17 +134,34 @@ def fastest_export(manifests: Sequence[Manifest]) -> str:
         if all(kind in each.exports for each in manifests) and find_spec(library)
     ]
     took = {kind: sum(_milliseconds(each, kind) for each in manifests) for kind in there}
-    return min(there, key=lambda kind: took[kind], default="torch")
+    return [*sorted(there, key=lambda kind: took[kind]), "torch"]
 
 
 def _open_exported(bundle: Path, manifest: Manifest, kind: str) -> Engine:
-    file = network_of(bundle, manifest, kind)
+    file, made = network_of(bundle, manifest, kind), manifest.exports[kind]
     check_installed(kind, EXPORTED[kind], "pip install 'birdmix[export]'")
-    return exported_engine(kind, manifest, file, manifest.exports[kind].precision)
+    try:
+        return exported_engine(kind, manifest, file, made.precision)
+    except Exception as error:  # whatever a library raises for a network that it cannot run
+        raise ValueError(
+            f"{file}: {EXPORTED[kind]} does not run it ({last_line(error)}); "
+            f"{export_again(bundle, kind, made)}"
+        ) from error
 
 
 def exported_engine(kind: str, manifest: Manifest, file: Path, precision: str) -> Engine:
-    """Make the engine of an exported network."""
+    """Make the engine of an exported network, and try it on a window of silence.
+
+    Raises:
+        ValueError: If what it gives are no logits of the bundle's classes.
+        Exception: Whatever its library raises for a network that it cannot run.
+    """
+    engine = _exported_engine(kind, manifest, file, precision)
+    _try(engine)
+    return engine
+
+
+def _exported_engine(kind: str, manifest: Manifest, file: Path, precision: str) -> Engine:
     if kind == "openvino":
         from birdmix.inference.openvino_engine import OpenVinoEngine
 
@@ -132,6 +169,27 @@ def exported_engine(kind: str, manifest: Manifest, file: Path, precision: str) -
     from birdmix.inference.onnx_engine import OnnxEngine
 
     return OnnxEngine(manifest, file, precision)
+
+
+def _try(engine: Engine) -> None:
+    """Predict a window of silence, and refuse what are no logits of the bundle's classes."""
+    manifest = engine.manifest
+    heard = engine.judge(engine.hear(np.zeros((1, manifest.num_samples), np.float32)))
+    num_classes, in_frames = len(manifest.labels), manifest.model.head == "sed"
+    if heard.clip.shape != (1, num_classes) or (heard.frames is not None) is not in_frames:
+        frames = "frames" if in_frames else "no frames"
+        raise ValueError(
+            f"it gives {list(heard.clip.shape)} for a window, not [1, {num_classes}] and {frames}"
+        )
+    if heard.frames is not None and heard.frames.shape[:-1] != (1, num_classes):
+        raise ValueError(
+            f"it gives frames of {list(heard.frames.shape)}, not [1, {num_classes}, F]"
+        )
+    for logits in heard:
+        if logits is None:
+            continue
+        if logits.dtype != np.float32 or not np.isfinite(logits).all():
+            raise ValueError("it gives logits that are not finite numbers of float32")
 
 
 def check_installed(engine: str, library: str, remedy: str) -> None:
@@ -144,13 +202,15 @@ def check_installed(engine: str, library: str, remedy: str) -> None:
         raise ValueError(f"engine={engine}: {library} is not installed; {remedy}")
 
 
-def _fastest(manifest: Manifest) -> str:
+def _candidates(manifest: Manifest) -> list[str]:
+    """Return the engines to try, the one that is wanted most first."""
+    *exported, torch = engines_by_speed([manifest])
     if any(each.exists() for each in _GPU) and find_spec("torch") is not None:
         from birdmix.inference.torch_engine import has_gpu
 
         if has_gpu():
-            return "torch"
-    return fastest_export([manifest])
+            return [torch, *exported]
+    return [*exported, torch]
 
 
 def _milliseconds(manifest: Manifest, kind: str) -> float:

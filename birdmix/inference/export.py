@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from birdmix.bundle.exports import Export, sha256_of
+from birdmix.bundle.exports import PRECISIONS, Export, sha256_of
 from birdmix.bundle.golden import Golden, read_golden
 from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier
@@ -23,9 +23,7 @@ from birdmix.inference.agreement import MIN_WINDOWS, Agreement, agreement
 from birdmix.inference.engine import EXPORTED, Engine, Heard, check_installed, exported_engine
 from birdmix.inference.quantise import quantise
 from birdmix.model.classifier import Classifier
-from birdmix.suggest import check_choice, first_line
-
-PRECISIONS = ("f32", "bf16", "int8")
+from birdmix.suggest import check_choice, first_line, last_line
 
 #: Version of ONNX's operators; both engines have known it since 2023.
 _OPSET = 18
@@ -138,10 +136,9 @@ def _heard(
         heard = [engine.judge(batch) for batch in _batches(pictures, engine.batch)]
     except Exception as error:  # whatever a library raises for a network that it cannot run
         others = " or ".join(other for other in ("torch", *EXPORTED) if other != kind)
-        reason = str(error).strip().splitlines()[-1]
         raise ValueError(
             f"engine={kind} does not run {manifest.model.backbone} on pictures of "
-            f"{pictures.shape[2]} x {pictures.shape[3]} ({reason}); take {others}"
+            f"{pictures.shape[2]} x {pictures.shape[3]} ({last_line(error)}); take {others}"
         ) from error
     clips, frames = zip(*heard, strict=True)
     in_frames = golden.frames is not None

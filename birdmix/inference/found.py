@@ -1,7 +1,6 @@
 """Read back what a listening found: its detections, and where their recordings lie."""
 
 import csv
-import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from sys import intern
 from typing import NamedTuple
 
 from birdmix.audio.listing import find_recordings
+from birdmix.json_data import check_keys, checked, read_json
 from birdmix.suggest import did_you_mean, first_line
 from birdmix.text import MISSING, file_encoding, nfc, restored, restored_path
 
@@ -191,10 +191,11 @@ def _number(cell: Mapping[str, str], name: str) -> float:
 
 def _folder_and_channel(file: Path) -> tuple[Path, int | None]:
     try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-        folder, channel = run["folder"], run.get("channel")
-        return Path(folder), None if channel is None else int(channel)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        run = read_json(file)
+        check_keys(run, None, ("folder",), "")
+        channel = checked(int | None, run.get("channel"), "channel")
+        return Path(checked(str, run["folder"], "folder")), channel
+    except ValueError as error:
         raise ValueError(
             f"{file}: damaged ({first_line(error)}); remove it, and name the folder of the "
             "recordings with --recordings"

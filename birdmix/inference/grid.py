@@ -65,8 +65,13 @@ class Grid:
 
     def has(self, row: int, num_samples: int) -> bool:
         """Tell whether so many samples reach into a row, or into its tail at least."""
-        rows = num_windows(num_samples, self.row, self.step, self.min_tail)
-        return num_samples > 0 and row < rows
+        return row < self.num_rows(num_samples)
+
+    def num_rows(self, num_samples: int) -> int:
+        """Return how many rows a recording of so many samples has."""
+        if num_samples <= 0:
+            return 0
+        return num_windows(num_samples, self.row, self.step, self.min_tail)
 
 
 class WindowStream:

@@ -6,7 +6,8 @@ Shapes: R rows, C columns of scores.
 """
 
 import sqlite3
-from collections.abc import Container, Iterator
+import sys
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from birdmix.inference.journal_faults import fault_of_recording, fault_of_scores
 from birdmix.suggest import first_line
 
-# Rows of scores in one cell: SQLite's cells hold less than a GB.
-_ROWS = 4096
+#: Rows of scores in one cell: SQLite's cells hold less than a GB.
+ROWS = 4096
 
 _TABLES = {
     "about": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -72,7 +74,8 @@ def way_of(file: Path) -> dict[str, str]:
         return {}
     with _told(file), closing(sqlite3.connect(file, timeout=0.5)) as database:
         try:
-            return dict(database.execute("SELECT key, value FROM about"))
+            about = dict(database.execute("SELECT key, value FROM about"))
+            return about if all(isinstance(text, str) for text in about.values()) else {}
         except sqlite3.DatabaseError as error:
             if "locked" in str(error):
                 raise
@@ -86,24 +89,42 @@ class Journal:
         file: The journal; made if there is none.
         way: All that what is heard depends on: key to value.
         num_columns: Columns C of the scores.
+        unknown: Columns that hold NaN, those of species that a model does not know, bool [C]; None
+            is none.
+        num_rows: Returns the fewest and the most rows R of a recording of so many seconds; None
+            takes any.
 
     Attributes:
         changed: What was different when the journal was started afresh, key to the value before;
             empty if it goes on or is new.
         aside: Where the journal of before is, if it was started afresh.
+        dropped: Recordings whose entries were damaged, and why; they are no longer in it.
 
     Raises:
         ValueError: If another process is writing it, or the disk is full.
     """
 
-    def __init__(self, file: Path, way: dict[str, str], num_columns: int) -> None:
+    def __init__(
+        self,
+        file: Path,
+        way: dict[str, str],
+        num_columns: int,
+        *,
+        unknown: np.ndarray | None = None,
+        num_rows: Callable[[float], tuple[int, int]] | None = None,
+    ) -> None:
         self.file, self.num_columns = Path(file), num_columns
+        self.unknown = np.zeros(num_columns, bool) if unknown is None else unknown
+        self.num_rows = num_rows or (lambda _: (1, sys.maxsize))
         self.changed: dict[str, str] = {}
         self.aside: Path | None = None
+        self.dropped: dict[str, str] = {}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with _told(self.file):
             try:
                 before = self._open()
+                if before == way:
+                    self._drop_damaged()
             except sqlite3.OperationalError:  # locked, full, not allowed: no damage
                 raise
             except sqlite3.DatabaseError:
@@ -124,6 +145,8 @@ class Journal:
     def _open(self) -> dict[str, str] | None:
         """Open the file; return the way that it was made in, None if it is a new one."""
         self.database = sqlite3.connect(self.file, isolation_level=None, timeout=0.5)
+        # Text that is no UTF-8 is told from what was written by what it says.
+        self.database.text_factory = lambda data: data.decode("utf-8", "replace")
         # One process at a time; then the log needs no shared memory, which network disks lack.
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self.database.execute("PRAGMA journal_mode = WAL")
@@ -132,9 +155,13 @@ class Journal:
             (sound,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
             if sound != "ok":
                 raise sqlite3.DatabaseError(sound)
-            tables = {name for (name,) in self.database.execute("SELECT name FROM sqlite_master")}
-            if not set(_TABLES) <= tables:
+            # What somebody else made is not written to; a view could run for ever.
+            query = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_%'"
+            tables = dict(self.database.execute(query))
+            if not tables:
                 return None
+            if tables != {name: f"CREATE TABLE {name} {cols}" for name, cols in _TABLES.items()}:
+                raise sqlite3.DatabaseError("it has other tables than a journal")
             return dict(self.database.execute("SELECT key, value FROM about"))
 
     def _replace_damaged(self) -> None:
@@ -156,6 +183,25 @@ class Journal:
                 self.database.execute(f"DROP TABLE IF EXISTS {name}")
                 self.database.execute(f"CREATE TABLE {name} {columns}")
             self.database.executemany("INSERT INTO about VALUES (?, ?)", way.items())
+
+    def _drop_damaged(self) -> None:
+        """Remove the entries that are not as they were written, so that they are made again."""
+        run = self.database.execute
+        columns = "id, path, size, modified, seconds, recorded_at, warning"
+        wrong = {}
+        for number, *about in run(f"SELECT {columns} FROM heard"):
+            query = "SELECT part, score FROM scores WHERE heard = ? ORDER BY part"
+            fault = fault_of_recording(*about)
+            fault = fault or fault_of_scores(
+                run(query, (number,)), ROWS, self.unknown, self.num_rows(about[3])
+            )
+            if fault:
+                wrong[number] = (about[0], fault)
+        with self._transaction():
+            for number, (path, fault) in wrong.items():
+                run("DELETE FROM scores WHERE heard = ?", (number,))
+                run("DELETE FROM heard WHERE id = ?", (number,))
+                self.dropped[_text(path) if isinstance(path, bytes) else str(path)] = fault
 
     def known(self) -> dict[str, tuple[int, int]]:
         """Return the size and time of each recording in it, by its path."""
@@ -188,8 +234,8 @@ class Journal:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (path, *about),
             ).lastrowid
-            for part, at in enumerate(range(0, len(score), _ROWS)):
-                cells = score[at : at + _ROWS].data.cast("B")
+            for part, at in enumerate(range(0, len(score), ROWS)):
+                cells = score[at : at + ROWS].data.cast("B")
                 run("INSERT INTO scores VALUES (?, ?, ?)", (number, part, cells))
 
     def entries(self, wanted: Container[str]) -> Iterator[Entry]:

@@ -73,6 +73,8 @@ class Listener:
         manifests = [each.manifest for each in engines]
         self.labels = joint_labels(manifests)
         self.thresholds = joint_thresholds(manifests, self.labels)
+        # With ranks the scores of all models stand side by side.
+        self.num_ranked = len(engines) if settings.combine == "rank" else 1
         self.window = settings.window or _same_window(engines)
         self.step = settings.step or self.window
         self.ears = ears_of(engines, settings, self.window, self.step)
@@ -167,6 +169,24 @@ class Listener:
             warnings.warn(said, stacklevel=2)
             return np.full(len(self.labels), THRESHOLD)
         return self.thresholds
+
+    def unknown_columns(self) -> np.ndarray:
+        """Return which columns of the scores are NaN, those of species that a model lacks, bool."""
+        if self.settings.combine != "rank" or len(self.engines) == 1:
+            return np.zeros(len(self.labels) * self.num_ranked, bool)
+        own = [each.manifest.labels for each in self.engines]
+        return np.array([code not in labels for labels in own for code in self.labels.codes])
+
+    def num_rows(self, seconds: float) -> tuple[int, int]:
+        """Return the fewest and the most rows that a recording of so many seconds has."""
+        counts = []
+        for sample_rate, ears in self.ears.items():
+            num_samples = round(seconds * sample_rate)
+            for ear in ears:
+                # Each rate rounds a recording's length to its own samples.
+                reach = 0 if len(self.ears) == 1 else 1
+                counts += [ear.grid.num_rows(num_samples + off) for off in (-reach, reach)]
+        return min(counts), max(counts)
 
     def num_bytes(self, seconds: float) -> int:
         """Return the memory that the scores of a recording take."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from openvino.frontend import FrontEndManager
 
 from birdmix.bundle.manifest import Manifest
 from birdmix.inference.engine import Heard
@@ -36,7 +37,9 @@ class OpenVinoEngine(ExportedEngine):
             # Other processes and threads of ours want the same processors.
             "ENABLE_CPU_PINNING": False,
         }
-        self.network = core.compile_model(core.read_model(file), "CPU", wanted)
+        # core.read_model would try the readers of all formats, and print what each of them says.
+        reader = FrontEndManager().load_by_framework("onnx")
+        self.network = core.compile_model(reader.convert(reader.load(str(file))), "CPU", wanted)
         self.own = threading.local()
 
     def judge(self, pictures: np.ndarray) -> Heard:

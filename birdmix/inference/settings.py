@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from birdmix.frontend.settings import SHORTEST_WINDOW
 from birdmix.suggest import check_choice
 
 # Seconds: shorter rows would be more than networks have frames, longer ones more than memory holds.
-_SHORTEST, _LONGEST = 0.05, 86_400
+_SHORTEST, _LONGEST = SHORTEST_WINDOW, 86_400
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.inference.engine import Heard
 from birdmix.model.classifier import Classifier, channels_last
 
+# Numbers of the complex spectrograms of a batch: 2 GiB.
+_MOST_VALUES = 2**28
+
 
 def has_gpu() -> bool:
     """Tell whether torch has a GPU to listen on."""
@@ -28,7 +31,6 @@ class TorchEngine:
         device: cpu or cuda; None is a GPU if there is one.
     """
 
-    batch = 32
     side_by_side = 1  # torch has threads of its own
 
     def __init__(self, bundle: Path, manifest: Manifest, device: str | None = None) -> None:
@@ -38,6 +40,7 @@ class TorchEngine:
         self.ear: Hashable = ("torch", repr(manifest.log_mel))
         self.classifier = channels_last(load_classifier(bundle, manifest)).to(self.device)
         self.log_mel = LogMel(manifest.log_mel).to(self.device)
+        self.batch = _batch_of(manifest)
         self.num_samples = manifest.num_samples if _has_one_size(self.classifier) else None
 
     @torch.inference_mode()
@@ -51,6 +54,13 @@ class TorchEngine:
         logits = self.classifier(pictures.to(memory_format=torch.channels_last))
         frames = None if logits.frames is None else _on_host(logits.frames)
         return Heard(_on_host(logits.clip), frames)
+
+
+def _batch_of(manifest: Manifest) -> int:
+    """Return how many windows are computed at a time: 32, fewer of very long ones."""
+    log_mel = manifest.log_mel
+    num_values = log_mel.num_frames(manifest.num_samples) * (log_mel.n_fft // 2 + 1)
+    return min(max(_MOST_VALUES // num_values, 1), 32)
 
 
 def _has_one_size(classifier: Classifier) -> bool:

@@ -5,6 +5,7 @@ Attach the kit's dataset and the competition. Nothing of the notebook's own pack
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,22 @@ def attached(sign: str, name: str, constant: str) -> Path:
     return (named or found)[0]
 
 
+def read_kit(folder: Path) -> dict:
+    """Return what a kit's ``kit.json`` says; refuse one that names bundles outside of the kit."""
+    file = folder / "kit.json"
+    try:
+        kit = json.loads(file.read_text(encoding="utf-8"))
+        texts = [kit[name] for name in ("python", "engine", "competition")]
+        texts += [*kit["bundles"], kit["time_limit"] or "", *kit.get("torch", [])]
+        names = [re.fullmatch(r"bundles/[0-9]+", name) for name in kit["bundles"]]
+        sound = all(names) and names and all(isinstance(text, str) for text in texts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{file}: damaged; make the kit again by birdmix kit")
+    return kit
+
+
 def check_here(kit: dict) -> None:
     """Refuse a Python that the kit's wheels are not for; say what torch is here if it counts."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -60,7 +77,7 @@ def install(folder: Path) -> str:
 def main() -> None:
     """Install the kit, and submit."""
     folder = Path(KIT) if KIT else attached("kit.json", "birdmix-kit", "KIT")
-    kit = json.loads((folder / "kit.json").read_text(encoding="utf-8"))
+    kit = read_kit(folder)
     check_here(kit)
     data = Path(DATA) if DATA else attached("sample_submission.csv", kit["competition"], "DATA")
 

@@ -7,16 +7,25 @@ paste into a notebook, and ``kit.json``, which says what the kit is and which th
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from birdmix import __version__
-from birdmix.bundle.manifest import MANIFEST, WEIGHTS, Manifest, digest, read_manifest
+from birdmix.bundle.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    Manifest,
+    check_weights,
+    digest,
+    read_manifest,
+)
 from birdmix.competitions import NEWEST, Competition, competition_named
 from birdmix.files import atomic_directory, write_text
-from birdmix.inference.engine import ENGINES, fastest_export, network_of
+from birdmix.inference.engine import ENGINES, engines_by_speed, network_of
+from birdmix.json_data import read_json
 from birdmix.suggest import check_choice
 
 #: Says what a kit is; a folder without it is none.
@@ -80,14 +89,29 @@ def plan_kit(
     check_python(python)
     year = competition_named(competition) if competition else NEWEST
     manifests = [read_manifest(bundle) for bundle in bundles]
-    kind = fastest_export(manifests) if engine == "auto" else engine
-    for bundle, manifest in zip(bundles, manifests, strict=True):
-        if not (bundle / WEIGHTS).is_file():  # they are part of what a bundle is told by
-            raise ValueError(f"{bundle / WEIGHTS}: no such file; copy the whole bundle")
-        if kind != "torch":
-            network_of(bundle, manifest, kind)
     both = tuple(zip(bundles, manifests, strict=True))
+    for bundle in bundles:  # they are part of what a bundle is told by
+        check_weights(bundle)
+    *others, last = engines_by_speed(manifests) if engine == "auto" else [engine]
+    kind = next((each for each in others if _has_networks(both, each)), last)
+    if kind != "torch":
+        _find_networks(both, kind)
     return Kit(both, kind, python, year, closure(kind, python))
+
+
+def _find_networks(bundles: Sequence[tuple[Path, Manifest]], kind: str) -> None:
+    for bundle, manifest in bundles:
+        network_of(bundle, manifest, kind)
+
+
+def _has_networks(bundles: Sequence[tuple[Path, Manifest]], kind: str) -> bool:
+    """Tell whether all bundles have a sound export for an engine; warn if one of them is not."""
+    try:
+        _find_networks(bundles, kind)
+    except ValueError as error:
+        warnings.warn(f"{error}; going on without engine={kind}", stacklevel=3)
+        return False
+    return True
 
 
 def check_out(out: Path) -> None:
@@ -99,7 +123,7 @@ def check_out(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        content = json.loads((out / KIT).read_text(encoding="utf-8"))
+        content = read_json(out / KIT)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or "birdmix" not in content:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from birdmix.json_data import MAX_TEXT, brief, check_at_most
 from birdmix.suggest import check_choice
 
 #: Arguments of ``timm.create_model`` that are said elsewhere.
@@ -19,6 +20,9 @@ _SAID_BY = {
     "scriptable": "birdmix itself",
     "exportable": "birdmix itself",
 }
+
+# Of a backbone's arguments: the largest number (of features, pixels, layers), how many, how deep.
+_MOST_ARGUMENT, _MOST_ARGUMENTS, _MOST_DEPTH = 1_000_000, 1_000, 5
 
 
 @dataclass
@@ -62,6 +66,8 @@ class ModelSettings:
         for name in ("parts", "num_dropouts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it is at least 1")
+        check_at_most(self, parts=64, num_dropouts=64)
+        _check_arguments(self.backbone_args)
         if self.num_dropouts > 1 and not self.dropout:
             raise ValueError(f"num_dropouts={self.num_dropouts} needs a dropout above 0")
         for name in _SAID_BY:
@@ -72,6 +78,25 @@ class ModelSettings:
                 f"pretrained=true and weights={self.weights}: choose one; the file needs "
                 "pretrained=false"
             )
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    """Refuse arguments of a backbone that are more than names and numbers of a sane size."""
+    left = [(f"backbone_args.{name}", value, 0) for name, value in arguments.items()]
+    count = 0
+    while left:
+        key, value, depth = left.pop()
+        count += 1
+        if depth > _MOST_DEPTH or count + len(left) > _MOST_ARGUMENTS:
+            raise ValueError(f"backbone_args: it is nested deeper than {_MOST_DEPTH} or too long")
+        if isinstance(value, dict):
+            left += [(f"{key}.{name}", each, depth + 1) for name, each in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(f"{key}[{at}]", each, depth + 1) for at, each in enumerate(value)]
+        elif isinstance(value, int | float) and not abs(value) <= _MOST_ARGUMENT:
+            raise ValueError(f"{key}={brief(value)}: it must be at most {_MOST_ARGUMENT:,}")
+        elif isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ValueError(f"{key}={brief(value)}: it has more than {MAX_TEXT} characters")
 
 
 #: The losses, and the numbers that each takes.

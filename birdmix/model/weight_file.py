@@ -10,7 +10,9 @@ import timm.models
 import torch
 from torch import Tensor
 
+from birdmix.model.torch_file import load_torch_file
 from birdmix.suggest import first_line
+from birdmix.tensor_headers import read_header
 
 #: What files of weights are called where models are shared.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -20,7 +22,6 @@ _REMEDY = "save the weights alone: torch.save(model.state_dict(), FILE)"
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")
 # Of birdmix's own checkpoints, whose averaged weights lie apart.
 _OF_A_RUN = {"format", "position", "model", "average"}
-_MAX_HEADER = 100_000_000  # bytes, by safetensors' own rule
 
 
 def read_weight_file(file: Path) -> dict[str, Tensor]:
@@ -55,10 +56,11 @@ def read_weight_file(file: Path) -> dict[str, Tensor]:
 def _content(file: Path) -> Any:
     try:
         if _is_safetensors(file):
+            read_header(file)  # which may be too large to read
             return safetensors.torch.load_file(file)
         # timm's own training script saves its arguments too.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return load_torch_file(file)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"model.weights={file}: damaged, or a pickle of more than tensors, which could run "
@@ -73,5 +75,4 @@ def _content(file: Path) -> Any:
 def _is_safetensors(file: Path) -> bool:
     """Tell by the header, the size of a JSON object and that; files in caches have no suffix."""
     with file.open("rb") as stream:
-        size, begin = stream.read(8), stream.read(1)
-    return begin == b"{" and int.from_bytes(size, "little") <= _MAX_HEADER
+        return len(stream.read(8)) == 8 and stream.read(1) == b"{"

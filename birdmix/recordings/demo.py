@@ -21,6 +21,7 @@ from birdmix.audio.encode import write_ogg
 from birdmix.audio.songs import SAMPLE_RATE, SPECIES
 from birdmix.audio.synthesis import Habitat, Scene, plan_recording, plan_soundscapes, render
 from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
+from birdmix.json_data import check_keys, read_json
 from birdmix.recordings.demo_tables import Plan, tables
 from birdmix.recordings.settings import DemoSettings
 
@@ -145,7 +146,8 @@ def _may_be_replaced(root: Path) -> bool:
 def _stands(root: Path, settings: DemoSettings) -> bool:
     """Tell whether the demo asked for stands below ``root``, by its manifest and file counts."""
     try:
-        manifest = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(root / _MANIFEST)
+        check_keys(manifest, None, (), _MANIFEST)
     except (OSError, ValueError):
         return False
     identity = _identity(settings)

@@ -14,10 +14,13 @@ from birdmix.labels import Labels
 from birdmix.recordings.paths import Root
 from birdmix.recordings.settings import PseudoSettings
 from birdmix.recordings.table import Recordings
-from birdmix.suggest import first_few
+from birdmix.suggest import first_few, first_line
 from birdmix.text import nfc, restored
 
 _PLACE = ("path", "start_seconds", "end_seconds")
+
+# Seconds: a window that ends later is in no recording.
+_LONGEST = 1e9
 
 
 def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) -> Recordings:
@@ -48,10 +51,15 @@ def read_pseudo(settings: PseudoSettings, labels: Labels, follow_links: bool) ->
             stacklevel=2,
         )
     root = Root(Path(settings.root or file.parent), follow_links)
-    texts = table["path"].fillna("").astype(str).tolist()
+    texts = ["" if path is None or path != path else path for path in table["path"]]
+    _refuse(np.array([not isinstance(text, str) for text in texts], bool), file, "path is no text")
     paths = root.check(texts, lambda row: f"{file}, row {row + 2}")
     start, end = (_numbers(table, name, file) for name in _PLACE[1:])
-    _refuse(~((start >= 0) & (end > start)), file, "start_seconds and end_seconds are no span")
+    _refuse(
+        ~((start >= 0) & (end > start) & (end <= _LONGEST)),
+        file,
+        "start_seconds and end_seconds are no span",
+    )
     score = np.stack([_numbers(table, nfc(code), file) for code in told], axis=1).astype(np.float32)
     out_of_range = ((score < 0) | (score > 1)).any(axis=1)
     _refuse(np.asarray(out_of_range), file, "a probability lies in [0, 1]")
@@ -78,9 +86,13 @@ def _read(file: Path) -> pd.DataFrame:
         raise ValueError(f"data.pseudo.table={file}: no such file")
     try:
         is_parquet = file.suffix == ".parquet"
-        table = pd.read_parquet(file) if is_parquet else pd.read_csv(file, dtype={"path": str})
+        if is_parquet:
+            table = pd.read_parquet(file)
+        else:
+            table = pd.read_csv(file, dtype={"path": str})
+            _refuse_twice(pd.read_csv(file, header=None, nrows=1, dtype=str).iloc[0].dropna())
     except (ValueError, pd.errors.ParserError, pa.ArrowException) as error:
-        raise ValueError(f"{file}: no table of predictions: {error}") from error
+        raise ValueError(f"{file}: no table of predictions: {first_line(error)}") from error
     table.columns = [nfc(name if is_parquet else restored(name)) for name in map(str, table)]
     absent = [name for name in _PLACE if name not in table]
     if absent:
@@ -89,7 +101,10 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _numbers(table: pd.DataFrame, name: str, file: Path) -> np.ndarray:
-    numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+    try:
+        numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+    except OverflowError:  # integers of any length are numbers to Python
+        raise ValueError(f"{file}: {name} has numbers of more than 300 digits") from None
     _refuse(np.isnan(numbers), file, f"{name} is no number")
     return numbers
 
@@ -97,3 +112,10 @@ def _numbers(table: pd.DataFrame, name: str, file: Path) -> np.ndarray:
 def _refuse(wrong: np.ndarray, file: Path, what: str) -> None:
     if wrong.any():
         raise ValueError(f"{file}, row {int(np.flatnonzero(wrong)[0]) + 2}: {what}")
+
+
+def _refuse_twice(names: pd.Series) -> None:
+    """Refuse columns of one name; pandas would give the second another one."""
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise ValueError(f"column '{twice.iloc[0]}' stands twice")

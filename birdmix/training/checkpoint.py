@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import os
-import pickle
-import struct
 import time
 import warnings
 import zipfile
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 
 from birdmix.files import atomic_path
+from birdmix.model.torch_file import load_torch_file
 from birdmix.suggest import first_few, first_line
 from birdmix.training.position import Position
 from birdmix.training.settings import CheckpointSettings
@@ -25,12 +24,6 @@ _FORMAT = 3
 
 # An epoch's end is saved if the last save took at most this share of the time since.
 _MAX_COST = 0.01
-
-# What torch raises at files that are damaged or made to do harm.
-_UNREADABLE = (
-    *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile),
-    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error),
-)
 
 # What a checkpoint holds, by its types.
 _PARTS: dict[str, tuple[type, ...]] = {
@@ -88,10 +81,10 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: there is no such checkpoint")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = load_torch_file(file)
         if zipfile.ZipFile(file).testzip() is not None:  # torch itself looks at no checksum
             raise RuntimeError("checksum is wrong")
-    except _UNREADABLE as error:
+    except Exception as error:  # a damaged file can raise anything
         raise ValueError(f"{file}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{file}: a checkpoint of another birdmix; use the one that wrote it")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
-from birdmix.suggest import first_line
+from birdmix.json_data import build, read_json
 from birdmix.training.log import METRICS
 from birdmix.training.monitor import lower_is_better
 
@@ -68,22 +68,17 @@ def read_trials(folder: Path) -> list[Trial]:
     """Return the trials of a search, in order.
 
     Raises:
-        ValueError: If the file of one is damaged.
+        ValueError: If one of them is damaged.
     """
-    files = sorted(folder.glob(f"trial-*/{_TRIAL}"))
-    return sorted(map(_read, files), key=lambda trial: trial.number)
+    trials = [_trial(file) for file in sorted(folder.glob(f"trial-*/{_TRIAL}"))]
+    return sorted(trials, key=lambda trial: trial.number)
 
 
-def _read(file: Path) -> Trial:
+def _trial(file: Path) -> Trial:
     try:
-        trial = Trial(**json.loads(file.read_text(encoding="utf-8")))
-        if type(trial.number) is not int or not isinstance(trial.params, dict):
-            raise TypeError("no trial")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{file}: damaged ({first_line(error)}); put it back, or name another --out"
-        ) from error
-    return trial
+        return build(Trial, read_json(file), finite=False)  # a figure may be undefined
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}; remove the folder of this trial") from error
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
