@@ -15,7 +15,7 @@ PACKAGE = ROOT / "birdmix"
 
 FLOORS = {
     **dict.fromkeys(["labels", "windows", "batch", "keys", "files", "threads"], 0),
-    **dict.fromkeys(["suggest", "competitions", "duration"], 0),
+    **dict.fromkeys(["suggest", "competitions", "duration", "ownership", "partials"], 0),
     **dict.fromkeys(["audio", "mix", "frontend", "metrics"], 1),
     **dict.fromkeys(["recordings", "model"], 2),
     **dict.fromkeys(["bundle", "report", "loading"], 3),
@@ -51,6 +51,7 @@ HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")
 #: Rooms that import without any of these, but for the files named; and every room's settings.
 TORCH_FREE_ROOMS = [
     *["labels", "windows", "keys", "files", "suggest", "competitions", "duration", "threads"],
+    *["ownership", "partials"],
     *["audio", "metrics", "recordings", "report", "bundle", "inference", "kaggle"],
 ]
 TORCH_FILES = {"bundle.weights", "inference.torch_engine", "inference.export"}

@@ -18,6 +18,7 @@ from birdmix.audio.sound_file import AudioError
 from birdmix.inference.found import Found, read_found
 from birdmix.inference.segments import Names, by_species, choose, furthest_apart
 from birdmix.inference.tables import DETECTION_COLUMNS
+from birdmix.ownership import LIST
 from birdmix.report.clip import spectrogram
 
 RATE = 8000
@@ -250,7 +251,7 @@ def test_everything_the_page_points_to_is_there(folder: Path):
     assert len(files) == 2 * 7
     assert all((folder / "out" / link).is_file() for link in files)
     written = {p.relative_to(folder / "out").as_posix() for p in (folder / "out").rglob("*.*")}
-    assert written == {*files, "index.html", "segments.csv"}
+    assert written == {*files, "index.html", "segments.csv", LIST}
 
 
 def test_names_are_shown_as_they_are_and_never_as_tags(folder: Path):

@@ -14,6 +14,7 @@ from birdmix.labels import Labels
 from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_class
 from birdmix.mix import Plan
 from birdmix.mix.post import peaks
+from birdmix.ownership import OutputFiles
 from birdmix.recordings.table import Recordings, concatenated
 from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
@@ -25,6 +26,14 @@ from birdmix.training.position import Position
 from birdmix.training.run import Training
 from birdmix.training.step import Seen
 
+#: The folder of a run's figures.
+FIGURES = "figures"
+
+_MIXED_BATCH, _CURVES, _PER_CLASS = (
+    *("mixed_batch.png", "learning_curves.png"),
+    "roc_auc_per_class.png",
+)
+
 # Samples of the mixed batch that are drawn, and that loggers get to hear.
 _NUM_DRAWN, _NUM_HEARD = 8, 4
 
@@ -35,6 +44,11 @@ _TITLES = {
 }
 
 
+def figures_in(directory: Path) -> OutputFiles:
+    """Return the figures that a run draws."""
+    return OutputFiles(directory / FIGURES, (_MIXED_BATCH, _CURVES, _PER_CLASS))
+
+
 def draw_figures(
     config: Config, data: Data, training: Training, directory: Path, judged: Judged | None
 ) -> Showing:
@@ -43,16 +57,17 @@ def draw_figures(
     Returns:
         What loggers show: the pictures, sounds of the mixed batch, and a table of the classes.
     """
-    figures = directory / "figures"
-    pictures = {"mixed batch": figures / "mixed_batch.png"}
+    figures_in(directory).claim()
+    figures = directory / FIGURES
+    pictures = {"mixed batch": figures / _MIXED_BATCH}
     batch, keys = _first_mixed(config, data, training)
     seen = training.step.see(batch, keys)
     samples = [_sample(seen, row, data) for row in range(min(_NUM_DRAWN, len(batch.x)))]
     draw_mixed_batch(pictures["mixed batch"], samples, config.frontend.log_mel)
-    pictures["learning curves"] = figures / "learning_curves.png"
+    pictures["learning curves"] = figures / _CURVES
     draw_learning_curves(pictures["learning curves"], pd.read_csv(directory / METRICS))
     if judged is not None:
-        pictures["ROC-AUC per class"] = figures / "roc_auc_per_class.png"
+        pictures["ROC-AUC per class"] = figures / _PER_CLASS
         draw_roc_auc_per_class(
             pictures["ROC-AUC per class"],
             data.labels,

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from birdmix.app.outputs import Outputs
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
@@ -118,8 +119,13 @@ class Findings:
         start, end = row_times(len(score), listener.window, listener.step, entry.seconds)
         return WindowPredictions(entry.path, start, end, score, entry.warning, entry.seconds)
 
-    def write(self, out: Path, journal: Journal) -> dict[str, int]:
-        """Write the tables; what stood there before is kept up with, asked for or not.
+    def write(self, out: Path, journal: Journal, outputs: Outputs) -> dict[str, int]:
+        """Write the tables.
+
+        Args:
+            out: The folder.
+            journal: What was heard.
+            outputs: Which of the optional ones to write.
 
         Returns:
             Numbers of recordings, of detections, and of those recordings that have no datetime.
@@ -129,16 +135,13 @@ class Findings:
         counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
         counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
         counts["recordings"] = write_recordings(out / "recordings.csv", heard)
-        for kind in SCORES:
-            file = out / f"scores.{kind}"
-            if kind == self.output.scores or file.exists():
-                write_scores(file, heard, self.labels)
+        for kind in outputs.scores:
+            write_scores(out / f"scores.{kind}", heard, self.labels)
         log_mel = self.listener.engines[0].manifest.log_mel
         band = (log_mel.f_min, log_mel.highest)
         source = Source(self.folder, band, self.listener.settings.channel or 1)
-        for name, write_format in FORMATS.items():
-            if name in self.output.formats or (out / name).is_dir():
-                write_format(out / name, heard, self.labels, source)
+        for name in outputs.formats:
+            FORMATS[name](out / name, heard, self.labels, source)
         return counts
 
     def _ranks(self, journal: Journal, folder: Path) -> Ranks:

@@ -1,8 +1,9 @@
 """What a bundle says of its exported networks, and the files that hold them."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from birdmix.ownership import sha256_of
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,3 @@ def exported_file(folder: Path, engine: str, export: Export) -> Path:
             f"{again}"
         )
     return file
-
-
-def sha256_of(file: Path) -> str:
-    """Return the hash of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
