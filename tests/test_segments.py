@@ -471,6 +471,18 @@ def test_what_is_not_there_is_told(tmp_path: Path, target: str, told: str):
     assert told in done.output
 
 
+@pytest.mark.parametrize("path", ["../a.wav", "x/../../a.wav", "/etc/passwd", ".", "x/.."])
+def test_a_path_that_leads_out_of_the_recordings_is_refused(tmp_path: Path, path: str):
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "in" / "b.wav")
+    target = detections(tmp_path / "out", [found(0.5, "b.wav"), found(0.9, path)], tmp_path / "in")
+    done = segments(target, tmp_path / "clips")
+    (line,) = done.output.splitlines()
+    assert done.exit_code == 2
+    assert f"detections.csv, row 3: path '{path}' leads out of the folder of the recordings" in line
+    assert not (tmp_path / "clips").exists()
+
+
 def test_a_damaged_run_json_is_told(tmp_path: Path):
     detections(tmp_path, [found(0.5)])
     (tmp_path / "run.json").write_text('{"folder": ')
