@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from birdmix.app import schema
 from birdmix.app.configure import configure, one_line_hydra_errors
 from birdmix.app.errors import one_line_errors
+from birdmix.app.new_folders import NewFolders
 from birdmix.app.sweep import one_of_many
-from birdmix.files import remove_if_empty
+from birdmix.files import removed_if_empty
 
 schema.register()
 
@@ -24,7 +25,7 @@ def train(composed: DictConfig) -> None:
     overrides = list(hydra_config.overrides.task)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     sweep = one_of_many(directory, overrides) if in_sweep else nullcontext()
-    with one_line_errors(on_error=lambda: remove_if_empty(directory)), sweep:
+    with one_line_errors(), removed_if_empty(NewFolders.folders), sweep:
         config = configure(composed, overrides)
         from birdmix.app.run import run  # after the check: timm and lightning take seconds
 

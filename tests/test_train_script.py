@@ -24,6 +24,14 @@ def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_fails_leaves_no_folder_of_its_own_and_keeps_those_of_a_user(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    for run in ("new/run", "mine", "mine/run"):
+        done = train("data.source=typo", f"run_dir={tmp_path}/{run}")
+        assert done.returncode == 2 and "data.source='typo' is unknown" in done.stderr
+        assert [each.name for each in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_help_tells_what_can_be_done():
     done = train("--help")
     assert done.returncode == 0
