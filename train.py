@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from birdmix.app import schema
 from birdmix.app.configure import configure, one_line_hydra_errors
 from birdmix.app.errors import one_line_errors, replace_what_output_lacks
+from birdmix.app.new_folders import NewFolders
 from birdmix.app.overrides import typed_arguments
 from birdmix.app.sweep import one_of_many
-from birdmix.files import remove_if_empty
+from birdmix.files import removed_if_empty
 
 schema.register()
 
@@ -28,7 +29,7 @@ def train(composed: DictConfig) -> None:
     overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task, resolve=False))
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     sweep = one_of_many(directory, overrides) if in_sweep else nullcontext()
-    with one_line_errors(on_error=lambda: remove_if_empty(directory)), sweep:
+    with one_line_errors(), removed_if_empty(NewFolders.folders), sweep:
         config = configure(composed, overrides)
         from birdmix.app.run import run  # after the check: timm and lightning take seconds
 

@@ -22,6 +22,7 @@ from birdmix.audio.songs import (
 )
 from birdmix.audio.synthesis import Scene, Singer, Song, plan_soundscapes, render, window_labels
 from birdmix.audio.weather import carry, draw_echo
+from birdmix.ownership import LIST
 from birdmix.recordings import demo
 from birdmix.recordings.demo import ensure_demo, habitat_of, plan_demo
 from birdmix.recordings.demo_tables import CODES, tables
@@ -256,9 +257,20 @@ def test_a_demo_is_remade_when_settings_differ_or_files_are_missing(tmp_path, hu
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="not a demo"):
+    with pytest.raises(ValueError, match="holds notes.txt, which birdmix did not write"):
         ensure_demo(tmp_path, TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_demo_of_an_earlier_birdmix_is_replaced_unless_it_holds_more(tmp_path, hushed):
+    root = tmp_path / "demo"
+    ensure_demo(root, TINY)
+    (root / LIST).unlink()
+    (root / "notes.txt").touch()
+    with pytest.raises(ValueError, match="which birdmix did not write"):
+        ensure_demo(root, replace(TINY, seed=1))
+    (root / "notes.txt").unlink()
+    assert ensure_demo(root, replace(TINY, seed=1))
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "birdmix"
 FLOORS = {
     **dict.fromkeys(["labels", "windows", "batch", "keys", "files", "threads"], 0),
     **dict.fromkeys(["suggest", "text", "competitions", "duration"], 0),
-    **dict.fromkeys(["json_data", "tensor_headers"], 0),
+    **dict.fromkeys(["json_data", "tensor_headers", "ownership", "partials"], 0),
     **dict.fromkeys(["audio", "mix", "frontend", "metrics"], 1),
     **dict.fromkeys(["recordings", "model"], 2),
     **dict.fromkeys(["bundle", "report", "loading"], 3),
@@ -52,7 +52,7 @@ HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")
 #: Rooms that import without any of these, but for the files named; and every room's settings.
 TORCH_FREE_ROOMS = [
     *["labels", "windows", "keys", "files", "suggest", "text", "competitions", "duration"],
-    *["threads", "json_data", "tensor_headers"],
+    *["threads", "json_data", "tensor_headers", "ownership", "partials"],
     *["audio", "metrics", "recordings", "report", "bundle", "inference", "kaggle"],
 ]
 TORCH_FILES = {"bundle.weights", "inference.torch_engine", "inference.export"}

@@ -9,6 +9,7 @@ import pytest
 from birdmix.files import atomic_directory, atomic_path, inside, write_text
 from birdmix.keys import StepKeys, generator, integer_seed
 from birdmix.labels import Labels
+from birdmix.ownership import LIST, OutputFiles
 from birdmix.suggest import check_choice, did_you_mean, first_few
 from birdmix.windows import FLOOR, cut, loop, probability, window_starts
 
@@ -90,18 +91,20 @@ def test_probabilities_stay_below_one_and_above_zero():
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    OutputFiles(tmp_path, ("x.txt",)).claim()
     write_text(tmp_path / "x.txt", "old")
     with pytest.raises(RuntimeError), atomic_path(tmp_path / "x.txt") as partial:
         partial.write_text("half")
         raise RuntimeError
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"x.txt": "old"}
+    assert {file.name: file.read_text() for file in tmp_path.glob("[!.]*")} == {"x.txt": "old"}
+    assert {file.name for file in tmp_path.iterdir()} == {"x.txt", LIST}
 
 
 def test_a_directory_is_replaced_whole(tmp_path: Path):
     for content in ("old", "new"):
         with atomic_directory(tmp_path / "d") as partial:
             (partial / content).touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["d", "new"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"d", "new", LIST}
 
 
 def test_a_directory_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch):
@@ -118,7 +121,7 @@ def test_a_directory_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("birdmix.files.os.replace", fail_second)
     with pytest.raises(OSError, match="in use"), atomic_directory(tmp_path / "d") as partial:
         (partial / "new").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["d", "old"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"d", "old", LIST}
 
 
 @pytest.mark.parametrize("path", ["../x.wav", "/etc/passwd", "a/../../x.wav", "."])

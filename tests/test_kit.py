@@ -22,6 +22,7 @@ from birdmix.bundle.manifest import digest, read_manifest
 from birdmix.inference.engine import engines_by_speed
 from birdmix.inference.export import export
 from birdmix.kaggle import cell, kit, wheels
+from birdmix.ownership import LIST, add_to_list
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -141,13 +142,17 @@ def test_a_kit_says_what_it_is_and_holds_nobodys_recordings(made: Path, exported
 
 
 def test_a_kit_replaces_one_of_before_and_nothing_else(made: Path, exported: Path):
-    (made / "wheels" / "old-1-py3-none-any.whl").touch()
+    old = made / "wheels" / "old-1-py3-none-any.whl"
+    old.touch()
+    add_to_list(made, "wheels/old-1-py3-none-any.whl", old)
     kit.write_kit(kit.plan_kit([exported, exported], competition="birdclef-2021"), made)
     assert not list(made.glob("wheels/old*"))
     assert sorted(each.name for each in made.glob("bundles/*")) == ["1", "2"]
     assert json.loads((made / "kit.json").read_text())["time_limit"] is None
+    (made / LIST).unlink()  # as a birdmix without lists left it
+    kit.check_out(made)
     (made / "kit.json").write_text('{"somebody": "else"}')
-    with pytest.raises(ValueError, match=r"is there and is no kit; choose a new folder"):
+    with pytest.raises(ValueError, match=r"which birdmix did not write, .* choose a new folder"):
         kit.write_kit(kit.plan_kit([exported]), made)
     assert (made / "cell.py").exists()
 
@@ -217,7 +222,11 @@ def test_a_kit_that_leans_on_kaggles_torch_says_so_and_how_it_is_used(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--out {folder}", "is there and is no kit; choose a new folder for --out"),
+        (
+            "--out {folder}",
+            "holds thesis.txt, which birdmix did not write, so it is not replaced; move it away, "
+            "or choose a new folder for --out",
+        ),
         ("--out {new} --bundle {new}", "no bundle here"),
         ("--out {new} --engine openvino", "is not exported to it; birdmix export --bundle"),
         ("--out {new} --engine onxn", "did you mean 'onnx'?"),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -24,6 +23,7 @@ from birdmix.app.parts import Part
 from birdmix.inference.journal import Entry, Journal
 from birdmix.inference.targets import find_targets
 from birdmix.labels import Labels
+from birdmix.ownership import LIST
 from birdmix.recordings.pseudo import read_pseudo
 from birdmix.recordings.settings import PseudoSettings
 from tests.conftest import ROOT
@@ -55,11 +55,11 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """Return what a user gets, but for how long it took."""
+    """Return what a user gets, but for how long it took and when it was written."""
     return {
         file.relative_to(out).as_posix(): file.read_bytes()
         for file in sorted(out.rglob("*"))
-        if file.is_file() and file.name not in ("run.json", "journal.sqlite")
+        if file.is_file() and file.name not in ("run.json", "journal.sqlite", LIST)
     }
 
 
@@ -399,11 +399,12 @@ def test_a_damaged_journal_is_said_and_replaced(scores: Path, bundle: Path, demo
     out = scores.with_name("damaged")
     shutil.copytree(scores, out)
     whole = (out / "journal.sqlite").read_bytes()
-    for damage in (b"no journal" * 1000, whole[:8192] + bytes(len(whole) - 8192)):
+    damages = (b"no journal" * 1000, whole[:8192] + bytes(len(whole) - 8192))
+    for aside, damage in zip(("journal-damaged", "journal-damaged-2"), damages, strict=True):
         (out / "journal.sqlite").write_bytes(damage)
         said = call(bundle, demo / "test_soundscapes", out, "--scores", "csv")
         assert "journal.sqlite was damaged; starting afresh" in said and "heard 2 of 2" in said
-        assert (out / "journal-damaged.sqlite").read_bytes() == damage
+        assert (out / f"{aside}.sqlite").read_bytes() == damage
     assert (out / "scores.csv").read_bytes() == (scores / "scores.csv").read_bytes()
 
 

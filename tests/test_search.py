@@ -17,6 +17,7 @@ import pytest
 
 from birdmix.app.configure import compose_config, read_config, write_config
 from birdmix.app.run import Listener
+from birdmix.app.run_directory import claim_run_directory
 from birdmix.app.schema import Config
 from birdmix.app.search import loop as searching
 from birdmix.app.search.loop import search
@@ -160,6 +161,7 @@ def fake_run(values: dict[int, list[float] | Exception]) -> object:
     """A run with given figures, by trial, that goes the way of a real one past its listener."""
 
     def run(config: Config, directory: Path, listener: Listener) -> dict[str, float]:
+        claim_run_directory(directory, is_resumed=config.resume is not None)
         write_config(directory, config)
         figures = values[int(directory.name[-3:])]
         training = SimpleNamespace(
@@ -211,6 +213,19 @@ def test_a_search_that_fails_alike_from_the_start_ends_with_the_reason(tmp_path:
     with pytest.raises(ValueError, match="the first 3 trials failed alike: lost"):
         search(write_space(tmp_path), [], tmp_path / "out", 9)
     assert len(read_trials(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("name", ["space.yaml", "base.yaml", "trials.csv", "trial-000/thesis"])
+def test_what_a_search_did_not_write_is_kept(tmp_path: Path, runs, name: str):
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("a user's")
+    (tmp_path / "out" / ".lock").write_text("a user's too")
+    runs({0: [0.5]})
+    with pytest.raises(ValueError, match="birdmix did not write it|it is there and is no trial"):
+        search(write_space(tmp_path), [], tmp_path / "out", 1)
+    assert file.read_text() == "a user's"
+    assert (tmp_path / "out" / ".lock").read_text() == "a user's too"
 
 
 def test_an_interrupted_search_goes_on_with_its_trial(tmp_path: Path, runs, capsys):

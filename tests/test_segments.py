@@ -18,6 +18,7 @@ from birdmix.audio.sound_file import AudioError
 from birdmix.inference.found import Found, read_found
 from birdmix.inference.segments import Names, by_species, choose, furthest_apart
 from birdmix.inference.tables import DETECTION_COLUMNS
+from birdmix.ownership import LIST
 from birdmix.report.clip import spectrogram
 
 RATE = 8000
@@ -250,7 +251,7 @@ def test_everything_the_page_points_to_is_there(folder: Path):
     assert len(files) == 2 * 7
     assert all((folder / "out" / link).is_file() for link in files)
     written = {p.relative_to(folder / "out").as_posix() for p in (folder / "out").rglob("*.*")}
-    assert written == {*files, "index.html", "segments.csv"}
+    assert written == {*files, "index.html", "segments.csv", LIST}
 
 
 def test_names_are_shown_as_they_are_and_never_as_tags(folder: Path):
@@ -487,6 +488,18 @@ def test_what_is_not_there_is_told(tmp_path: Path, target: str, told: str):
     done = segments(tmp_path / target, tmp_path / "out")
     assert done.exit_code == 2
     assert told in done.output
+
+
+@pytest.mark.parametrize("path", ["../a.wav", "x/../../a.wav", "/etc/passwd", ".", "x/.."])
+def test_a_path_that_leads_out_of_the_recordings_is_refused(tmp_path: Path, path: str):
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "in" / "b.wav")
+    target = detections(tmp_path / "out", [found(0.5, "b.wav"), found(0.9, path)], tmp_path / "in")
+    done = segments(target, tmp_path / "clips")
+    (line,) = done.output.splitlines()
+    assert done.exit_code == 2
+    assert f"detections.csv, row 3: path '{path}' leads out of the folder of the recordings" in line
+    assert not (tmp_path / "clips").exists()
 
 
 @pytest.mark.parametrize(

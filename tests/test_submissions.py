@@ -26,7 +26,9 @@ from birdmix.competitions import (
     Competition,
     competition_of,
 )
+from birdmix.files import write_text
 from birdmix.kaggle import sheet
+from birdmix.ownership import LIST, OutputFiles
 from tests.recordings import read
 from tests.submissions import Rows, assert_same_scores, predicted, refusal, submit, table, validated
 from tests.years import Year, write_year
@@ -540,7 +542,8 @@ def test_an_earlier_file_stays_until_all_that_is_asked_for_is_there(
     bundle: Path, demo: Path, data: Year, tmp_path: Path
 ):
     out = tmp_path / "s.csv"
-    out.write_text("earlier")
+    OutputFiles(tmp_path, ("s.csv",)).claim()
+    write_text(out, "earlier")
     refusal(tmp_path / "nowhere", data.folder, out)
     refusal(bundle, data.folder, out, "--engine", "onix")
     refusal(bundle, data.folder, out, "--threshold", "0.5")  # rows are no decisions
@@ -554,11 +557,21 @@ def test_an_earlier_file_stays_until_all_that_is_asked_for_is_there(
     assert out.read_text() == "earlier"
 
 
+def test_a_file_that_birdmix_did_not_write_is_kept(bundle: Path, data: Year):
+    sample = data.folder / "sample_submission.csv"
+    before = sample.read_bytes()
+    said = refusal(bundle, data.folder, sample)
+    assert "sample_submission.csv: birdmix did not write it" in said
+    assert "or name another file for --out" in said
+    assert sample.read_bytes() == before and not (data.folder / LIST).exists()
+
+
 def test_a_file_that_cannot_be_written_is_named(
     bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "s.csv"
-    out.write_text("earlier")
+    OutputFiles(tmp_path, ("s.csv",)).claim()
+    write_text(out, "earlier")
 
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -31,6 +31,14 @@ def test_an_override_that_names_a_missing_variable_ends_in_one_line(tmp_path: Pa
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
+def test_a_run_that_fails_leaves_no_folder_of_its_own_and_keeps_those_of_a_user(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    for run in ("new/run", "mine", "mine/run"):
+        done = train("data.source=typo", f"run_dir={tmp_path}/{run}")
+        assert done.returncode == 2 and "data.source='typo' is unknown" in done.stderr
+        assert [each.name for each in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_help_tells_what_can_be_done():
     done = train("--help")
     assert done.returncode == 0

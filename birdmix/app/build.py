@@ -7,6 +7,7 @@ import torch
 
 from birdmix.app.data import Data
 from birdmix.app.feed import build_batches, build_loader, build_validation
+from birdmix.app.run_directory import claim_run_directory
 from birdmix.app.schema import Config
 from birdmix.app.stages import begin_from, check_stage
 from birdmix.audio.augment import Augmentation
@@ -129,6 +130,7 @@ def build_training(
     if state:
         restore(training, state, other_data=config.resume_force)
     if processes.is_first:  # only now: it cuts the file back to where the checkpoint stands
+        claim_run_directory(run, is_resumed=state is not None)
         training.log = MetricsLog(run, position.log_bytes)
     return training
 

@@ -1,19 +1,32 @@
 """The bundles of a run: of its last epoch, and of its best ones."""
 
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from birdmix.app.schema import Config
 from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier, write_bundle
-from birdmix.files import atomic_directory
+from birdmix.files import atomic_directory, remove_folder
 from birdmix.labels import Labels
 from birdmix.training.monitor import best_epochs
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 
 BEST = "best"
+
+_EPOCH = re.compile(r"epoch-\d{3,}")
+
+
+def bundle_folders(run: Path) -> list[Path]:
+    """Return the folders that hold a run's bundles, or will hold its last."""
+    return [run / "bundle", *_epoch_folders(run)]
+
+
+def _epoch_folders(run: Path) -> list[Path]:
+    return [each for each in sorted((run / BEST).glob("*")) if _EPOCH.fullmatch(each.name)]
 
 
 def write_epoch(
@@ -59,9 +72,13 @@ class BestBundles:
         latest = _folder(self.run, self.training.position.epoch)
         if latest in best:
             write_epoch(latest, self.config, self.labels, self.training, metrics)
-        for folder in (self.run / BEST).glob("epoch-*"):
-            if folder not in best:
-                shutil.rmtree(folder)
+        for folder in _epoch_folders(self.run):
+            if folder not in best and not remove_folder(folder):
+                warnings.warn(
+                    f"{folder}: no longer among the best, but kept, since it holds something that "
+                    "birdmix did not write",
+                    stacklevel=2,
+                )
 
 
 def export_best(training: Training, run: Path, bundle: Path) -> None:
@@ -73,7 +90,7 @@ def export_best(training: Training, run: Path, bundle: Path) -> None:
             f"checkpoint.bundle=best: {run / BEST} holds no epoch with a {training.monitor}; go on "
             f"with resume={run} checkpoint.bundle=last"
         )
-    with atomic_directory(bundle) as partial:
+    with atomic_directory(bundle, "bundle") as partial:
         shutil.copytree(best[0], partial, dirs_exist_ok=True)
     weights = load_classifier(bundle, read_manifest(bundle)).state_dict()
     training.judged_model.load_state_dict(weights)

@@ -9,9 +9,12 @@ from birdmix.app.configure import compose_config
 from birdmix.app.console import console, progress, say, warnings_as_lines
 from birdmix.files import write_text
 from birdmix.inference.csv_files import table as csv_table
+from birdmix.ownership import OutputFiles
+from birdmix.partials import remove_partials
 from birdmix.recordings.doctor import Diagnosis, examine_data, examine_folder
 from birdmix.recordings.findings import Finding
 from birdmix.recordings.readers import excluded_of
+from birdmix.recordings.settings import DataSettings
 
 #: Findings of one kind that are shown; ``doctor.csv`` has them all.
 _SHOWN = 3
@@ -30,15 +33,25 @@ def check_up(target: list[str], out: Path) -> bool:
     Raises:
         ValueError: If it cannot be looked through at all.
     """
-    excluded: list[str] = []
+    is_folder = len(target) == 1 and ("=" not in target[0] or Path(target[0]).is_dir())
+    settings = DataSettings() if is_folder else compose_config(target).data
+    excluded = excluded_of(settings)
+
+    def is_read(file: Path) -> bool:
+        """Return whether a file is ``data.exclude``, all of whose lines are written again."""
+        return settings.exclude is not None and file.samefile(settings.exclude)
+
+    names = ("doctor.csv", "exclude.txt")
+    files = OutputFiles(out, names, remedy="name another folder for --out", allows=is_read)
+    files.check()
     with warnings_as_lines(), progress("decoding") as on_progress:
-        if len(target) == 1 and ("=" not in target[0] or Path(target[0]).is_dir()):
+        if is_folder:
             diagnosis = examine_folder(Path(target[0]), on_progress)
         else:
-            settings = compose_config(target).data
-            excluded = excluded_of(settings)
             diagnosis = examine_data(settings, on_progress)
     _show(diagnosis)
+    files.claim()
+    remove_partials(out)
     _write(diagnosis, out, excluded)
     return not diagnosis.findings
 

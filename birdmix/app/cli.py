@@ -320,9 +320,11 @@ def summary(
     out: Annotated[Path | None, typer.Option(help="CSV to write, a row per run.")] = None,
 ) -> None:
     """Put runs side by side: what differs, their figures, and means over folds and seeds."""
-    from birdmix.app.summary import summarise
+    from birdmix.app.summary import summarise, summary_file
 
     with one_line_errors():
+        if out is not None:
+            summary_file(out).check()
         runs = summarise(folders)
         if out is not None:
             runs.write(out)

@@ -25,23 +25,18 @@ def replace_what_output_lacks() -> None:
 
 
 @contextmanager
-def one_line_errors(on_error: Callable[[], None] | None = None) -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """End the program with one clear line for what a user can mend.
 
     That is a ``ValueError`` that birdmix itself raised, what the operating system refuses (a full
     disk, a folder without permission), and an end that was asked for. Any other error is a bug and
     keeps its traceback.
-
-    Args:
-        on_error: Called before the program ends.
     """
     try:
         yield
     except Stopped as stopped:
         end(str(stopped), stopped.status)
     except (ValueError, OSError, KeyboardInterrupt) as error:
-        if on_error is not None:
-            on_error()
         if isinstance(error, KeyboardInterrupt):
             end("interrupted", 128 + signal.SIGINT)
         if not is_for_users(error):

@@ -5,8 +5,9 @@ from pathlib import Path
 from birdmix.app.console import say
 from birdmix.app.golden import keep_golden, windows_of_folder
 from birdmix.bundle.golden import GOLDEN
-from birdmix.bundle.manifest import WEIGHTS, read_manifest
+from birdmix.bundle.manifest import WEIGHTS, claim_bundle, read_manifest
 from birdmix.inference.export import export
+from birdmix.ownership import refuse_foreign, why_foreign_file
 
 
 def export_bundle(bundle: Path, engine: str, precision: str, windows: Path | None) -> None:
@@ -19,7 +20,10 @@ def export_bundle(bundle: Path, engine: str, precision: str, windows: Path | Non
         windows: Folder of recordings to make new golden windows of.
     """
     if windows is not None:
-        keep_golden(bundle, windows_of_folder(windows, read_manifest(bundle)))
+        manifest = read_manifest(bundle)
+        claim_bundle(bundle)
+        refuse_foreign(bundle / GOLDEN, why_foreign_file(bundle / GOLDEN))
+        keep_golden(bundle, windows_of_folder(windows, manifest))
         say(f"wrote {bundle / GOLDEN}")
     made = export(bundle, engine, precision)
     say(

@@ -17,6 +17,7 @@ from birdmix.labels import Labels
 from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_class
 from birdmix.mix import Plan
 from birdmix.mix.post import peaks
+from birdmix.ownership import OutputFiles
 from birdmix.recordings.table import Recordings, concatenated
 from birdmix.report.curves import draw_learning_curves
 from birdmix.report.mixed_batch import MixedSample, draw_mixed_batch
@@ -27,6 +28,12 @@ from birdmix.training.loggers import Showing
 from birdmix.training.position import Position
 from birdmix.training.run import Training
 from birdmix.training.step import Seen, is_mixed
+
+#: The folder of a run's figures.
+FIGURES = "figures"
+
+_MIXED_BATCH, _CURVES = "mixed_batch.png", "learning_curves.png"
+_PER_CLASS = "roc_auc_per_class.png"
 
 # Samples of the mixed batch that are drawn, and that loggers get to hear.
 _NUM_DRAWN, _NUM_HEARD = 8, 4
@@ -42,6 +49,11 @@ _TITLES = {
 }
 
 
+def figures_in(directory: Path) -> OutputFiles:
+    """Return the figures that a run draws."""
+    return OutputFiles(directory / FIGURES, (_MIXED_BATCH, _CURVES, _PER_CLASS))
+
+
 def draw_figures(
     config: Config, data: Data, training: Training, directory: Path, judged: Judged | None
 ) -> Showing:
@@ -52,7 +64,9 @@ def draw_figures(
     Returns:
         What loggers show: the pictures, sounds of the mixed batch, and a table of the classes.
     """
-    figures = directory / "figures"
+    figures = directory / FIGURES
+    with optional(figures):
+        figures_in(directory).claim()
     sounds: list[np.ndarray] = []
 
     def mixed_batch(path: Path) -> None:
@@ -77,11 +91,11 @@ def draw_figures(
         )
 
     drawn: dict[str, tuple[str, Callable[[Path], None]]] = {
-        "mixed batch": ("mixed_batch.png", mixed_batch),
-        "learning curves": ("learning_curves.png", learning_curves),
+        "mixed batch": (_MIXED_BATCH, mixed_batch),
+        "learning curves": (_CURVES, learning_curves),
     }
     if judged is not None:
-        drawn["ROC-AUC per class"] = ("roc_auc_per_class.png", roc_auc)
+        drawn["ROC-AUC per class"] = (_PER_CLASS, roc_auc)
     pictures = {}
     for title, (name, draw) in drawn.items():
         with optional(figures / name):

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from birdmix.app.outputs import Outputs
 from birdmix.audio.clock import Clock
 from birdmix.inference.activity import write_activity
 from birdmix.inference.detections import HeardRecording, detect
@@ -158,8 +159,15 @@ class Findings:
         )
         return Repeated(copies, find_overlaps(timed))
 
-    def write(self, out: Path, journal: Journal) -> tuple[dict[str, int], list[str]]:
-        """Write the tables; what stood there before is kept up with, asked for or not.
+    def write(
+        self, out: Path, journal: Journal, outputs: Outputs
+    ) -> tuple[dict[str, int], list[str]]:
+        """Write the tables.
+
+        Args:
+            out: The folder.
+            journal: What was heard.
+            outputs: Which of the optional ones to write.
 
         Returns:
             Numbers of recordings, of detections, of recordings that have no datetime, of copies and
@@ -171,16 +179,13 @@ class Findings:
         counts = {"detections": write_detections(out / "detections.csv", heard, self.labels)}
         counts["undated"] = write_activity(out / "activity.csv", heard, self.labels)
         counts["recordings"] = write_recordings(out / "recordings.csv", heard)
-        for kind in SCORES:
-            file = out / f"scores.{kind}"
-            if kind == self.output.scores or file.exists():
-                write_scores(file, heard, self.labels)
+        for kind in outputs.scores:
+            write_scores(out / f"scores.{kind}", heard, self.labels)
         log_mel = self.listener.engines[0].manifest.log_mel
         band = (log_mel.f_min, log_mel.highest)
         source = Source(self.folder, band, self.listener.settings.channel or 1)
-        for name, write_format in FORMATS.items():
-            if name in self.output.formats or (out / name).is_dir():
-                write_format(out / name, heard, self.labels, source)
+        for name in outputs.formats:
+            FORMATS[name](out / name, heard, self.labels, source)
         counts |= {"copies": len(repeated.copies), "overlapping": len(repeated.overlap_of)}
         return counts, [*self._odd(journal), *repeated.lines()]
 

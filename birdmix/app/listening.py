@@ -13,11 +13,12 @@ from birdmix import __version__
 from birdmix.app.console import heard_line, listening_progress, say
 from birdmix.app.errors import interrupted_in_a_line
 from birdmix.app.findings import Findings, Output
+from birdmix.app.outputs import JOURNAL, Outputs
 from birdmix.app.parts import Part
 from birdmix.audio.listing import unread_line
 from birdmix.audio.sound_file import DECODER
 from birdmix.bundle.manifest import digest
-from birdmix.files import remove_partials, write_text
+from birdmix.files import write_text
 from birdmix.inference.engine import ENGINES, EXPORTED, open_engine
 from birdmix.inference.journal import Entry, Journal, way_of
 from birdmix.inference.listen import Listening, listen
@@ -25,9 +26,8 @@ from birdmix.inference.listener import Listener
 from birdmix.inference.settings import ListenSettings
 from birdmix.inference.tables import write_failed
 from birdmix.inference.targets import find_targets
+from birdmix.partials import remove_partials
 from birdmix.suggest import first_few
-
-JOURNAL = "journal.sqlite"
 
 # Reasons of failures that are said; failed.csv has all.
 _SAID = 3
@@ -48,6 +48,7 @@ def predict(
         Whether anything could be heard.
     """
     out = part.folder(out)
+    outputs = Outputs.of(out, output.scores, output.formats)
     folder, found, unread = find_targets(targets)
     paths = part.deal(found)
     dealt = set(part.deal(path for path, _ in unread))
@@ -62,6 +63,7 @@ def predict(
             say(f"part {part.number} of {part.count}: {len(paths)} of {len(found)} recordings")
         way = _way(bundles, listener)
         unknown = listener.unknown_columns()
+        outputs.claim()
         with Journal(
             out / JOURNAL, way, len(unknown), unknown=unknown, num_rows=listener.num_rows
         ) as journal:
@@ -70,11 +72,14 @@ def predict(
                 lambda: "what was heard is kept, and the same command goes on"
             ):
                 books = _hear(listener, folder, paths, journal)
-            remove_partials(out)
+            journal.check_in_place()
+            remove_partials(out, is_only_writer=True)
+            outputs.report_changed()
             write_failed(out / "failed.csv", sorted([*books.failed, *unread]))
-            counts, odd = findings.write(out, journal)
+            counts, odd = findings.write(out, journal, outputs)
             counts["unread"] = len(unread)
             _write_run(out, folder, part, way, findings, books, counts)
+            journal.check_in_place()
     _tell_end(out, books, counts)
     for line in odd:
         warnings.warn(f"{line}; {out / 'recordings.csv'} has all", stacklevel=2)
@@ -159,7 +164,8 @@ def _tell(listener: Listener, bundles: Sequence[Path]) -> None:
 def _tell_journal(journal: Journal) -> None:
     if journal.changed:
         was = ", ".join(f"{key} (was {value or '-'})" for key, value in journal.changed.items())
-        say(f"starting afresh, since what is heard depends on {was}; before: {journal.aside}")
+        before = f"; before: {journal.aside}" if journal.aside is not None else ""
+        say(f"starting afresh, since what is heard depends on {was}{before}")
     elif journal.aside is not None:
         say(f"{journal.file} was damaged; starting afresh, the damaged one is {journal.aside}")
     if journal.dropped:

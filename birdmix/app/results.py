@@ -15,6 +15,7 @@ from birdmix.app.feed import build_validation
 from birdmix.app.figures import draw_figures, optional
 from birdmix.app.golden import held_out_windows, keep_golden
 from birdmix.app.out_of_fold import OUT_OF_FOLD, write_out_of_fold
+from birdmix.app.run_directory import SUBMISSION
 from birdmix.app.schema import Config
 from birdmix.audio.listing import find_recordings
 from birdmix.bundle.manifest import read_manifest
@@ -103,7 +104,7 @@ def _submit(config: Config, labels: Labels, directory: Path) -> Judged | None:
         or not (soundscapes.is_dir() and find_recordings(soundscapes))
     ):
         return None
-    submission = directory / "submission.csv"
+    submission = directory / SUBMISSION
     with listening_progress("listening to test soundscapes") as on_progress:
         submit([directory / "bundle"], root, submission, on_progress=on_progress)
     if competition.value != "probability" or not (root / competition.solution).is_file():

@@ -14,15 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from birdmix.app.build import build_training, check_buildable
-from birdmix.app.bundles import BEST, BestBundles
+from birdmix.app.bundles import BestBundles
 from birdmix.app.configure import read_config, write_config
 from birdmix.app.console import TrainingConsole, say, speaking, warn, warnings_as_lines
 from birdmix.app.data import Data, open_data
 from birdmix.app.out_of_fold import OUT_OF_FOLD
 from birdmix.app.results import show_results, write_results
 from birdmix.app.resume import harmful_changes
+from birdmix.app.run_directory import check_run_directory, remove_run_partials
 from birdmix.app.schema import Config
-from birdmix.files import remove_if_empty, remove_partials, write_text
+from birdmix.files import remove_if_empty, write_text
 from birdmix.suggest import first_few
 from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
 from birdmix.training.log import FINAL, num_epochs_logged
@@ -92,9 +93,10 @@ def _open_run(config: Config, directory: Path) -> dict | None:
                 f"run_dir={directory} holds a run already; go on with it by resume={directory}, "
                 "or name another run_dir"
             )
+        check_run_directory(directory, is_resumed=False)
         return None
-    for folder in (directory, directory / BEST):
-        remove_partials(folder)
+    check_run_directory(directory, is_resumed=True)
+    remove_run_partials(directory)
     if not has_checkpoint(directory) and num_epochs_logged(directory) <= 1:
         say(f"{directory} was not saved before it ended; it starts again")
         return None
@@ -132,10 +134,12 @@ def _train(
         try:
             fit(training)
         except OSError as error:
-            raise OSError(
-                f"{error}; the last checkpoint stands as it was: mend that and go on with "
-                f"resume={directory}"
-            ) from error
+            remedy = (
+                f"the last checkpoint stands as it was: mend that and go on with resume={directory}"
+                if has_checkpoint(directory)
+                else "nothing of the run is left there; start it again"
+            )
+            raise OSError(f"{error}; {remedy}") from error
     if training.position.epoch != config.trainer.max_epochs:
         say(f"no better {training.monitor} in {training.patience} epochs: that is enough")
 

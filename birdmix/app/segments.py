@@ -14,6 +14,7 @@ from birdmix.files import atomic_directory
 from birdmix.inference.csv_files import confident, decimal, table
 from birdmix.inference.found import Found, Listened, read_found
 from birdmix.inference.segments import Names, by_species, choose
+from birdmix.ownership import CLIPS
 from birdmix.report.clip import ClipPainter
 from birdmix.report.page import Card, Section, write_page
 from birdmix.threads import each
@@ -65,7 +66,7 @@ def write_segments(
     folder = _folder(target, listened, recordings, chosen)
     _refuse_among(folder, out)
     with (
-        atomic_directory(out) as partial,
+        atomic_directory(out, CLIPS) as partial,
         closing(_cut(chosen, partial, folder, pad_seconds, listened.channel)) as clips,
     ):
         sections = _sections(groups, _write_clips(partial, clips))

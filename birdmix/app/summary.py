@@ -18,11 +18,9 @@ from birdmix.app.schema import Config
 from birdmix.app.tables import harmless_table
 from birdmix.files import atomic_path, write_text
 from birdmix.json_data import check_keys, checked, read_json
+from birdmix.ownership import OutputFiles
 from birdmix.suggest import first_few, first_line
 from birdmix.training.log import FINAL
-
-#: The table beside the runs.
-SUMMARY = "summary.csv"
 
 #: Why a run of a sweep came to nothing, beside what it was asked to be.
 FAILED = "failed.json"
@@ -105,7 +103,12 @@ class Summary:
         return pd.DataFrame(means)
 
     def write(self, file: Path) -> None:
-        """Write the table of runs, whole or not at all."""
+        """Write the table of runs, whole or not at all.
+
+        Raises:
+            ValueError: If birdmix did not write what stands there.
+        """
+        summary_file(file).claim()
         with atomic_path(file) as partial:
             harmless_table(self.table()).to_csv(partial, index=False)
 
@@ -142,6 +145,11 @@ class Summary:
         return [name for name in names if name not in ("epoch", "step")]
 
 
+def summary_file(file: Path) -> OutputFiles:
+    """Return a table of runs as a file to be written."""
+    return OutputFiles(file.parent, (file.name,), remedy="name another file")
+
+
 def summarise(folders: Sequence[Path]) -> Summary:
     """Read every run at or below some folders.
 
@@ -170,7 +178,16 @@ def note_failure(directory: Path, error: Exception, overrides: Sequence[str]) ->
     pairs = (each.lstrip("+").partition("=") for each in overrides)
     asked = {key: unquoted(value) for key, _, value in pairs}
     text = json.dumps({"error": first_line(error), "overrides": asked}, indent=2)
+    OutputFiles(directory, (FAILED,), allows=_is_note).claim()
     write_text(directory / FAILED, text + "\n")
+
+
+def _is_note(file: Path) -> bool:
+    """Return whether a file is a note of a failure; those of before stand in no list."""
+    try:
+        return set(json.loads(file.read_text(encoding="utf-8"))) == {"error", "overrides"}
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _run_directories(folder: Path) -> Iterator[Path]:

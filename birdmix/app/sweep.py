@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from birdmix.app.errors import end, is_for_users
+from birdmix.app.errors import end, is_for_users, one_line_errors
 from birdmix.suggest import first_few
 from birdmix.training.stops import Stopped
 
@@ -35,7 +35,8 @@ def one_of_many(directory: Path, overrides: Sequence[str]) -> Iterator[None]:
     except Stopped:
         raise
     except Exception as error:
-        note_failure(directory, error, overrides)
+        with suppress(ValueError):  # of a directory that holds somebody else's file of that name
+            note_failure(directory, error, overrides)
         if not is_for_users(error):
             raise
         print(f"error: run {directory.name}: {error}; on to the next run", file=sys.stderr)
@@ -44,29 +45,41 @@ def one_of_many(directory: Path, overrides: Sequence[str]) -> Iterator[None]:
 class SweepSummary(Callback):
     """Writes ``summary.csv`` beside the runs after each of them, and prints it after the last."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a folder whose ``summary.csv`` birdmix did not write."""
+        if _is_first():
+            from birdmix.app.summary import summary_file
+
+            with one_line_errors():
+                summary_file(_table_of(config)).check()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Write the table of the runs so far."""
         if config.hydra.mode == RunMode.MULTIRUN and _is_first():
-            from birdmix.app.summary import SUMMARY, summarise
+            from birdmix.app.summary import summarise
 
-            folder = Path(config.hydra.sweep.dir)
-            summarise([folder]).write(folder / SUMMARY)
+            file = _table_of(config)
+            summarise([file.parent]).write(file)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table; end with the status of an error if a run failed."""
-        from birdmix.app.summary import SUMMARY, summarise
+        from birdmix.app.summary import summarise
 
         if not _is_first():
             return
-        folder = Path(config.hydra.sweep.dir)
+        file = _table_of(config)
+        folder = file.parent
         summary = summarise([folder])
         summary.tell()
-        print(f"wrote {folder / SUMMARY}; again at any time: birdmix summary {folder}")
+        print(f"wrote {file}; again at any time: birdmix summary {folder}")
         failed = [row.directory.name for row in summary.rows if not row.is_done]
         if failed:
-            end(
-                f"{len(failed)} of {len(summary.rows)} runs failed: {first_few(failed, 9, SUMMARY)}"
-            )
+            some = first_few(failed, 9, file.name)
+            end(f"{len(failed)} of {len(summary.rows)} runs failed: {some}")
+
+
+def _table_of(config: DictConfig) -> Path:
+    return Path(config.hydra.sweep.dir) / "summary.csv"
 
 
 def _is_first() -> bool:

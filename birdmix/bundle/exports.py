@@ -1,11 +1,11 @@
 """What a bundle says of its exported networks, and the files that hold them."""
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdmix.files import check_plain_name
+from birdmix.ownership import sha256_of
 from birdmix.suggest import check_choice
 
 #: What networks can be exported in.
@@ -75,9 +75,3 @@ def export_again(folder: Path, engine: str, export: Export) -> str:
     """Return the remedy for an exported network that cannot be used."""
     call = f"birdmix export --bundle {folder} --engine {engine} --precision {export.precision}"
     return f"make it again: {call}"
-
-
-def sha256_of(file: Path) -> str:
-    """Return the hash of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

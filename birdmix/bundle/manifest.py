@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.json_data import brief, build, check_keys, checked, read_json
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
+from birdmix.ownership import files_below, list_files, read_list
 from birdmix.tensor_headers import read_header
 
 #: Most classes of a bundle: ten times those of the largest known models of animal sounds.
@@ -24,6 +26,8 @@ FORMAT = 2
 
 MANIFEST = "bundle.json"
 WEIGHTS = "model.safetensors"
+
+_BUNDLE_FILE = re.compile(r"bundle\.json|(model|golden)\.safetensors|network-(onnx|openvino)\.onnx")
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,21 @@ class Manifest:
         return self.log_mel.num_samples(self.segment_seconds)
 
 
+def is_unlisted_bundle(folder: Path) -> bool:
+    """Return whether a folder is a bundle alone, written by a birdmix that kept no lists."""
+    if folder.is_symlink() or read_list(folder) is not None or not (folder / MANIFEST).is_file():
+        return False
+    return all(_BUNDLE_FILE.fullmatch(name) for name in files_below(folder))
+
+
+def claim_bundle(folder: Path) -> None:
+    """Begin the list of a bundle that was written by a birdmix which kept none."""
+    if read_list(folder) is None:
+        list_files(folder, "bundle", filter(_BUNDLE_FILE.fullmatch, files_below(folder)))
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``bundle.json`` into a bundle's folder."""
+    """Write ``bundle.json`` into a bundle's folder; one that stands there has been read before."""
     content = {
         "format": FORMAT,
         "labels": {"codes": manifest.labels.codes, "names": manifest.labels.names},
@@ -84,7 +101,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "versions": {"birdmix": __version__, **manifest.versions},
         "exports": {name: dataclasses.asdict(made) for name, made in manifest.exports.items()},
     }
-    write_text(folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n", is_ours=True
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -26,7 +26,7 @@ def write_bundle(folder: Path, manifest: Manifest, weights: dict[str, Tensor]) -
         manifest: What the model is; torch's version is added.
         weights: The classifier's state.
     """
-    with atomic_directory(folder) as partial:
+    with atomic_directory(folder, "bundle") as partial:
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
         (partial / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         versions = {"torch": torch.__version__.split("+")[0], **manifest.versions}

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from birdmix.bundle.exports import PRECISIONS, Export, sha256_of
 from birdmix.bundle.golden import Golden, read_golden
-from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
+from birdmix.bundle.manifest import Manifest, claim_bundle, read_manifest, write_manifest
 from birdmix.bundle.weights import load_classifier
 from birdmix.files import atomic_path
 from birdmix.inference.agreement import MIN_WINDOWS, Agreement, agreement
 from birdmix.inference.engine import EXPORTED, Engine, Heard, check_installed, exported_engine
 from birdmix.inference.quantise import quantise
 from birdmix.model.classifier import Classifier
+from birdmix.partials import remove_partials
 from birdmix.suggest import check_choice, first_line, last_line
 
 #: Version of ONNX's operators; both engines have known it since 2023.
@@ -49,6 +50,8 @@ def export(bundle: Path, engine: str, precision: str = "f32") -> Export:
         _check_bf16(engine)
     manifest, golden = read_manifest(bundle), _golden(bundle, precision)
     final = Path(bundle) / f"network-{engine}.onnx"
+    claim_bundle(bundle)
+    remove_partials(bundle)
     with atomic_path(final) as partial:
         _write_network(load_classifier(bundle, manifest), golden, partial)
         if precision == "int8":

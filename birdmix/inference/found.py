@@ -1,11 +1,12 @@
 """Read back what a listening found: its detections, and where their recordings lie."""
 
 import csv
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from sys import intern
 from typing import NamedTuple
 
@@ -160,6 +161,7 @@ def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Fo
     cell = {name: cells[at] if cells[at] != MISSING else "" for name, at in place.items()}
     if not cell["path"] or not cell["species"]:
         raise ValueError("path and species are not blank")
+    _refuse_outside(cell["path"])
     start, end = _number(cell, "start_seconds"), _number(cell, "end_seconds")
     if not 0 <= start < end < float("inf"):
         raise ValueError(f"start {start:g} and end {end:g} need 0 <= start < end, in seconds")
@@ -180,6 +182,13 @@ def _row(cells: Sequence[str], place: Mapping[str, int], num_columns: int) -> Fo
         confidence=confidence,
         peak_seconds=peak,
     )
+
+
+def _refuse_outside(path: str) -> None:
+    """Refuse a path that leads out of the folder listened to: no table of birdmix holds one."""
+    normal = PurePath(os.path.normpath(path))
+    if normal.anchor or normal.parts[:1] in ((), ("..",)):
+        raise ValueError(f"path '{path}' leads out of the folder of the recordings")
 
 
 def _number(cell: Mapping[str, str], name: str) -> float:

@@ -5,6 +5,7 @@ It is one SQLite file. A recording enters it whole or not at all.
 Shapes: R rows, C columns of scores.
 """
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Container, Iterator
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from birdmix.inference.journal_faults import fault_of_recording, fault_of_scores
+from birdmix.partials import partial_of
 from birdmix.suggest import first_line
 
 #: Rows of scores in one cell: SQLite's cells hold less than a GB.
@@ -82,6 +84,15 @@ def way_of(file: Path) -> dict[str, str]:
             return {}
 
 
+def is_journal(file: Path) -> bool:
+    """Return whether a file is a journal that birdmix wrote, or is empty.
+
+    Raises:
+        ValueError: If another process is writing it.
+    """
+    return file.is_file() and (not file.stat().st_size or "birdmix" in way_of(file))
+
+
 class Journal:
     """What was heard in one way; another way starts it afresh.
 
@@ -135,6 +146,7 @@ class Journal:
                 self._set_aside()
             if before != way:
                 self._start(way)
+        self._place = self._identity()
 
     def __enter__(self) -> "Journal":
         return self
@@ -166,16 +178,46 @@ class Journal:
 
     def _replace_damaged(self) -> None:
         self.database.close()
-        self.aside = self.file.with_stem(f"{self.file.stem}-damaged")
-        self.file.replace(self.aside)
-        for suffix in ("-wal", "-shm"):
-            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
+        self.aside = self._free_place("damaged")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self.file.with_name(self.file.name + suffix).rename(f"{self.aside}{suffix}")
         self._open()
 
     def _set_aside(self) -> None:
-        self.aside = self.file.with_stem(f"{self.file.stem}-before")
-        self.aside.unlink(missing_ok=True)
-        self.database.execute("VACUUM INTO ?", (str(self.aside),))
+        (num_heard,) = self.database.execute("SELECT COUNT(*) FROM heard").fetchone()
+        if num_heard:
+            self.aside = self._free_place("before")
+            partial = partial_of(self.aside)
+            self.database.execute("VACUUM INTO ?", (str(partial),))
+            os.replace(partial, self.aside)
+
+    def _free_place(self, what: str) -> Path:
+        """Return a name beside the journal that is not taken: what is set aside is never lost."""
+        number, place = 1, self.file.with_stem(f"{self.file.stem}-{what}")
+        while os.path.lexists(place):
+            number += 1
+            place = self.file.with_stem(f"{self.file.stem}-{what}-{number}")
+        return place
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            state = os.stat(self.file)
+        except FileNotFoundError:
+            return None
+        return state.st_dev, state.st_ino
+
+    def check_in_place(self) -> None:
+        """Check that the file is where it was: SQLite goes on to write one that was deleted.
+
+        Raises:
+            ValueError: If it was removed or replaced meanwhile.
+        """
+        if self._identity() != self._place:
+            raise ValueError(
+                f"{self.file}: it was removed or replaced while birdmix wrote it, and what it held "
+                "is lost; start the same command again, and leave the folder alone"
+            )
 
     def _start(self, way: dict[str, str]) -> None:
         with self._transaction():
@@ -221,8 +263,10 @@ class Journal:
         """Keep a recording, in place of what was kept under its path.
 
         Raises:
-            ValueError: If the disk is full, or takes no more for another reason.
+            ValueError: If the disk is full, takes no more for another reason, or the journal was
+                removed meanwhile.
         """
+        self.check_in_place()
         score, path = np.ascontiguousarray(entry.score, "<f4"), _bytes(entry.path)
         about = (entry.size, entry.modified, entry.seconds, entry.recorded_at, entry.warning)
         run = self.database.execute

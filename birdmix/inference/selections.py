@@ -62,7 +62,7 @@ def write_raven(
     They are read back with ``data=selections data.label_column=Species``.
     """
     low, high = map(decimal, source.band)
-    with atomic_directory(out) as partial:
+    with atomic_directory(out, out.name) as partial:
         for each in recordings:
             name = one_line(harmless_path(PurePosixPath(each.path).name))
             rows = [
@@ -88,7 +88,7 @@ def write_audacity(
 
     A label is the name and, rounded down to two digits, its confidence.
     """
-    with atomic_directory(out) as partial:
+    with atomic_directory(out, out.name) as partial:
         for each in recordings:
             rows = [
                 (
@@ -153,7 +153,7 @@ FORMATS: dict[str, Writer] = {
 @contextmanager
 def _alone(out: Path, name: str, columns: Iterable[str]) -> Iterator[TableWriter]:
     """Yield the writer of a table that is alone in its folder."""
-    with atomic_directory(out) as partial, table(partial / name, columns) as writer:
+    with atomic_directory(out, out.name) as partial, table(partial / name, columns) as writer:
         yield writer
 
 

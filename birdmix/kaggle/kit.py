@@ -5,6 +5,7 @@ paste into a notebook, and ``kit.json``, which says what the kit is and which th
 """
 
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -23,15 +24,21 @@ from birdmix.bundle.manifest import (
     read_manifest,
 )
 from birdmix.competitions import NEWEST, Competition, competition_named
-from birdmix.files import atomic_directory, write_text
+from birdmix.files import atomic_directory, check_replaceable, write_text
 from birdmix.inference.engine import ENGINES, engines_by_speed, network_of
 from birdmix.json_data import read_json
+from birdmix.ownership import files_below, list_everything, read_list
 from birdmix.suggest import check_choice
 
 #: Says what a kit is; a folder without it is none.
 KIT = "kit.json"
 
 CELL = "cell.py"
+
+_KIT_FILE = re.compile(
+    r"kit\.json|cell\.py|wheels/[^/]+\.whl|"
+    r"bundles/\d+/(bundle\.json|model\.safetensors|network-[a-z]+\.onnx)"
+)
 
 # What a kit leaves of a competition's limit to the notebook's start and the wheels.
 _SPARE_MINUTES = 5
@@ -120,14 +127,20 @@ def check_out(out: Path) -> None:
     Raises:
         ValueError: With the remedy.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+    if not _is_unlisted_kit(out):
+        check_replaceable(out, "choose a new folder for --out")
+
+
+def _is_unlisted_kit(out: Path) -> bool:
+    """Return whether a folder is a kit alone, written by a birdmix that kept no lists."""
+    if read_list(out) is not None:
+        return False
     try:
         content = read_json(out / KIT)
     except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or "birdmix" not in content:
-        raise ValueError(f"{out} is there and is no kit; choose a new folder for --out")
+        return False
+    is_kit = isinstance(content, dict) and {"birdmix", "bundles", "packages"} <= content.keys()
+    return is_kit and all(map(_KIT_FILE.fullmatch, files_below(out)))
 
 
 def write_kit(kit: Kit, out: Path) -> None:
@@ -139,7 +152,9 @@ def write_kit(kit: Kit, out: Path) -> None:
     from birdmix.kaggle import wheels
 
     check_out(out)
-    with atomic_directory(out) as partial:
+    if _is_unlisted_kit(out):
+        list_everything(out, "kit")
+    with atomic_directory(out, "kit") as partial:
         (partial / "wheels").mkdir()
         wheels.download(kit.packages, kit.python, partial / "wheels")
         wheels.write_own_wheel(partial / "wheels")

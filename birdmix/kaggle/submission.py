@@ -19,6 +19,8 @@ from birdmix.kaggle.rows import counted
 from birdmix.kaggle.settings import FinishSettings, PaceSettings
 from birdmix.kaggle.sheet import Sheet
 from birdmix.kaggle.task import Task, read_task
+from birdmix.ownership import OutputFiles
+from birdmix.partials import remove_partials
 from birdmix.suggest import first_few
 
 # Minutes of audio that are timed while a notebook is saved.
@@ -98,8 +100,12 @@ def submit(
     """
     if out.exists() and not out.is_file():
         raise ValueError(f"{out}: it is no file; name one to write, as --out submission.csv")
+    file = OutputFiles(out.parent, (out.name,), remedy="name another file for --out")
+    file.check()
     finishing, pacing = finishing or FinishSettings(), pacing or PaceSettings()
     task = read_task(data, competition)
+    file.claim()
+    remove_partials(out.parent)
     draft = Draft(Sheet(task, class_priors(data, task.competition, task.species)), out)
     engines = [open_engine(bundle, engine) for bundle in bundles]
     ladder = Ladder(engines, settings or ListenSettings(), task)

@@ -18,6 +18,7 @@ import numpy as np
 from birdmix.audio.decode import Blocks
 from birdmix.audio.sound_file import DECODER
 from birdmix.files import atomic_path
+from birdmix.partials import remove_partials
 
 _MAGIC = b"birdmix pcm 1\n"
 _HEADER = 64  # bytes: magic, fingerprint of the source, exponent, number of samples
@@ -101,7 +102,9 @@ def cached(folder: Path, path: Path, sample_rate: int) -> PcmFile:
     if found is not None:
         return found
     made = decode_pcm(path, sample_rate)
-    with atomic_path(file) as partial, partial.open("wb") as stream:
+    remove_partials(file.parent)
+    # By its name it can be nothing else: what stands there is old, or was torn by a full disk.
+    with atomic_path(file, is_ours=True) as partial, partial.open("wb") as stream:
         stream.write(header + _NUMBERS.pack(made.exponent, len(made.samples)))
         stream.write(made.samples.astype("<i2").tobytes())
     return PcmFile(file, len(made.samples), made.exponent)

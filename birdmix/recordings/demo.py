@@ -22,6 +22,7 @@ from birdmix.audio.songs import SAMPLE_RATE, SPECIES
 from birdmix.audio.synthesis import Habitat, Scene, plan_recording, plan_soundscapes, render
 from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
 from birdmix.json_data import check_keys, read_json
+from birdmix.ownership import files_below, list_everything, read_list
 from birdmix.recordings.demo_tables import Plan, tables
 from birdmix.recordings.settings import DemoSettings
 
@@ -45,18 +46,16 @@ def ensure_demo(
         True if it was made, False if it stood there.
 
     Raises:
-        ValueError: If ``root`` holds something that is not a demo.
+        ValueError: If ``root`` holds something that birdmix did not write.
     """
     root = Path(root)
     if _stands(root, settings):
         return False
-    if not _may_be_replaced(root):
-        raise ValueError(
-            f"{root} holds files that are not a demo ({_MANIFEST} is missing) and stays as it is; "
-            "name another folder in data.root"
-        )
+    if _is_unlisted_demo(root):
+        list_everything(root, "demo")
+    files.check_replaceable(root, "name another folder in data.root")
     plan = plan_demo(settings)
-    with files.atomic_directory(root) as partial:
+    with files.atomic_directory(root, "demo") as partial:
         checksums = _write_sounds(partial, plan, settings, on_progress)
         for name, table in tables(plan, settings.seed).items():
             files.write_text(partial / name, table.to_csv(index=False, lineterminator="\n"))
@@ -136,11 +135,18 @@ def _counts(settings: DemoSettings) -> dict[str, int]:
     }
 
 
-def _may_be_replaced(root: Path) -> bool:
-    """Tell whether ``root`` is free, empty or a demo: nobody's own files are deleted."""
-    if root.is_dir():
-        return (root / _MANIFEST).is_file() or not any(root.iterdir())
-    return not root.exists()
+def _is_unlisted_demo(root: Path) -> bool:
+    """Return whether ``root`` is a demo alone, made by a birdmix that kept no lists."""
+    if read_list(root) is not None:
+        return False
+    try:
+        manifest = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
+        settings = DemoSettings(**manifest["settings"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    plan = plan_demo(settings)
+    made = {*plan.scenes, *tables(plan, settings.seed), _MANIFEST}
+    return made.issuperset(files_below(root))
 
 
 def _stands(root: Path, settings: DemoSettings) -> bool:

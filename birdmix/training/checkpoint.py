@@ -1,6 +1,7 @@
 """Checkpoints: plain tensors, numbers and strings, written whole, read without unpickling."""
 
 import dataclasses
+import errno
 import io
 import os
 import time
@@ -40,9 +41,13 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written; what stood before still stands.
     """
+    if not run.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "the run directory was removed or renamed while the run went on", str(run)
+        )
     data = io.BytesIO()  # torch's own writer hides why a file cannot be written
     torch.save({"format": _FORMAT, **state}, data)
-    with atomic_path(run / LAST) as partial:
+    with atomic_path(run / LAST, is_ours=True) as partial:
         with partial.open("wb") as stream:
             stream.write(data.getbuffer())
             stream.flush()

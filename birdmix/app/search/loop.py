@@ -31,6 +31,8 @@ from birdmix.app.search.study import Pruned, Pruning, need_optuna, study_of
 from birdmix.app.search.trials import TRIALS, Trial, best_of, read_trials, write_table
 from birdmix.duration import seconds_of
 from birdmix.files import write_text
+from birdmix.ownership import OutputFiles, read_list
+from birdmix.partials import remove_partials
 from birdmix.suggest import first_few, first_line
 from birdmix.training.run import Training
 from birdmix.training.stops import TIME_IS_OVER, Stopped
@@ -65,7 +67,11 @@ def search(file: Path, overrides: Sequence[str], folder: Path, num_trials: int) 
     base = _checked(space, overrides)
     limit = base.trainer.max_time
     ends_at = math.inf if limit is None else time.monotonic() + seconds_of(limit)
+    files = _files(folder)
+    files.check()
     with _alone(folder):
+        files.claim()
+        remove_partials(folder)
         _open(folder, space, base)
         while True:
             trials = read_trials(folder)
@@ -78,6 +84,7 @@ def search(file: Path, overrides: Sequence[str], folder: Path, num_trials: int) 
             trial = next((each for each in trials if not each.has_ended), None)
             if trial is None:
                 trial = Trial(len(trials), study.ask(distributions(space)).params)
+                _refuse_taken(trial.directory(folder))
                 trial.write(folder)
             _try(folder, overrides, trial, study, ends_at)
             _tell(folder, trial.number, num_trials)
@@ -146,11 +153,33 @@ def _checked(space: Space, overrides: Sequence[str]) -> Config:
     return compose_config(list(overrides))
 
 
+def _files(folder: Path) -> OutputFiles:
+    """Return the files of a search; one of before there were lists has read its own again."""
+
+    def allows(file: Path) -> bool:
+        if read_list(folder) is not None or not (folder / _BASE).is_file():
+            return False
+        try:
+            read_space(folder / _SPACE)
+            read_config(folder, _BASE)
+        except Exception:  # whatever a foreign file makes a library raise
+            return False
+        return True
+
+    names = (_SPACE, _BASE, TRIALS)
+    return OutputFiles(folder, names, remedy="name another folder for --out", allows=allows)
+
+
+def _refuse_taken(directory: Path) -> None:
+    if os.path.lexists(directory) and not (directory.is_dir() and not any(directory.iterdir())):
+        raise ValueError(f"{directory}: it is there and is no trial; move it away")
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against a second search in it; the lock ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

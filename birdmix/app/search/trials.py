@@ -55,8 +55,10 @@ class Trial:
         return self.state != "running"
 
     def write(self, folder: Path) -> None:
-        """Write it to its directory, whole or not at all."""
-        write_text(self.directory(folder) / _TRIAL, json.dumps(asdict(self), indent=2) + "\n")
+        """Write it to its directory, whole or not at all; what stands there was read before."""
+        write_text(
+            self.directory(folder) / _TRIAL, json.dumps(asdict(self), indent=2) + "\n", is_ours=True
+        )
 
     def values(self, folder: Path) -> dict[int, float]:
         """Return its figure after each epoch, from 1, where it was defined."""
