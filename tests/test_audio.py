@@ -8,8 +8,9 @@ import soundfile
 
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
+from birdmix.audio.reader import probe
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, find_recordings, probe
+from birdmix.audio.sound_file import AudioError, find_recordings
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),

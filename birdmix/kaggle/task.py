@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from birdmix.audio.sound_file import AudioError, find_recordings, probe
+from birdmix.audio.reader import probe
+from birdmix.audio.sound_file import AudioError, find_recordings
 from birdmix.competitions import NEWEST, Competition, competition_of, competition_with_column
 from birdmix.files import shown
 from birdmix.kaggle.asked import Asked
