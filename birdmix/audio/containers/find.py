@@ -20,6 +20,9 @@ _MOST_STREAMS = 1000
 # What lies behind the sound is looked at so far: all of it may be padding.
 _LOOK = 1 << 20
 
+# Tags at the end of a file: ID3v1, APE, Lyrics3.
+_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+
 _SIZED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd")
 
 Parse = Callable[[Source, int, int], Extent]
@@ -97,9 +100,5 @@ def _behind_padding(source: Source, at: int) -> int:
         at += len(rest) - len(kept)
         if begins_sound(kept[:16]):
             return at
-        if kept[:3] == b"TAG" and source.size - at <= 128:
-            return source.size
-        if kept[:8] == b"APETAGEX" or (kept[:3] == b"TAG" and len(kept) >= 128):
-            return source.size
-        return at
+        return source.size if kept.startswith(_TAGS) else at
     return at

@@ -116,10 +116,10 @@ def _of_riff(source: Source, begin: int, end: int, order: str) -> Samples | None
         elif name == b"fmt " and size >= 16:
             rate = float(struct.unpack(f"{order}I", source.read(at + 8, 4))[0])
         elif name == b"data":
+            size_field, data_at = size_at, at
             break
     else:
         return None
-    size_field, data_at = size_at, at
 
     def header(num_bytes: int) -> tuple[Piece, ...]:
         unknown = struct.pack("<I", UNKNOWN)
@@ -148,10 +148,10 @@ def _of_aiff(source: Source, begin: int, end: int) -> Samples | None:
             frame_bytes, frames_at = channels * -(-bits // 8), at + 2
             rate = frame_bytes * mantissa * 2.0 ** (min(exponent, 0x4040) - 16_383 - 63)
         elif name == b"SSND":
+            size_field, sound_at = size_at, at + 8  # behind offset and block size
             break
     else:
         return None
-    size_field, sound_at = size_at, at + 8  # behind offset and block size
 
     def header(num_bytes: int) -> tuple[Piece, ...]:
         sizes = {size_field: struct.pack(">I", min(num_bytes + 8, UNKNOWN))}

@@ -95,8 +95,13 @@ def parse(source: Source, begin: int, end: int) -> Extent:
     walk = _Walk(source, end)
     walk.walk(begin)
     runs = walk.runs
-    if not runs or (len(runs) == 1 and _guessed_right(runs[0], source.size)):
+    if not runs:
         return Extent((), (), end)
+    stop = runs[-1].end
+    if end - stop < _FEW_BYTES:  # a frame that is not whole
+        stop = end
+    if len(runs) == 1 and _guessed_right(runs[0], source.size):
+        return Extent((), (), stop)
     parts = tuple(Part(_pieces(source, run)) for run in runs)
     oddities: list[Oddity] = []
     for run in runs:
@@ -109,7 +114,7 @@ def parse(source: Source, begin: int, end: int) -> Extent:
                 oddities.append(("truncated", f"{lost} are missing at the end: {says}"))
             else:
                 oddities.append(("header", says))
-    return Extent(parts, tuple(oddities), end)
+    return Extent(parts, tuple(oddities), stop)
 
 
 def _parsed(head: int) -> _Header | None:
@@ -278,6 +283,10 @@ def _pieces(source: Source, run: _Run) -> tuple[Piece, ...]:
         if first[at + 7] & 0b0110:
             kept = at + 12 + 4 * bool(first[at + 7] & 2) + 100 * bool(first[at + 7] & 4)
             counted[at + 12 :] = first[kept:].ljust(len(first) - at - 12, b"\0")
+        if run.told is not None and run.told.num_frames > run.num_frames:
+            # The end is missing, and with it the padding: 12 bits of 21 bytes behind "LAME".
+            padding = at + 12 + 4 * bool(counted[at + 7] & 8) + 22
+            counted[padding : padding + 2] = bytes([counted[padding] & 0xF0, 0])
         return (bytes(counted), *frames)
     # It leaves out the delay of the decoder too, 529 samples, as any Xing frame does.
     fields = b"Info\0\0\0\1" + run.num_frames.to_bytes(4, "big")
