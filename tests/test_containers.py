@@ -156,9 +156,8 @@ def test_an_mp3_of_variable_rate_without_a_count_is_read_to_its_end(tmp_path: Pa
         assert 0 <= num_frames - len(waveform) <= 3 * 576
         assert len(decode(file, RATE)) == num_frames
         start = num_frames - 5000
-        np.testing.assert_allclose(
-            read(file, start, 4000, RATE), decode(file, RATE)[start:][:4000], atol=1e-5
-        )
+        end = decode(file, RATE)[start:][:4000]
+        np.testing.assert_allclose(read(file, start, 4000, RATE), end, atol=1e-5)
         assert named(file) == set()
 
 
@@ -221,11 +220,8 @@ def test_lost_ogg_pages_leave_silence_and_what_follows_stays_in_place(
     assert len(gaps) == 2
     silent = np.flatnonzero(decoded == 0)
     assert 0.5 * RATE < len(silent) < 4 * RATE
-    same = np.ones(len(whole), bool)
-    for place in silent:  # Opus needs a while to find its way again
-        same[place : place + RATE // 2] = False
-    assert same.mean() > 0.5
-    np.testing.assert_allclose(decoded[same], whole[same], atol=0.02 if suffix == "opus" else 1e-5)
+    after = int(silent[-1]) + RATE  # Opus needs a while to forget
+    np.testing.assert_allclose(decoded[after:], whole[after:], atol=1e-4)
     start = int(silent[0]) - 1000
     np.testing.assert_allclose(read(file, start, 3000, RATE), decoded[start:][:3000], atol=1e-5)
 
@@ -245,18 +241,17 @@ def test_a_flac_file_has_as_many_samples_as_its_frames(tmp_path: Path):
         assert_reads_as(file, song(), names)
 
 
-def test_frames_of_variable_size_count_their_samples():
-    """Frame headers after RFC 9639, with their checksums: number 5 of 4096, sample 5000."""
-    table = flac._CHECKSUMS
-    for begin, kind, end in (
-        ("fff8c9080 5", 0xF8, 5 * 4096 + 4096),
-        ("fff9c908e18e88", 0xF9, None),
-    ):
-        header = bytes.fromhex(begin.replace(" ", ""))
-        stream = flac._Stream(0, 0, RATE, 0, 4096, (kind, 9, 8))
-        frame = flac._frame(header + bytes([table.sum(header)]), stream)
-        assert frame is not None
-        assert frame.end == (end or 5000 + 4096 + 3208 - 5000 + 5000 - 3208)
+@pytest.mark.parametrize(
+    ("header", "begin"),
+    [("fff8c90805", 5 * 4096), ("fff8c908e18e88", 5000 * 4096), ("fff9c908e18e88", 5000)],
+)
+def test_flac_frames_tell_where_they_begin(header: str, begin: int):
+    """Their numbers are coded as in UTF-8, and count blocks or samples (RFC 9639, 9.1)."""
+    head = bytes.fromhex(header)
+    stream = flac._Stream(0, 0, RATE, 0, 4096, (head[1], 9, 8))
+    frame = flac._frame(head + bytes([flac._CHECKSUMS.sum(head)]), stream)
+    assert frame == (begin, 4096)
+    assert flac._frame(head + bytes(1), stream) is None
 
 
 def test_all_that_decodes_before_an_error_is_kept(tmp_path: Path):
@@ -281,9 +276,9 @@ def test_an_mp3_of_a_few_frames_with_something_else_behind_is_read(tmp_path: Pat
         end += mpeg._length(content[end : end + 4])
     file.write_bytes(content[:end] + np.random.default_rng(0).bytes(50_000))
     decoded = decode(file, RATE)
-    assert 4 * 576 <= len(decoded) <= 5 * 576
+    assert len(decoded) == 5 * 576 - 1105  # what encoder and decoder put in front
     np.testing.assert_allclose(decoded[:1000], song()[:1000], atol=0.1)
-    assert named(file) == {"truncated", "surplus"} or named(file) == {"truncated"}
+    assert named(file) == {"truncated"}
 
 
 @pytest.mark.parametrize(

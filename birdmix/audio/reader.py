@@ -45,7 +45,9 @@ class Reader:
         self.layout = structure_of(path) if layout is None else layout
         self.first = open_sound(path, self.layout.parts[0])
         self.step = max(int(_STEP_SECONDS * self.first.samplerate), 1)
-        self.num_frames = self._num_frames()
+        self.num_frames = self.layout.num_frames
+        if self.layout.plain:
+            self.num_frames = frames_of(path, self.layout.parts[0], self.first)
         self.stopped = ""
 
     def __enter__(self) -> "Reader":
@@ -53,14 +55,6 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.first.close()
-
-    def _num_frames(self) -> int | None:
-        last = self.layout.parts[-1]
-        if last.num_frames is None:
-            return frames_of(self.path, last, self.first) if len(self.layout.parts) == 1 else None
-        if any(part.num_frames is None for part in self.layout.parts):
-            return None
-        return last.first_frame + last.num_frames
 
     def steps(self) -> Iterator[np.ndarray]:
         """Yield short blocks of frames, float32 [T, channels], T > 0. Iterate once.

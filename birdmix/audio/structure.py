@@ -74,7 +74,8 @@ def _measured(path: Path, layout: Layout) -> Layout:
         more = ", ..." if len(begins) > 4 else ""
         said = f"{len(begins)} streams follow each other and are joined, at {said}{more}"
         oddities.append(("streams", said))
-    return Layout(tuple(parts), tuple(oddities))
+    known = all(part.num_frames is not None for part in parts)
+    return Layout(tuple(parts), tuple(oddities), end if known else None)
 
 
 def frames_of(path: Path, part: Part, stream: Stream) -> int | None:

@@ -47,10 +47,13 @@ class Layout:
     Attributes:
         parts: At least one.
         oddities: What was found; empty for a sound structure.
+        num_frames: Of all parts and gaps, at the rate of the first part; known once the parts were
+            opened, None where nothing tells.
     """
 
     parts: tuple[Part, ...] = (Part(),)
     oddities: tuple[Oddity, ...] = ()
+    num_frames: int | None = None
 
     @property
     def plain(self) -> bool:

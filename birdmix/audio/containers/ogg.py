@@ -83,7 +83,7 @@ class _Stream:
         if page.granule >= 0:
             self.runs[-1][1] = page.granule
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self, source: Source) -> Iterator[Part]:
         """Yield a part for each run of pages."""
         if self.header_end is None or len(self.runs) < 2:
             clock = self.runs[-1][1] if self.runs else None
@@ -92,7 +92,10 @@ class _Stream:
         headers = (self.offset, self.header_end - self.offset)
         ends = [offset for offset, _ in self.runs[1:]] + [self.end]
         for number, ((offset, clock), end) in enumerate(zip(self.runs, ends, strict=True)):
-            pieces: tuple[Piece, ...] = (headers, (offset, end - offset))
+            front: Piece = headers
+            if number and self.clock_rate:  # a run that resumes has no samples to skip
+                front = _without_pre_skip(source.read(*headers))
+            pieces = (front, (offset, end - offset))
             yield Part(pieces, clock, self.clock_rate, resumes=number > 0)
 
 
@@ -122,7 +125,7 @@ def parse(source: Source, begin: int, end: int) -> Extent:
     oddities: tuple[Oddity, ...] = ()
     if torn or not streams[-1].complete:
         oddities = (("truncated", "the last OGG page is missing"),)
-    parts = tuple(part for stream in streams for part in stream.parts())
+    parts = tuple(part for stream in streams for part in stream.parts(source))
     whole = len(parts) == 1 and (torn or last == end)
     return Extent(() if whole else parts, oddities, end if torn else last)
 
@@ -167,6 +170,15 @@ def _checksum(data: bytes) -> int:
     """Return OGG's CRC-32: that of zlib with the bits of each byte, and of the sum, reversed."""
     reflected = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
+
+
+def _without_pre_skip(headers: bytes) -> bytes:
+    """Return the header pages of Opus with a number of samples to skip of 0 (RFC 7845, 5.1)."""
+    body_at = 27 + headers[26]
+    length = body_at + sum(headers[27:body_at])
+    page = headers[:22] + bytes(4) + headers[26 : body_at + 10] + bytes(2)
+    page += headers[body_at + 12 : length]
+    return page[:22] + _checksum(page).to_bytes(4, "little") + page[26:] + headers[length:]
 
 
 def _next_page(source: Source, offset: int, end: int) -> int | None:
