@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from birdmix.audio.decode import Blocks
 from birdmix.audio.encode import write_ogg
-from birdmix.audio.sound_file import AudioError
+from birdmix.audio.examine import examine
+from birdmix.audio.reader import probe
+from birdmix.audio.sound_file import AudioError, find_recordings
 from birdmix.bundle.manifest import Manifest
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.engine import Heard
@@ -392,3 +394,36 @@ def test_a_file_that_shrinks_while_it_is_read_is_heard_as_far_as_it_goes(tmp_pat
             os.truncate(file, file.stat().st_size // 2)
     assert 20 * 16_000 <= sum(decoded) < 60 * 16_000
     assert [problem.name for problem in blocks.problems] in (["truncated"], ["header"])
+
+
+def test_doctor_and_predictions_agree_on_odd_files(tmp_path: Path, real_audio: Path):
+    """What decodes, how long it is, and what is odd about it; what doctor alone says is not."""
+    folder = real_audio / "odd"
+    names = find_recordings(folder)
+    engine, listening = Meter(), Listening()
+    engine.manifest = replace(engine.manifest, log_mel=LogMelSettings(sample_rate=32_000))
+    with Listener([engine], ListenSettings()) as listener:
+        heard = {each.path: each for each in listen(listener, folder, names, listening=listening)}
+    failed = dict(listening.failed)
+    assert heard.keys() | failed.keys() == set(names)
+    for name in names:
+        examination = examine(folder / name)
+        told = {p for p in examination.problems if p.name not in ("extension", "rate", "channels")}
+        if name in failed:
+            assert {problem.name for problem in told} <= {"unreadable", "empty"}, name
+        else:
+            assert heard[name].warning == "; ".join(map(str, examination.problems[: len(told)]))
+            assert heard[name].seconds == pytest.approx(examination.seconds, abs=1e-4)
+            info = probe(folder / name)
+            if not any(problem.name == "header" for problem in told):
+                assert info.num_frames / info.sample_rate == pytest.approx(
+                    examination.seconds, abs=1e-4
+                )
+
+
+def test_a_recording_of_two_samples_fails_and_is_no_recording_without_rows(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.1, 0.2]), 192_000)
+    listening = Listening()
+    with Listener([Meter()], ListenSettings()) as listener:
+        assert list(listen(listener, tmp_path, ["a.wav"], listening=listening)) == []
+    assert listening.failed == [("a.wav", "holds only 2 samples at 192000 Hz")]
