@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from birdmix.audio.containers import flac, mpeg
+from birdmix.audio.containers import flac, mpeg_frame
 from birdmix.audio.containers.find import layout_of
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.examine import examine
@@ -147,7 +147,7 @@ def test_an_mp3_of_variable_rate_without_a_count_is_read_to_its_end(tmp_path: Pa
     file = tmp_path / "x.mp3"
     waveform = song(20) * np.repeat([1, 0], 10 * RATE).astype(np.float32)
     content = write(file, waveform, bitrate_mode="VARIABLE")
-    first = mpeg._header(content[:4])
+    first = mpeg_frame.header_of(content[:4])
     assert first is not None
     for front in (b"", b"ID3\4\0\0\0\1\0\0" + bytes(1 << 14)):
         file.write_bytes(front + content[first.length :])
@@ -273,7 +273,7 @@ def test_an_mp3_of_a_few_frames_with_something_else_behind_is_read(tmp_path: Pat
     content = write(file, song())
     end = 0
     for _ in range(6):
-        end += mpeg._length(content[end : end + 4])
+        end += mpeg_frame.length_of(content[end : end + 4])
     file.write_bytes(content[:end] + np.random.default_rng(0).bytes(50_000))
     decoded = decode(file, RATE)
     assert len(decoded) == 5 * 576 - 1105  # what encoder and decoder put in front

@@ -46,7 +46,7 @@ class Reader:
         self.first = open_sound(path, self.layout.parts[0])
         self.step = max(int(_STEP_SECONDS * self.first.samplerate), 1)
         self.num_frames = self.layout.num_frames
-        if self.layout.plain:
+        if self.layout.plain and self.num_frames is None:
             self.num_frames = frames_of(path, self.layout.parts[0], self.first)
         self.stopped = ""
 

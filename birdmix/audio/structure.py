@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birdmix.audio.containers.find import layout_of
 from birdmix.audio.containers.layout import Layout, Part, in_seconds, size_of
-from birdmix.audio.sound_file import AudioError, Stream, num_frames_of, open_sound
+from birdmix.audio.sound_file import WHOLE, AudioError, Stream, num_frames_of, open_sound
 
 #: A file whose decoder takes it as it is.
 PLAIN = Layout()
@@ -40,6 +40,10 @@ def _structure_of(path: str, size: int, modified: int) -> Layout:
 
 def _measured(path: Path, layout: Layout) -> Layout:
     """Open each part, and note where it begins and how long it is."""
+    if layout.num_frames is not None:
+        with open_sound(path) as stream:
+            if (frames_of(path, WHOLE, stream) or 0) >= layout.num_frames:
+                return Layout(oddities=layout.oddities, num_frames=layout.num_frames)
     parts: list[Part] = []
     oddities = list(layout.oddities)
     sample_rate, end, clock = 0, 0, 0

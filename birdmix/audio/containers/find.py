@@ -44,7 +44,7 @@ def layout_of(path: Path | str) -> Layout:
 def _layout(source: Source) -> Layout:
     parts: list[Part] = []
     oddities: list[Oddity] = []
-    at, plain, streams = 0, True, 0
+    at, plain, streams, num_frames = 0, True, 0, None
     while at < source.size and streams < _MOST_STREAMS:
         begin = _behind_tags(source, at)
         parse = _parser(source.read(begin, 16, 4096))
@@ -52,8 +52,8 @@ def _layout(source: Source) -> Layout:
             break
         extent = parse(source, begin, source.size)
         moved = begin > 0 and parse is not mpeg.parse  # that decoder passes over tags
-        whole = not extent.parts and not moved and at == 0
-        plain = plain and whole
+        plain = plain and not extent.parts and not moved and at == 0
+        num_frames = extent.num_frames if not parts else None
         parts += extent.parts or [Part(((begin, extent.end - begin),))]
         oddities += extent.oddities
         streams += 1
@@ -65,7 +65,7 @@ def _layout(source: Source) -> Layout:
         oddities.append(("surplus", f"{left} bytes behind the sound are not read"))
     if plain and len(parts) == 1:
         return Layout(oddities=tuple(oddities))
-    return Layout(tuple(parts), tuple(oddities))
+    return Layout(tuple(parts), tuple(oddities), num_frames)
 
 
 def _parser(head: bytes) -> Parse | None:

@@ -47,8 +47,8 @@ class Layout:
     Attributes:
         parts: At least one.
         oddities: What was found; empty for a sound structure.
-        num_frames: Of all parts and gaps, at the rate of the first part; known once the parts were
-            opened, None where nothing tells.
+        num_frames: Of all parts and gaps, at the rate of the first part; known once they were
+            opened, None where headers have to tell.
     """
 
     parts: tuple[Part, ...] = (Part(),)
@@ -68,11 +68,14 @@ class Extent(NamedTuple):
         parts: The streams; none if the decoder is to take the file as it is.
         oddities: What is odd about them.
         end: Offset behind the last byte that belongs to them.
+        num_frames: Of a stream whose header does not tell them. A decoder that finds as many takes
+            the file as it is, else the parts.
     """
 
     parts: tuple[Part, ...]
     oddities: tuple[Oddity, ...]
     end: int
+    num_frames: int | None = None
 
 
 class Region:
