@@ -114,6 +114,8 @@ def test_chunks_behind_the_samples_are_no_samples(tmp_path: Path):
     for behind in (b"LIST" + struct.pack("<I", 4) + b"INFO", b"abcd" + struct.pack("<I", 30_000)):
         file.write_bytes(content + behind.ljust(30_008 if behind[:1] == b"a" else 12, b"\1"))
         assert_reads_as(file, song(), set())
+    file.write_bytes(file.read_bytes() + bytes(20_000))  # and zeros behind them
+    assert_reads_as(file, song(), set())
 
 
 def test_bytes_behind_the_samples_that_are_not_read_are_named(tmp_path: Path):

@@ -47,8 +47,10 @@ class Problem(NamedTuple):
     """Something odd about a recording.
 
     Attributes:
-        name: Which kind: ``truncated``, ``header``, ``not-finite``, ``silent``, ``clipped``,
-            ``dc-offset`` or ``channels-cancel`` here; ``birdmix.audio.examine`` has more.
+        name: Which kind: ``truncated``, ``header``, ``gap`` (lost in the middle), ``surplus``
+            (bytes that are not read), ``streams`` (joined files), ``not-finite``, ``silent``,
+            ``clipped``, ``dc-offset`` or ``channels-cancel`` here; ``birdmix.audio.examine`` has
+            more.
         detail: What exactly, in words; may be empty.
     """
 

@@ -11,6 +11,9 @@ from birdmix.audio.containers.layout import W64_RIFF, Piece, Source
 
 _MOST_CHUNKS = 64
 
+# Zeros behind the last chunk are looked at so far.
+_PADDING = 1 << 16
+
 #: A size that 32 bits do not hold, or that nobody wrote.
 UNKNOWN = 0xFFFFFFFF
 
@@ -76,9 +79,10 @@ def _trail(source: Source, order: str) -> Callable[[int, int], bool]:
             if name in _TRAILERS:
                 return True
             if not (name.isascii() and name.decode().isprintable()):
-                return False
+                break
             last = begin + size
-        return last > at and end <= last + last % 2 and last <= end
+        rest = source.read(last, min(end - last, _PADDING)) if at < last <= end else b"\1"
+        return not rest.strip(b"\0")
 
     return trails
 

@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 def parse(source: Source, begin: int, end: int) -> Extent:
     """Compare what a header says about its samples with the file, from an offset on."""
     samples = samples_of(source, begin, end)
-    if samples is None:
+    if samples is None or samples.begin > end:
         return Extent((), (), end)
     there = end - samples.begin
     if samples.size is None:
