@@ -108,6 +108,15 @@ def test_samples_behind_the_size_that_a_header_states_are_read(tmp_path: Path, s
     assert_reads_as(file, song(), {"header"})
 
 
+def test_zeros_of_the_last_sample_are_no_zeros_behind_it(tmp_path: Path):
+    file = tmp_path / "x.wav"
+    waveform = song()
+    waveform[-1] = 3 / 2**15  # its high byte is 0
+    file.write_bytes(with_bytes(write(file, waveform), 40, struct.pack("<I", 44)) + bytes(100_001))
+    assert_reads_as(file, waveform, {"header"})
+    assert "behind it are 2.08 s of zeros" in str(examine(file).problems[0])
+
+
 def test_chunks_behind_the_samples_are_no_samples(tmp_path: Path):
     file = tmp_path / "x.wav"
     content = write(file, song())

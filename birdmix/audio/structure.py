@@ -23,7 +23,7 @@ def structure_of(path: Path) -> Layout:
     """Return the parts of a recording, with their places and lengths, and what is odd about them.
 
     Raises:
-        AudioError: If it has several parts, of which the first cannot be opened.
+        AudioError: If it cannot be opened. (Mostly that is left to who opens it next.)
     """
     try:
         state = os.stat(path)
@@ -52,8 +52,8 @@ def _measured(path: Path, layout: Layout) -> Layout:
             with open_sound(path, part) as stream:
                 rate, num_frames = stream.samplerate, frames_of(path, part, stream)
         except AudioError as error:
-            if not parts:
-                raise
+            if not parts:  # opening the whole file tells why, or does better
+                return Layout(oddities=layout.oddities)
             where = in_seconds(end, sample_rate)
             oddities.append(("surplus", f"a further stream, at {where}, {error.reason}"))
             continue

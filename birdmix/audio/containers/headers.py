@@ -36,6 +36,7 @@ class Samples:
         begin: Offset of the first byte of samples.
         size: Their bytes; None if the header says that it does not know.
         bytes_per_second: Of sound; 0 if the header does not tell.
+        frame_bytes: Of a sample of all channels, or of a block of a codec.
         header: Gives the header that states another size.
         wraps: Whether the size is counted in 32 bits.
         trails: Tells whether what lies between two offsets are chunks of the container.
@@ -44,6 +45,7 @@ class Samples:
     begin: int
     size: int | None
     bytes_per_second: float
+    frame_bytes: int
     header: Callable[[int], tuple[Piece, ...]]
     wraps: bool
     trails: Callable[[int, int], bool]
@@ -113,12 +115,13 @@ def _changed(begin: int, end: int, changes: dict[int, bytes]) -> tuple[Piece, ..
 
 
 def _of_riff(source: Source, begin: int, end: int, order: str) -> Samples | None:
-    rate, ds64, large = 0.0, 0, 0
+    rate, frame_bytes, ds64, large = 0.0, 1, 0, 0
     for name, size_at, at, size in _chunks(source, begin + 12, end, order):
         if name == b"ds64" and size >= 24:
             ds64, large = at, int.from_bytes(source.read(at + 8, 8), "little")
         elif name == b"fmt " and size >= 16:
-            rate = float(struct.unpack(f"{order}I", source.read(at + 8, 4))[0])
+            second, frame_bytes = struct.unpack(f"{order}IH", source.read(at + 8, 6))
+            rate = float(second)
         elif name == b"data":
             size_field, data_at = size_at, at
             break
@@ -140,7 +143,7 @@ def _of_riff(source: Source, begin: int, end: int, order: str) -> Samples | None
     if not ds64 and size >> 12 in _LARGEST:
         stated = None  # who writes to a pipe puts the largest size there is
     wraps = not ds64 and order == "<"
-    return Samples(data_at, stated, rate, header, wraps, _trail(source, order))
+    return Samples(data_at, stated, rate, frame_bytes, header, wraps, _trail(source, order))
 
 
 def _of_aiff(source: Source, begin: int, end: int) -> Samples | None:
@@ -165,18 +168,19 @@ def _of_aiff(source: Source, begin: int, end: int) -> Samples | None:
         return _changed(begin, sound_at, sizes)
 
     stated = None if size >> 12 in _LARGEST else max(size - 8, 0)
-    return Samples(sound_at, stated, rate, header, False, _trail(source, ">"))
+    return Samples(sound_at, stated, rate, frame_bytes, header, False, _trail(source, ">"))
 
 
 def _of_w64(source: Source, begin: int, end: int) -> Samples | None:
-    rate, at = 0.0, begin + 40
+    rate, frame_bytes, at = 0.0, 1, begin + 40
     for _ in range(_MOST_CHUNKS):
         head = source.read(at, 24, 4096)
         if len(head) < 24:
             return None
         name, size = head[:4], int.from_bytes(head[16:], "little")
         if name == b"fmt ":
-            rate = float(struct.unpack("<I", source.read(at + 32, 4))[0])
+            second, frame_bytes = struct.unpack("<IH", source.read(at + 32, 6))
+            rate = float(second)
         elif name == b"data":
             break
         at += max(size + -size % 8, 24)
@@ -191,11 +195,11 @@ def _of_w64(source: Source, begin: int, end: int) -> Samples | None:
         rest = source.read(at, min(end - at, 32)).lstrip(b"\0")
         return not rest or rest[:4] in (b"summ", b"list", b"mark", b"bext", b"fact", b"levl")
 
-    return Samples(sound_at, max(size - 24, 0), rate, header, False, trails)
+    return Samples(sound_at, max(size - 24, 0), rate, frame_bytes, header, False, trails)
 
 
 def _of_caf(source: Source, begin: int, end: int) -> Samples | None:
-    rate, at = 0.0, begin + 8
+    rate, packet, at = 0.0, 1, begin + 8
     for _ in range(_MOST_CHUNKS):
         head = source.read(at, 12, 4096)
         if len(head) < 12:
@@ -223,7 +227,7 @@ def _of_caf(source: Source, begin: int, end: int) -> Samples | None:
         return at >= end or name in (b"info", b"free", b"strg", b"mark", b"midi", b"uuid", b"pakt")
 
     stated = None if size == -1 else max(size - 4, 0)
-    return Samples(sound_at, stated, rate, header, False, trails)
+    return Samples(sound_at, stated, rate, packet, header, False, trails)
 
 
 def _of_au(source: Source, begin: int, head: bytes) -> Samples | None:
@@ -237,4 +241,5 @@ def _of_au(source: Source, begin: int, head: bytes) -> Samples | None:
 
     rate = float(frames) * channels * bits / 8
     stated = None if size == UNKNOWN else size
-    return Samples(sound_at, stated, rate, header, True, lambda at, end: at >= end)
+    frame_bytes = channels * bits // 8
+    return Samples(sound_at, stated, rate, frame_bytes, header, True, lambda at, end: at >= end)

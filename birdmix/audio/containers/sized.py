@@ -38,6 +38,7 @@ def parse(source: Source, begin: int, end: int) -> Extent:
         return Extent((), (), end)
     wrapped = _wrapped(samples, end) if samples.wraps else 0
     size = wrapped or _sound_up_to(source, samples.begin, end) - samples.begin
+    size = min(size + -size % max(samples.frame_bytes, 1), there)
     surplus = size - samples.size
     if surplus <= _LEAST_SECONDS * samples.bytes_per_second:
         return Extent((), (), stop)
