@@ -261,7 +261,7 @@ def test_flac_frames_tell_where_they_begin(header: str, begin: int):
     head = bytes.fromhex(header)
     stream = flac._Stream(0, 0, RATE, 0, 4096, (head[1], 9, 8))
     frame = flac._frame(head + bytes([flac._CHECKSUMS.sum(head)]), stream)
-    assert frame == (begin, 4096)
+    assert frame is not None and (frame.begin, frame.num_samples) == (begin, 4096)
     assert flac._frame(head + bytes(1), stream) is None
 
 
@@ -269,14 +269,31 @@ def test_all_that_decodes_before_an_error_is_kept(tmp_path: Path):
     file = tmp_path / "x.flac"
     content = write(file, song())
     whole = decode(file, RATE)
-    place = len(content) * 3 // 5
-    file.write_bytes(with_bytes(content, place, b"\xaa" * 50))
+    file.write_bytes(content[: len(content) * 3 // 5] + b"\xaa" * 50)
     decoded = decode(file, RATE)
-    # Frames have 4096 samples: the damaged one and those after it are missing.
-    assert len(decoded) % 4096 == 0
-    assert len(decoded) > 0.55 * len(whole)
+    assert len(decoded) % 4096 == 0  # frames have as many samples: all but the last one
+    assert len(decoded) > 0.5 * len(whole)
     np.testing.assert_array_equal(decoded, whole[: len(decoded)])
     assert named(file) == {"truncated"}
+
+
+def test_a_damaged_flac_frame_is_silence_and_what_follows_stays_in_place(tmp_path: Path):
+    file = tmp_path / "x.flac"
+    content = write(file, song(8))
+    whole = decode(file, RATE)
+    for place in (len(content) // 3, len(content) * 2 // 3):
+        content = with_bytes(content, place, b"\xaa" * 50)
+    file.write_bytes(content)
+    decoded = decode(file, RATE)
+    assert len(decoded) == len(whole)
+    lost = decoded == 0
+    assert 2 * 4096 <= lost.sum() <= 6 * 4096
+    np.testing.assert_array_equal(decoded[~lost], whole[~lost])
+    assert named(file) == {"gap"}
+    assert len(examine(file).problems) == 2
+    first = int(np.flatnonzero(lost)[0])
+    for start in (first - 1000, first + 100, 7 * RATE):
+        np.testing.assert_allclose(read(file, start, 9000, RATE), decoded[start:][:9000], atol=1e-6)
 
 
 def test_an_mp3_of_a_few_frames_with_something_else_behind_is_read(tmp_path: Path):

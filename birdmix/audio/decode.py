@@ -87,7 +87,9 @@ class Blocks:
         elif reader.num_frames is not None and reader.num_frames != decoded:
             says = f"header says {reader.num_frames} samples, {decoded} decoded"
             self.problems.append(Problem("header", says))
-        self.problems += [Problem(*oddity) for oddity in reader.layout.oddities]
+        self.problems += [
+            Problem(*oddity) for oddity in (*reader.layout.oddities, *reader.oddities)
+        ]
         self.problems += books.problems(file)
 
     def _gathered(self, reader: Reader) -> Iterator[np.ndarray]:

@@ -4,21 +4,24 @@ Shapes: T frames.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from birdmix.audio.containers.layout import Layout, Part
+from birdmix.audio.containers.flac import resumed
+from birdmix.audio.containers.layout import Layout, Oddity, Part, Source, in_seconds
 from birdmix.audio.sound_file import AudioInfo, open_sound, reason_of
 from birdmix.audio.structure import frames_of, structure_of
 
-# Seconds of a read. One that fails gives nothing of what it has decoded ...
+# Seconds of a read. One that fails gives nothing of what it has decoded, which is read again frame
+# by frame.
 _STEP_SECONDS = 0.5
 
-# ... which is read again, so many frames at a time.
-_SMALL_STEP = 64
+# Damaged places of a recording behind which decoding goes on.
+_MOST_GAPS = 100
 
 
 class Reader:
@@ -35,6 +38,7 @@ class Reader:
         num_frames: What its headers promise, None where they do not know.
         step: Frames of a read.
         stopped: Why decoding ended before the end, and where; empty if it did not.
+        oddities: What was found while decoding.
 
     Raises:
         AudioError: If it cannot be opened.
@@ -49,6 +53,7 @@ class Reader:
         if self.layout.plain and self.num_frames is None:
             self.num_frames = frames_of(path, self.layout.parts[0], self.first)
         self.stopped = ""
+        self.oddities: list[Oddity] = []
 
     def __enter__(self) -> "Reader":
         return self
@@ -92,37 +97,66 @@ class Reader:
                 if len(frames := resample.resample_chunk(nothing, last=True)):
                     yield frames
 
-    def _decoded(self, part: Part, stream: soundfile.SoundFile) -> Iterator[np.ndarray]:
-        """Decode a part up to its end, or up to the decoder's error."""
+    def _decoded(
+        self, part: Part, stream: soundfile.SoundFile, offset: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Decode a part up to its end, or up to the decoder's error and what is behind that.
+
+        Args:
+            part: The part.
+            stream: The part, opened.
+            offset: Frames of the same stream before the part.
+        """
         num_steps = 0
         while True:
             try:
                 frames = stream.read(self.step, dtype="float32", always_2d=True)
             except Exception as error:
+                done = offset + num_steps * self.step
                 rest = list(self._reread(part, num_steps))
-                yield from rest
-                seconds = num_steps * self.step + sum(map(len, rest))
-                self._stop(part, stream, seconds, reason_of(error))
+                if rest:
+                    yield np.concatenate(rest)
+                    done += len(rest)
+                yield from self._behind_damage(part, stream, done, reason_of(error))
                 return
             if not len(frames):
                 return
             num_steps += 1
             yield frames
 
+    def _behind_damage(
+        self, part: Part, stream: soundfile.SoundFile, done: int, reason: str
+    ) -> Iterator[np.ndarray]:
+        """Go on behind what cannot be decoded, with silence in its place, or say that it ends."""
+        seconds = part.first_frame / self.first.samplerate + done / stream.samplerate
+        found = None
+        if stream.format == "FLAC" and len(self.oddities) < _MOST_GAPS:
+            with Source(self.path) as source:
+                found = resumed(source, part, done)
+        if found is None:
+            self.stopped = self.stopped or f"decoding stopped after {seconds:.2f} s: {reason}"
+            return
+        behind, begin = found
+        lost = in_seconds(begin - done, stream.samplerate)
+        said = f"{lost} at {seconds:.2f} s cannot be decoded, silence stands there: {reason}"
+        self.oddities.append(("gap", said))
+        for start in range(done, begin, self.step):
+            size = min(self.step, begin - start)
+            yield np.zeros((size, stream.channels), np.float32)
+        behind = replace(behind, first_frame=part.first_frame)
+        with open_sound(self.path, behind) as rest:
+            yield from self._decoded(behind, rest, begin)
+
     def _reread(self, part: Part, num_steps: int) -> Iterator[np.ndarray]:
-        """Decode a part again, and yield what follows so many steps, in small ones."""
+        """Decode a part again, and yield the frames that follow so many steps."""
         try:
             with open_sound(self.path, part) as stream:
                 for _ in range(num_steps):
                     stream.read(self.step, dtype="float32", always_2d=True)
-                while len(frames := stream.read(_SMALL_STEP, dtype="float32", always_2d=True)):
-                    yield frames
+                while len(frame := stream.read(1, dtype="float32", always_2d=True)):
+                    yield frame
         except Exception:  # the error of before
             return
-
-    def _stop(self, part: Part, stream: soundfile.SoundFile, num_frames: int, reason: str) -> None:
-        at = part.first_frame / self.first.samplerate + num_frames / stream.samplerate
-        self.stopped = self.stopped or f"decoding stopped after {at:.2f} s: {reason}"
 
 
 def with_channels(frames: np.ndarray, channels: int) -> np.ndarray:

@@ -4,10 +4,11 @@ Source: RFC 9639. A few places of a file are looked at; all of it only where the
 header.
 """
 
+import itertools
 import re
 from typing import NamedTuple
 
-from birdmix.audio.containers.layout import Extent, Oddity, Part, Source, in_seconds
+from birdmix.audio.containers.layout import Extent, Oddity, Part, Piece, Source, in_seconds
 
 _STREAMINFO = 34
 _BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
@@ -46,10 +47,11 @@ class _Stream(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """Where a frame's samples begin, and how many there are."""
+    """Where a frame's samples begin, how many there are, and where in the searched bytes it is."""
 
     begin: int
     num_samples: int
+    place: int = 0
 
     @property
     def end(self) -> int:
@@ -76,6 +78,43 @@ def parse(source: Source, begin: int, end: int) -> Extent:
     return Extent(tuple(parts), tuple(oddities), end)
 
 
+def resumed(source: Source, part: Part, frame: int) -> tuple[Part, int] | None:
+    """Return what of a stream can be decoded behind damage, and the frame that it begins with.
+
+    Args:
+        source: The recording.
+        part: A part of it, or the whole, that holds one stream.
+        frame: Where decoding stopped, counted in the stream.
+
+    Returns:
+        The part behind the damage and its first frame, None if there is nothing.
+    """
+    ranges = [piece for piece in part.pieces if isinstance(piece, tuple)] or [(0, source.size)]
+    begin, end = ranges[0][0], sum(ranges[-1])
+    stream = _stream_at(source, begin, end)
+    last = stream and _last_frame(source, stream, end)
+    if stream is None or last is None:
+        return None
+    at = stream.frames_at
+    while at < end:
+        frames = _frames(source, stream, at, min(at + _BLOCK, end))
+        for one, two in itertools.pairwise(frames):
+            if one.begin > frame and two.begin == one.end:
+                pieces = _counted(source, stream, begin, last.end - one.begin)
+                behind = at + one.place
+                return Part((*pieces, (behind, end - behind))), one.begin
+        at += _BLOCK - _SPANS[0]  # two frames that follow each other may lie across
+    return None
+
+
+def _counted(source: Source, stream: _Stream, begin: int, num_frames: int) -> tuple[Piece, ...]:
+    """Return the metadata of a stream, with another number of samples."""
+    top = source.read(stream.total_at, 1)[0] & 0xF0
+    total = bytes([top | num_frames >> 32 & 0x0F]) + (num_frames & 0xFFFFFFFF).to_bytes(4, "big")
+    behind = stream.total_at + len(total)
+    return (begin, stream.total_at - begin), total, (behind, stream.frames_at - behind)
+
+
 def _part(source: Source, begin: int, end: int) -> tuple[Part, list[Oddity]]:
     """Return a stream with the number of samples that it has."""
     plain = Part(((begin, end - begin),))
@@ -90,11 +129,8 @@ def _part(source: Source, begin: int, end: int) -> tuple[Part, list[Oddity]]:
         oddities.append(("truncated", f"{missing} are missing at the end: {says}"))
     elif stream.num_frames:
         oddities.append(("header", says))
-    top = source.read(stream.total_at, 1)[0] & 0xF0
-    total = bytes([top | last.end >> 32 & 0x0F]) + (last.end & 0xFFFFFFFF).to_bytes(4, "big")
-    behind = stream.total_at + 5
-    pieces = ((begin, stream.total_at - begin), total, (behind, end - behind))
-    return Part(pieces), oddities
+    frames = (stream.frames_at, end - stream.frames_at)
+    return Part((*_counted(source, stream, begin, last.end), frames)), oddities
 
 
 def _stream_at(source: Source, begin: int, end: int) -> _Stream | None:
@@ -133,7 +169,7 @@ def _frames(source: Source, stream: _Stream, begin: int, end: int) -> list[_Fram
     while at >= 0:
         frame = _frame(data[at : at + _LONGEST_HEADER], stream)
         if frame is not None:
-            frames.append(frame)
+            frames.append(frame._replace(place=at))
         at = data.find(sync, at + 1)
     return frames
 
