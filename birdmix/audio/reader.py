@@ -4,6 +4,7 @@ Shapes: T frames.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import soxr
 
 from birdmix.audio.containers.flac import resumed
 from birdmix.audio.containers.layout import Layout, Oddity, Part, Source, in_seconds
-from birdmix.audio.sound_file import AudioInfo, open_sound, reason_of
+from birdmix.audio.sound_file import AudioError, AudioInfo, open_sound, reason_of
 from birdmix.audio.structure import frames_of, structure_of
 
 # Seconds of a read. One that fails gives nothing of what it has decoded, which is read again frame
@@ -22,6 +23,9 @@ _STEP_SECONDS = 0.5
 
 # Damaged places of a recording behind which decoding goes on.
 _MOST_GAPS = 100
+
+# Frames behind a damaged one that may be damaged too.
+_TRIES = 5
 
 
 class Reader:
@@ -129,23 +133,40 @@ class Reader:
     ) -> Iterator[np.ndarray]:
         """Go on behind what cannot be decoded, with silence in its place, or say that it ends."""
         seconds = part.first_frame / self.first.samplerate + done / stream.samplerate
-        found = None
-        if stream.format == "FLAC" and len(self.oddities) < _MOST_GAPS:
-            with Source(self.path) as source:
-                found = resumed(source, part, done)
-        if found is None:
+        try:
+            behind, begin = self._part_behind(part, stream, done)
+            rest = open_sound(self.path, behind)
+        except (AudioError, OSError, LookupError):
             self.stopped = self.stopped or f"decoding stopped after {seconds:.2f} s: {reason}"
             return
-        behind, begin = found
         lost = in_seconds(begin - done, stream.samplerate)
         said = f"{lost} at {seconds:.2f} s cannot be decoded, silence stands there: {reason}"
         self.oddities.append(("gap", said))
-        for start in range(done, begin, self.step):
-            size = min(self.step, begin - start)
-            yield np.zeros((size, stream.channels), np.float32)
-        behind = replace(behind, first_frame=part.first_frame)
-        with open_sound(self.path, behind) as rest:
-            yield from self._decoded(behind, rest, begin)
+        with rest:
+            for start in range(done, begin, self.step):
+                size = min(self.step, begin - start)
+                yield np.zeros((size, stream.channels), np.float32)
+            yield from self._decoded(replace(behind, first_frame=part.first_frame), rest, begin)
+
+    def _part_behind(self, part: Part, stream: soundfile.SoundFile, done: int) -> tuple[Part, int]:
+        """Return what follows damage, and its first frame.
+
+        Raises:
+            LookupError: If nothing that decodes is found.
+            AudioError, OSError: If the recording is gone.
+        """
+        if stream.format != "FLAC" or len(self.oddities) >= _MOST_GAPS:
+            raise LookupError
+        with Source(self.path) as source:
+            for _ in range(_TRIES):
+                found = resumed(source, part, done)
+                if found is None:
+                    break
+                with open_sound(self.path, found[0]) as behind, suppress(Exception):
+                    if len(behind.read(1)):
+                        return found
+                done = found[1]
+        raise LookupError
 
     def _reread(self, part: Part, num_steps: int) -> Iterator[np.ndarray]:
         """Decode a part again, and yield the frames that follow so many steps."""

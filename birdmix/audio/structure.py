@@ -84,4 +84,7 @@ def _measured(path: Path, layout: Layout) -> Layout:
 
 def frames_of(path: Path, part: Part, stream: Stream) -> int | None:
     """Return the frames of an opened part, None where nothing tells."""
-    return num_frames_of(stream, size_of(path, part.pieces))
+    try:
+        return num_frames_of(stream, size_of(path, part.pieces))
+    except OSError:  # the file is gone: reading tells
+        return None
