@@ -1,6 +1,7 @@
 """Containers: what a header leaves out is decoded, what is missing is known, in all that reads."""
 
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,24 @@ def test_a_wav_file_beyond_4_gib_is_read_to_its_end(tmp_path: Path, suffix: str)
     np.testing.assert_allclose(end, song(60)[-3 * RATE :], atol=1e-3)
     (oddity,) = layout_of(file).oddities
     assert oddity == ("header", "header says 60.00 s of sound, 89538.49 s are read")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+def test_a_wav_file_beyond_4_gib_is_decoded_in_bounded_memory(tmp_path: Path):
+    import resource
+
+    file, rate = tmp_path / "x.wav", 192_000
+    soundfile.write(file, np.zeros((rate, 2), np.float32), rate, subtype="FLOAT")
+    with file.open("r+b") as out:
+        out.truncate(file.stat().st_size + (1 << 32))
+        out.seek(-8 * rate, 2)
+        out.write(np.full(2 * rate, 0.5, np.float32).tobytes())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    blocks = Blocks(file, 16_000, block_seconds=5)
+    peaks = [float(np.abs(block).max(initial=0)) for block in blocks]
+    assert max(peaks[:-3]) == 0 and max(peaks) > 0.4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
 
 
 def test_an_mp3_of_variable_rate_without_a_count_is_read_to_its_end(tmp_path: Path):
