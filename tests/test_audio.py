@@ -1,5 +1,6 @@
 """Decoding: a segment equals the cut of the whole; whatever yields samples is heard."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import soundfile
 
 from birdmix.audio.decode import Blocks, decode
 from birdmix.audio.encode import write_ogg
+from birdmix.audio.examine import examine
+from birdmix.audio.reader import probe
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.sound_file import AudioError
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -152,6 +155,48 @@ def test_what_is_no_sound_is_an_audio_error(tmp_path: Path, content: bytes):
     file.write_bytes(content)
     with pytest.raises(AudioError, match=str(file)):
         decode(file, 32_000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "told"),
+    [
+        (1_460_000_000, 1, "the header says 1460000000 Hz, recordings have 1000 to 1000000 Hz"),
+        (5, 1, "the header says 5 Hz"),
+        (48_000, 1000, "the header says 1000 channels, at most 64 are read"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused_before_anything_is_read(
+    tmp_path: Path, rate: int, channels: int, told: str
+):
+    file = tmp_path / "x.wav"
+    soundfile.write(file, chirp(1), 48_000)
+    content = bytearray(file.read_bytes())
+    content[22:34] = struct.pack("<H2IH", channels, rate, min(2 * channels * rate, 2**32 - 1), 2)
+    file.write_bytes(content)
+    for use in (probe, lambda f: decode(f, 32_000), lambda f: read(f, 0, 100, 32_000)):
+        with pytest.raises(AudioError, match=told):
+            use(file)
+    assert [problem.name for problem in examine(file).problems] == ["unreadable"]
+
+
+def test_a_header_that_promises_more_than_a_file_can_hold_does_not_know(tmp_path: Path):
+    file = tmp_path / "x.flac"
+    soundfile.write(file, chirp(1), 48_000)
+    content = bytearray(file.read_bytes())
+    content[21:26] = b"\xff" * 5  # 2^36 samples
+    file.write_bytes(content[:5000])  # in which no second frame says more
+    assert (probe(file).num_frames or 0) < 48_000
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 32_000, 48_000])
+def test_a_recording_of_which_resampling_leaves_nothing_yields_no_samples(
+    tmp_path: Path, sample_rate: int
+):
+    file = tmp_path / "x.wav"
+    soundfile.write(file, np.array([0.1, 0.2]), 192_000)
+    with pytest.raises(AudioError, match="holds only 2 samples at 192000 Hz"):
+        decode(file, sample_rate)
+    assert [problem.name for problem in examine(file).problems] == ["unreadable"]
 
 
 def test_a_missing_file_is_an_audio_error(tmp_path: Path):

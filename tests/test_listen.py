@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from birdmix.audio.decode import Blocks
 from birdmix.audio.encode import write_ogg
+from birdmix.audio.examine import examine
+from birdmix.audio.listing import find_recordings
+from birdmix.audio.reader import probe
 from birdmix.audio.sound_file import AudioError
 from birdmix.bundle.manifest import Manifest
 from birdmix.frontend.settings import LogMelSettings
@@ -421,3 +424,37 @@ def test_nan_among_logits_is_a_failure_that_names_the_bundle_and_infinity_is_sur
     else:
         score = found["bad.wav"].score[1, -2:]
         assert np.isfinite(score).all() and score[0] > 1000 and score[1] < -1000
+
+
+def test_doctor_and_predictions_agree_on_odd_files(tmp_path: Path, real_audio: Path):
+    """What decodes, how long it is, and what is odd about it; what doctor alone says is not."""
+    folder = real_audio / "odd"
+    names = find_recordings(folder)
+    engine, listening = Meter(), Listening()
+    engine.manifest = replace(engine.manifest, log_mel=LogMelSettings(sample_rate=32_000))
+    with Listener([engine], ListenSettings()) as listener:
+        heard = {each.path: each for each in listen(listener, folder, names, listening=listening)}
+    failed = dict(listening.failed)
+    assert heard.keys() | failed.keys() == set(names)
+    for name in names:
+        examination = examine(folder / name)
+        alone = ("extension", "rate", "channels")  # of the doctor
+        shared = [problem for problem in examination.problems if problem.name not in alone]
+        if name in failed:
+            assert {problem.name for problem in shared} <= {"unreadable", "empty"}, name
+        else:
+            assert heard[name].warning == "; ".join(map(str, shared))
+            assert heard[name].seconds == pytest.approx(examination.seconds, abs=1e-4)
+            info = probe(folder / name)
+            if not any(problem.name == "header" for problem in shared):
+                assert info.num_frames / info.sample_rate == pytest.approx(
+                    examination.seconds, abs=1e-4
+                )
+
+
+def test_a_recording_of_two_samples_fails_and_is_no_recording_without_rows(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.1, 0.2]), 192_000)
+    listening = Listening()
+    with Listener([Meter()], ListenSettings()) as listener:
+        assert list(listen(listener, tmp_path, ["a.wav"], listening=listening)) == []
+    assert listening.failed == [("a.wav", "holds only 2 samples at 192000 Hz")]

@@ -80,6 +80,29 @@ def test_a_truncated_recording_is_as_long_as_it_decodes(folder: Path):
     assert len(files.read(at, int(files.lengths[at]) - RATE, RATE // 2)) == RATE // 2
 
 
+@pytest.mark.parametrize("codec", ["GSM610", "G721_32"])
+def test_a_recording_that_cannot_seek_trains_from_disk_as_from_memory(folder: Path, codec: str):
+    noise = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
+    soundfile.write(folder / "robin" / "0.wav", noise, RATE, subtype=codec)
+    (_, memory), (recordings, files) = (
+        opened(read_folder(folder), 6000, cache=cache) for cache in ("memory", "none")
+    )
+    at = recordings.paths.index("robin/0.wav")
+    assert files.lengths[at] == memory.lengths[at] >= 5 * 6000
+    pieces = [store.read(at, 20_000, 3000) for store in (memory, files)]
+    np.testing.assert_allclose(*pieces, atol=1e-4)
+
+
+def test_joined_and_unfinished_recordings_train_from_disk_as_from_memory(folder: Path):
+    a, b = ((folder / "robin" / name).read_bytes() for name in ("1-a.wav", "2-b.wav"))
+    (folder / "robin" / "1-a.wav").write_bytes(a + b)
+    (folder / "robin" / "2-b.wav").write_bytes(b[:40] + bytes(4) + b[44:])
+    for cache in ("memory", "none"):
+        _, store = opened(read_folder(folder), RATE, cache=cache)
+        assert store.lengths.tolist() == [2 * RATE, RATE, RATE, RATE]
+        np.testing.assert_allclose(store.read(0, RATE, 999), store.read(1, 0, 999), atol=1e-4)
+
+
 def bits_of(tmp_path: Path, wave: np.ndarray, subtype: str) -> np.ndarray:
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype=subtype)
     return pcm.decode_pcm(tmp_path / "a.wav", RATE).read(0, len(wave))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from birdmix.app.cli import app
 from birdmix.audio.clip import PEAK, bounds, cut_clip
+from birdmix.audio.decode import decode
 from birdmix.audio.sound_file import AudioError
 from birdmix.inference.found import Found, read_found
 from birdmix.inference.segments import Names, by_species, choose, furthest_apart
@@ -186,6 +187,16 @@ def test_a_long_detection_is_heard_where_it_is_surest(tmp_path: Path):
 def test_a_clip_ends_where_the_recording_does(tmp_path: Path):
     clip = cut_clip(tone(tmp_path / "a.wav", seconds=8), 5, 10)
     assert (clip.begin_seconds, clip.seconds) == (5, 3)
+
+
+def test_a_clip_is_cut_out_of_a_recording_that_cannot_seek(tmp_path: Path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * 8000)
+    soundfile.write(tmp_path / "a.wav", noise, 8000, subtype="GSM610")
+    clip = cut_clip(tmp_path / "a.wav", 5, 7)
+    whole = decode(tmp_path / "a.wav", 8000)[5 * 8000 : 7 * 8000]
+    assert np.corrcoef(clip.waveform, whole)[0, 1] > 0.9999
+    with pytest.raises(AudioError, match="ends before 11 s"):
+        cut_clip(tmp_path / "a.wav", 11, 13)
 
 
 def test_a_clip_is_levelled_and_says_by_how_much(tmp_path: Path):

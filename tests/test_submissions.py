@@ -393,7 +393,7 @@ def test_a_soundscape_that_lost_its_middle_is_named(bundle: Path, data: Year, tm
     file.write_bytes(sound)
     said = submit(bundle, data.folder, tmp_path / "s.csv")
     validated(data, tmp_path / "s.csv")
-    assert f"1 soundscape odd, and heard as far as it goes: {file.name} (header says" in said
+    assert f"1 soundscape odd, and heard as far as it goes: {file.name} (gap: " in said
 
 
 def test_where_no_soundscape_can_be_heard_it_says_so(bundle: Path, data: Year, tmp_path: Path):

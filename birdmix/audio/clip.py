@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from birdmix.audio.reader import probe
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.sound_file import AudioError
 
 #: A longer clip is nothing to listen to again and again.
 LONGEST_SECONDS = 15.0

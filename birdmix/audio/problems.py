@@ -52,9 +52,10 @@ class Problem(NamedTuple):
     """Something odd about a recording.
 
     Attributes:
-        name: Which kind: ``truncated``, ``header``, ``not-finite``, ``absurd-level``, ``silent``,
-            ``clipped``, ``dc-offset``, ``channels-cancel`` or ``channels-differ`` here;
-            ``birdmix.audio.examine`` has more.
+        name: Which kind: ``truncated``, ``header``, ``gap`` (lost in the middle), ``surplus``
+            (bytes that are not read), ``streams`` (joined files), ``not-finite``,
+            ``absurd-level``, ``silent``, ``clipped``, ``dc-offset``, ``channels-cancel`` or
+            ``channels-differ`` here; ``birdmix.audio.examine`` has more.
         detail: What exactly, in words; may be empty.
     """
 

@@ -1,4 +1,4 @@
-"""Sound files: opening them, what their headers say.
+"""Sound files: opening them or parts of them, what their headers say.
 
 Headers are not trusted, and no type of exception is assumed: decoders raise what they like.
 
@@ -13,10 +13,24 @@ import numpy as np
 import soundfile
 import soxr
 
+from birdmix.audio.containers.layout import Part, Region
 from birdmix.audio.listing import not_decoded
 
-#: What decodes and resamples: another version may give other samples.
-DECODER = f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+#: What decodes and resamples: another version may give other samples. The last number is that of
+#: the reading of containers: it rises where other bytes of a file are read.
+DECODER = f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}, containers 1"
+
+#: Hz. No microphone has less or more, and to resample from there may take all memory or for ever.
+LEAST_RATE, MOST_RATE = 1000, 1_000_000
+
+#: Larger arrays of microphones are not known; what is read of a file at a time grows with them.
+MOST_CHANNELS = 64
+
+# A file as it is.
+WHOLE = Part()
+
+# FLAC holds 65,535 equal samples in some 14 bytes; no other codec holds more.
+_MOST_FRAMES_PER_BYTE = 1 << 13
 
 
 class AudioError(ValueError):
@@ -54,28 +68,42 @@ class AudioInfo:
 
 
 class Stream(soundfile.SoundFile):
-    """A file in which nothing seeks but who is asked to.
+    """A stream of samples, in which nothing seeks but who is asked to.
 
     soundfile seeks after each read of a seekable file: that costs time, and fails in a FLAC of
     unknown length.
+
+    Args:
+        file: Path, or file object, which is closed with the stream.
     """
+
+    def __init__(self, file: str | bytes | Path | Region) -> None:
+        self._region = file if isinstance(file, Region) else None
+        super().__init__(file)
 
     def seekable(self) -> bool:
         """Say no, so that soundfile does not."""
         return False
 
+    def close(self) -> None:
+        """Close the stream and its file."""
+        super().close()
+        if self._region is not None:
+            self._region.close()
 
-def open_sound(
-    path: Path, kind: type[soundfile.SoundFile] = soundfile.SoundFile
-) -> soundfile.SoundFile:
-    """Open a sound file.
+
+def open_sound(path: Path, part: Part = WHOLE) -> Stream:
+    """Open a sound file, or a part of it.
 
     Raises:
-        AudioError: If it cannot be opened as one.
+        AudioError: If it cannot be opened as one, or its header says what no recording is.
     """
     try:
-        # Of names that are no UTF-8 soundfile takes the bytes alone.
-        return kind(os.fsencode(path) if os.name == "posix" else path)
+        if part.pieces:
+            stream = Stream(Region(path, part.pieces))
+        else:
+            # Of names that are no UTF-8 soundfile takes the bytes alone.
+            stream = Stream(os.fsencode(path) if os.name == "posix" else path)
     except Exception as error:
         if not Path(path).is_file():
             raise AudioError(path, "no such file") from None
@@ -83,6 +111,22 @@ def open_sound(
             raise AudioError(path, "the file is empty (0 bytes)") from None
         reason = not_decoded(path) or f"cannot be opened as sound: {reason_of(error)}"
         raise AudioError(path, reason) from error
+    said = _impossible(stream)
+    if said:
+        stream.close()
+        raise AudioError(path, said)
+    return stream
+
+
+def _impossible(file: soundfile.SoundFile) -> str:
+    """Say what in a header cannot be; nothing is allocated before this is known."""
+    if not LEAST_RATE <= file.samplerate <= MOST_RATE:
+        return (
+            f"the header says {file.samplerate} Hz, recordings have {LEAST_RATE} to {MOST_RATE} Hz"
+        )
+    if file.channels > MOST_CHANNELS:
+        return f"the header says {file.channels} channels, at most {MOST_CHANNELS} are read"
+    return ""
 
 
 def reason_of(error: Exception) -> str:
@@ -90,9 +134,15 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip(" .") or type(error).__name__
 
 
-def num_frames_of(file: soundfile.SoundFile) -> int | None:
-    """Return the frames that a header promises, None where it does not know."""
-    return file.frames if 0 <= file.frames < 2**48 else None
+def num_frames_of(file: soundfile.SoundFile, num_bytes: int) -> int | None:
+    """Return the frames that a header promises, None where it does not know.
+
+    Args:
+        file: An opened file.
+        num_bytes: Its size. A header that promises more than any codec holds in as many bytes does
+            not know.
+    """
+    return file.frames if 0 <= file.frames <= num_bytes * _MOST_FRAMES_PER_BYTE else None
 
 
 def channels_heard(path: Path, channels: int, channel: int | None) -> slice:
@@ -119,18 +169,3 @@ def mono(frames: np.ndarray) -> np.ndarray:
         waveform += frames[:, channel]
     waveform /= np.float32(channels)
     return waveform
-
-
-def probe(path: Path) -> AudioInfo:
-    """Read a recording's header.
-
-    Raises:
-        AudioError: If it cannot be opened.
-    """
-    with open_sound(path) as file:
-        return AudioInfo(
-            sample_rate=file.samplerate,
-            channels=file.channels,
-            num_frames=num_frames_of(file),
-            encoding=f"{file.format}/{file.subtype}",
-        )

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.reader import probe
+from birdmix.audio.sound_file import AudioError
 from birdmix.inference.listener import Listens
 from birdmix.inference.room import Room
 from birdmix.windows import WindowPredictions

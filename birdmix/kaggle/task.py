@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from birdmix.audio.listing import list_sound, unread_line
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.reader import probe
+from birdmix.audio.sound_file import AudioError
 from birdmix.competitions import NEWEST, Competition, competition_of, competition_with_column
 from birdmix.files import shown
 from birdmix.kaggle.asked import Asked

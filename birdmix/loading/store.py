@@ -10,15 +10,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from birdmix.audio.containers.layout import Layout
 from birdmix.audio.decode import Blocks
+from birdmix.audio.reader import Reader
 from birdmix.audio.segment import read
-from birdmix.audio.sound_file import AudioError, AudioInfo, probe
+from birdmix.audio.sound_file import AudioError
+from birdmix.audio.structure import PLAIN
 from birdmix.loading.pcm import Pcm, PcmFile, cached, decode_pcm, read_pcm
 from birdmix.recordings.settings import DataSettings
 from birdmix.recordings.table import Recordings
@@ -77,13 +80,30 @@ class PcmStore(Store):
         return read_pcm(place, int(self.exponents[file]), start, num_samples)
 
 
-class FileStore(Store):
-    """Recordings read from disk, segment by segment."""
+class Length(NamedTuple):
+    """The length of a recording, in samples, and its structure."""
 
-    def __init__(self, root: Path, sample_rate: int, lengths: dict[str, int]) -> None:
-        super().__init__(list(lengths), list(lengths.values()))
+    num_samples: int
+    layout: Layout
+
+
+class FileStore(Store):
+    """Recordings read from disk, segment by segment.
+
+    Args:
+        root: Folder that paths are relative to.
+        sample_rate: Hz of the segments.
+        lengths: Length in samples and structure of each recording, by path.
+    """
+
+    def __init__(self, root: Path, sample_rate: int, lengths: dict[str, "Length"]) -> None:
+        super().__init__(list(lengths), [each.num_samples for each in lengths.values()])
         self.root = root
         self.sample_rate = sample_rate
+        # Of most files nothing is kept: decoders take them as they are.
+        self.layouts = {
+            file: each.layout for file, each in enumerate(lengths.values()) if not each.layout.plain
+        }
 
     def read(self, file: int, start: int, num_samples: int) -> np.ndarray:
         """Return a segment, float32 [T].
@@ -92,7 +112,8 @@ class FileStore(Store):
             AudioError: If nothing can be decoded there, though something could when it was opened.
         """
         path = self.root / self.paths[file].as_py()
-        piece = read(path, start, num_samples, self.sample_rate)
+        layout = self.layouts.get(file, PLAIN)
+        piece = read(path, start, num_samples, self.sample_rate, layout=layout)
         if not len(piece):
             raise AudioError(path, f"nothing is to be heard after {start / self.sample_rate:g} s")
         return piece
@@ -130,7 +151,8 @@ def open_store(
         return PcmStore(pcm), set(bad)
     lengths, bad = _sorted_out(lambda path: _length(root / path, sample_rate), paths, on_progress)
     store: Store = FileStore(root, sample_rate, lengths)
-    if settings.cache == "memory" and sum(lengths.values()) * 2 <= settings.memory_gib * 2**30:
+    num_samples = sum(each.num_samples for each in lengths.values())
+    if settings.cache == "memory" and num_samples * 2 <= settings.memory_gib * 2**30:
         waveforms, worse = _sorted_out(
             lambda path: decode_pcm(root / path, sample_rate), lengths, on_progress
         )
@@ -140,18 +162,18 @@ def open_store(
     return store, set(bad)
 
 
-def _length(path: Path, sample_rate: int) -> int:
+def _length(path: Path, sample_rate: int) -> Length:
     """Return a recording's length: by its header if the last sample decodes, else by decoding."""
-    info = probe(path)
-    if info.num_frames is None or not _decodes_at_its_end(path, info):
-        return sum(map(len, Blocks(path, sample_rate)))
-    return max(info.num_frames * sample_rate // info.sample_rate, 1)
+    with Reader(path) as reader:
+        layout, native, num_frames = reader.layout, reader.first.samplerate, reader.num_frames
+    if num_frames is not None and _decodes_at(path, num_frames - 1, native, layout):
+        return Length(max(num_frames * sample_rate // native, 1), layout)
+    return Length(sum(map(len, Blocks(path, sample_rate, layout=layout))), layout)
 
 
-def _decodes_at_its_end(path: Path, info: AudioInfo) -> bool:
-    assert info.num_frames is not None
+def _decodes_at(path: Path, frame: int, sample_rate: int, layout: Layout) -> bool:
     try:
-        return len(read(path, max(info.num_frames - 1, 0), 1, info.sample_rate)) == 1
+        return len(read(path, max(frame, 0), 1, sample_rate, layout=layout)) == 1
     except AudioError:
         return False
 

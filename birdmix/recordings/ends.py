@@ -3,7 +3,8 @@
 from functools import cache
 from pathlib import Path
 
-from birdmix.audio.sound_file import AudioError, probe
+from birdmix.audio.reader import probe
+from birdmix.audio.sound_file import AudioError
 from birdmix.recordings.findings import Finding, Findings, tell
 
 #: How far beyond a recording's end something may reach: programs round, and encoders pad.
