@@ -60,7 +60,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def without_lists(out: Path) -> None:
-    """Make a folder what a birdmix that kept no lists would have left."""
+    """Make a folder what copying without hidden files leaves of it."""
     for file in out.rglob(LIST):
         file.unlink()
 
@@ -133,30 +133,12 @@ def test_a_table_that_its_user_changed_is_kept(bundle: Path, again: tuple[Path, 
     assert "detections.csv: it was changed since birdmix wrote it" in refusal(bundle, folder, out)
 
 
-def test_what_an_earlier_birdmix_wrote_is_replaced(bundle: Path, again: tuple[Path, Path]):
+def test_tables_without_a_list_are_a_users(bundle: Path, again: tuple[Path, Path]):
     folder, out = again
     without_lists(out)
-    assert "1 of 1 recordings were heard before" in call(
-        bundle, folder, out, "--threshold", "0.999"
-    )
-    assert read(out / "detections.csv").empty and not list((out / "raven").rglob("*.txt"))
-    assert {each.parent.name for each in out.rglob(LIST)} == {
-        *("out", "raven", "audacity", "birdnet", "kaleidoscope")
-    }
-
-
-def test_what_was_changed_since_an_earlier_birdmix_is_kept(bundle: Path, again: tuple[Path, Path]):
-    folder, out = again
-    without_lists(out)
-    later = os.stat(out / "run.json").st_mtime_ns + 1
-    for name in ("raven/a.wav.selections.txt", "detections.csv"):
-        os.utime(out / name, ns=(later, later))
     before = snapshot(out)
     assert "detections.csv: birdmix did not write it" in refusal(bundle, folder, out)
     assert snapshot(out) == before
-    (out / "detections.csv").unlink()
-    call(bundle, folder, out, "--threshold", "0.999")
-    assert list((out / "raven").rglob("*.txt")) and not read_list(out / "raven")
 
 
 def test_a_format_folder_may_be_a_link(bundle: Path, folder: Path, tmp_path: Path):

@@ -123,7 +123,8 @@ def test_saved_texts_read_back_as_they_were(tmp_path: Path):
     texts = [*TEXTS, "null", "0123", "12:30", "12:30:59", "2026-11-26", "~", "a: b", "- a", "é"]
     config = compose_config([f"data.negative=[{','.join(map(quoted, texts))}]"])
     assert config.data.negative == texts
-    for text in texts:
+    for number, text in enumerate(texts):
         config.data.root = text
-        write_config(tmp_path, config)
-        assert read_config(tmp_path).data == config.data
+        (tmp_path / str(number)).mkdir()
+        write_config(tmp_path / str(number), config)
+        assert read_config(tmp_path / str(number)).data == config.data

@@ -106,7 +106,7 @@ def test_a_picture_that_fails_is_left_out_when_all_else_is_written(
     monkeypatch.setattr("birdmix.app.figures.draw_mixed_batch", fail)
     monkeypatch.setattr("birdmix.training.loggers.RunLogger.show", fail)
     run(resume(copy), copy)
-    left = {path.name for path in (copy / "figures").iterdir()}
+    left = {path.name for path in (copy / "figures").glob("*.png")}
     assert left == {"learning_curves.png", "roc_auc_per_class.png"}
     printed = "".join(capsys.readouterr())
     picture = copy / "figures" / "mixed_batch.png"

@@ -6,13 +6,11 @@ from pathlib import Path
 
 from birdmix.app.console import say
 from birdmix.files import check_replaceable
-from birdmix.inference.earlier import EarlierOutput
 from birdmix.inference.journal import is_journal
 from birdmix.inference.scores import SCORES
 from birdmix.inference.selections import FORMATS
 from birdmix.ownership import (
     OutputFiles,
-    list_everything,
     read_list,
     why_foreign_file,
     why_foreign_folder,
@@ -33,13 +31,11 @@ class Outputs:
         scores: Suffixes of the tables of every score: the one asked for, and those that birdmix
             wrote before.
         formats: Formats of other programs: those asked for, and those that birdmix wrote before.
-        earlier: Tells what a birdmix that kept no lists wrote.
     """
 
     out: Path
     scores: tuple[str, ...]
     formats: tuple[str, ...]
-    earlier: EarlierOutput
 
     @staticmethod
     def of(out: Path, scores: str | None, formats: Sequence[str]) -> "Outputs":
@@ -51,21 +47,18 @@ class Outputs:
             ValueError: If something stands there that birdmix did not write, or has been changed
                 since it did.
         """
-        earlier = EarlierOutput(out)
         files = {kind: out / f"scores.{kind}" for kind in SCORES}
-        known = {kind for kind, file in files.items() if _is_ours(file, earlier)}
+        known = {kind for kind, file in files.items() if _is_ours(file)}
         folders = {name: out / name for name in FORMATS}
-        written = {name for name, folder in folders.items() if _is_our_folder(folder, earlier)}
+        written = {name for name, folder in folders.items() if _is_our_folder(folder)}
         outputs = Outputs(
             out,
             tuple(kind for kind in SCORES if kind == scores or kind in known),
             tuple(name for name in FORMATS if name in formats or name in written),
-            earlier,
         )
         outputs._files().check()
         for name in outputs.formats:
-            if not earlier.wrote(out / name):
-                check_replaceable(out / name, _REMEDY)
+            check_replaceable(out / name, _REMEDY)
         return outputs
 
     def claim(self) -> None:
@@ -74,9 +67,6 @@ class Outputs:
         Raises:
             ValueError: If something of a user's has come there since.
         """
-        for name in self.formats:
-            if self.earlier.wrote(self.out / name):
-                list_everything(self.out / name, name)
         self._files().claim()
 
     def report_changed(self) -> None:
@@ -97,18 +87,16 @@ class Outputs:
         return OutputFiles(self.out, names, (JOURNAL,), _REMEDY, self._allows)
 
     def _allows(self, file: Path) -> bool:
-        return is_journal(file) if file.name == JOURNAL else self.earlier.wrote(file)
+        return file.name == JOURNAL and is_journal(file)
 
 
-def _is_ours(file: Path, earlier: EarlierOutput) -> bool:
-    return file.is_file() and (why_foreign_file(file) is None or earlier.wrote(file))
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and why_foreign_file(file) is None
 
 
-def _is_our_folder(folder: Path, earlier: EarlierOutput) -> bool:
-    if not folder.is_dir():
-        return False
-    is_listed = read_list(folder) is not None and why_foreign_folder(folder) is None
-    return is_listed or earlier.wrote(folder)
+def _is_our_folder(folder: Path) -> bool:
+    is_listed = folder.is_dir() and read_list(folder) is not None
+    return is_listed and why_foreign_folder(folder) is None
 
 
 def _report(path: Path, why: str | None) -> None:
