@@ -1,5 +1,6 @@
 """The OpenVINO engine: an exported network on the CPU, without torch."""
 
+import functools
 import threading
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class OpenVinoEngine(ExportedEngine):
     """
 
     def __init__(self, manifest: Manifest, file: Path, precision: str) -> None:
-        core = openvino.Core()
+        core = _core()
         if precision == "bf16" and not _has_bf16(core):
             precision = "f32"
         super().__init__(manifest, f"openvino {precision}")
@@ -52,7 +53,18 @@ class OpenVinoEngine(ExportedEngine):
 
 def has_bf16() -> bool:
     """Tell whether this processor computes in bfloat16."""
-    return _has_bf16(openvino.Core())
+    return _has_bf16(_core())
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """Return the core of this process, which is never unloaded.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers. Unloaded by another
+    thread it would leave that thread with a stack that is gone, and the next signal would end the
+    process.
+    """
+    return openvino.Core()
 
 
 def _has_bf16(core: openvino.Core) -> bool:
