@@ -1,6 +1,5 @@
 """What users own stays: every command is given folders that hold their files."""
 
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -14,7 +13,7 @@ from birdmix.app.bundles import BEST
 from birdmix.app.cli import app
 from birdmix.app.run_directory import check_run_directory, claim_run_directory
 from birdmix.inference.journal import Journal
-from birdmix.ownership import LIST, read_list, why_foreign_folder
+from birdmix.ownership import LIST, why_foreign_folder
 from birdmix.training.checkpoint import save_checkpoint
 from tests.test_predict import call, read, refusal
 

@@ -196,11 +196,13 @@ def test_soundscapes_whose_logits_are_nan_keep_the_prior_and_are_named(
     bundle: Path, data: Year, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def said(self: TorchEngine, pictures: torch.Tensor) -> Heard:
-        return Heard(np.full((len(pictures), 12), np.nan, np.float32))
+        is_silent = (pictures == pictures[:, :1, :1, :1]).flatten(1).all(dim=1)
+        logits = np.where(is_silent.cpu().numpy()[:, None], 0, np.full(12, np.nan))
+        return Heard(logits.astype(np.float32))
 
     monkeypatch.setattr(TorchEngine, "judge", said)
     told = submit(bundle, data.folder, tmp_path / "s.csv", status=1)
-    assert "bundle 1 of 1 (torch cpu) gives logits of it that are NaN; its rows keep" in told
+    assert re.search(r"bundle 1 of 1 \(torch \w+\) gives logits of it that are NaN; its rows", told)
     rows = validated(data, tmp_path / "s.csv")
     cells = np.array([list(row.values()) for row in rows.values()], float)
     np.testing.assert_allclose(cells, PRIOR, rtol=1e-6)
@@ -267,12 +269,12 @@ def test_what_the_time_does_not_reach_keeps_priors_and_is_counted(
 def test_where_there_is_time_it_says_so(
     bundle: Path, data: Year, good: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    many = copies(data, 10, tmp_path / "data")
+    many = copies(data, 64, tmp_path / "data")  # more than are begun at once on any machine
     monkeypatch.setattr(pace, "_BELIEVED_AFTER", 0.0)  # a fast machine is done before
-    slow(monkeypatch, 0.02)
+    slow(monkeypatch, 0.005)
     said = submit(bundle, many.folder, tmp_path / "s.csv", "--time-limit", "10s", "--degrade")
     assert "in time" in said and "without" not in said
-    assert heard_rows(validated(many, tmp_path / "s.csv"), good) == 20
+    assert heard_rows(validated(many, tmp_path / "s.csv"), good) == 128
 
 
 DEAR = ListenSettings(shift=1, step=2.5)

@@ -91,6 +91,8 @@ def _read(file: Path) -> pd.DataFrame:
         else:
             table = pd.read_csv(file, dtype={"path": str})
             _refuse_twice(pd.read_csv(file, header=None, nrows=1, dtype=str).iloc[0].dropna())
+    except OverflowError:
+        raise ValueError(f"{file}: a number in it has more than 300 digits") from None
     except (ValueError, pd.errors.ParserError, pa.ArrowException) as error:
         raise ValueError(f"{file}: no table of predictions: {first_line(error)}") from error
     table.columns = [nfc(name if is_parquet else restored(name)) for name in map(str, table)]
