@@ -12,7 +12,6 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +30,19 @@ _TABLES = {
 }
 
 
-class Heading(NamedTuple):
-    """What the journal keeps of a recording, but for its scores; see ``Entry``."""
+@dataclass(frozen=True)
+class Heading:
+    """What the journal keeps of a recording, but for its scores.
+
+    Attributes:
+        path: The recording, relative to the folder listened to.
+        size: Its bytes ...
+        modified: ... and when it was last written, in nanoseconds: another file under its name is
+            heard again.
+        seconds: Its length.
+        recorded_at: What its clock said when it began, ISO; None if nothing tells.
+        warning: What was odd about it.
+    """
 
     path: str
     size: int
@@ -43,26 +53,13 @@ class Heading(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Heading):
     """What the journal keeps of a recording.
 
     Attributes:
-        path: The recording, relative to the folder listened to.
-        size: Its bytes ...
-        modified: ... and when it was last written, in nanoseconds: another file under its name is
-            heard again.
-        seconds: Its length.
-        recorded_at: What its clock said when it began, ISO; None if nothing tells.
-        warning: What was odd about it.
         score: Logits, float32 [R, C].
     """
 
-    path: str
-    size: int
-    modified: int
-    seconds: float
-    recorded_at: str | None
-    warning: str
     score: np.ndarray
 
 
