@@ -217,8 +217,14 @@ def test_a_summary_keeps_what_birdmix_did_not_write(tmp_path: Path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("config.yaml", "metrics.csv", "metrics.json", "timings.csv", "out_of_fold.parquet"),
-        *("submission.csv", "figures/mixed_batch.png", "bundle/thesis", "best/epoch-001/thesis"),
+        *("config.yaml", "metrics.csv", "metrics.json", "timings.csv", "timings.json"),
+        *(
+            "out_of_fold.parquet",
+            "submission.csv",
+            "figures/mixed_batch.png",
+            "bundle/thesis",
+            "best/epoch-001/thesis",
+        ),
     ],
 )
 def test_a_new_run_keeps_what_birdmix_did_not_write(tmp_path: Path, name: str):

@@ -13,7 +13,7 @@ from birdmix.ownership import OutputFiles, read_list
 from birdmix.partials import remove_partials
 from birdmix.training.checkpoint import LAST, PREVIOUS
 from birdmix.training.log import FINAL, METRICS
-from birdmix.training.timing import TIMINGS
+from birdmix.training.timing import TIMINGS, TOTAL
 
 #: The predictions of a competition's test soundscapes.
 SUBMISSION = "submission.csv"
@@ -70,7 +70,8 @@ def _output_files(directory: Path, was_run: bool) -> list[OutputFiles]:
     with_remedy = partial(OutputFiles, remedy=_REMEDY, allows=lambda file: was_run)
     return [
         with_remedy(directory / FIGURES, figures_in(directory).names),
-        with_remedy(directory, (FINAL, OUT_OF_FOLD, SUBMISSION), changing),  # last: its list tells
+        # Last, since its list tells that the others are claimed.
+        with_remedy(directory, (FINAL, TOTAL, OUT_OF_FOLD, SUBMISSION), changing),
     ]
 
 
