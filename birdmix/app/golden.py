@@ -34,8 +34,8 @@ def keep_golden(bundle: Path, windows: np.ndarray) -> None:
     frames = [each.frames for each in heard if each.frames is not None]
     clip = np.concatenate([each.clip for each in heard])
     golden = Golden(pictures, clip, np.concatenate(frames) if frames else None)
-    if not golden.is_finite:
-        what = "logits" if np.isfinite(pictures).all() else "log-mels, in 16 bits,"
+    if golden.not_finite:
+        what = "log-mels, in 16 bits," if "pictures" in golden.not_finite else "logits"
         raise ValueError(
             f"{bundle}: the {what} of its golden windows are not finite: no export can be held "
             "against them; look for odd recordings with birdmix doctor"

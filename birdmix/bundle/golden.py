@@ -39,9 +39,10 @@ class Golden(NamedTuple):
     frames: np.ndarray | None
 
     @property
-    def is_finite(self) -> bool:
-        """Whether all of it is finite; there is nothing to compare with otherwise."""
-        return all(bool(np.isfinite(each).all()) for each in self if each is not None)
+    def not_finite(self) -> list[str]:
+        """Names of the arrays that are not all finite: there is nothing to compare with."""
+        given = {name: each for name, each in self._asdict().items() if each is not None}
+        return [name for name, each in given.items() if not np.isfinite(each).all()]
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
@@ -69,10 +70,10 @@ def read_golden(folder: Path) -> Golden:
         arrays = safetensors.numpy.load_file(file)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"{file}: damaged ({first_line(error)}); {remedy}") from error
-    wrong = [name for name, each in arrays.items() if not np.isfinite(each).all()]
-    if wrong:
-        raise ValueError(f"{file}: damaged ({wrong[0]} is not finite); {remedy}")
-    return Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
+    golden = Golden(arrays["pictures"], arrays["clip"], arrays.get("frames"))
+    if golden.not_finite:
+        raise ValueError(f"{file}: damaged ({golden.not_finite[0]} is not finite); {remedy}")
+    return golden
 
 
 def _check(header: dict[str, TensorInfo], manifest: Manifest) -> None:
