@@ -1,4 +1,4 @@
-"""The linear model that networks are held against: logistic regression on log-mel statistics."""
+"""The linear baseline of networks: logistic regression on log-mel statistics."""
 
 import librosa
 import numpy as np
@@ -13,10 +13,10 @@ def log_mel_statistics(
     """Return mean and standard deviation over time of a log-mel spectrogram, [256].
 
     Args:
-        waveform: float32 [T].
-        sample_rate: Hz.
-        keep_level: Whether the clip's overall level stays in the means. How far a bird is says
-            nothing about who it is, so the demo's linear model is stronger without.
+        waveform: Waveform, float32 [T].
+        sample_rate: Sample rate in Hz.
+        keep_level: Whether the overall level stays in the means. It depends on the distance of a
+            bird and not on its species, so the demo's linear model is better without it.
     """
     power = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, hop_length=512, fmin=50)
     decibels = librosa.power_to_db(power, top_db=80)
@@ -25,6 +25,11 @@ def log_mel_statistics(
 
 
 def linear_model(strength: float = 1.0, class_weight: str | None = None) -> Pipeline:
-    """Make the model: standardised features, logistic regression (``strength`` is sklearn's C)."""
+    """Build the model: standardised features, then a logistic regression.
+
+    Args:
+        strength: scikit-learn's C, the inverse of the regularisation, above 0.
+        class_weight: scikit-learn's class weights: None or ``balanced``.
+    """
     regression = LogisticRegression(C=strength, class_weight=class_weight, max_iter=2000)
     return make_pipeline(StandardScaler(), regression)

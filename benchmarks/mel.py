@@ -1,12 +1,12 @@
-"""Time the log-mel against torchaudio, librosa and the bare transform, on the CPU.
+"""Time log-mels against torchaudio, librosa and the Fourier transform alone, on a CPU.
 
     python benchmarks/mel.py [--rounds 30] [--batch 64] [--seconds 5]
 
-64 clips of 5 s at 32 kHz, 2048 samples every 512, 128 mels. All cases run once per round, so that
-whatever the machine does meets all of them. Ratios are medians over rounds of the ratio within a
-round; goals are for the ratios named beside them. First all are compared with each other, in dB.
-Where other work shares the cores, set OMP_WAIT_POLICY=PASSIVE: torch's threads wait for each other
-after every step of two clips, and waiting actively they lose whole time slices to strangers.
+64 waveforms of 5 s at 32 kHz; n_fft 2048, hop 512, 128 mels. All cases run once per round, so that
+other load on the machine affects all of them alike. Ratios are medians over rounds of the ratio
+within a round. The results are first compared with each other, in dB. If other processes use the
+cores, set OMP_WAIT_POLICY=PASSIVE: torch's threads wait for each other after every two waveforms,
+and lose whole time slices to other processes when they wait actively.
 """
 
 import argparse
@@ -27,104 +27,113 @@ from birdmix.frontend.settings import LogMelSettings
 
 Case = Callable[[], object]
 
-OURS, TWIN = "LogMel", "NumpyLogMel"
-TORCHAUDIO, LIBROSA = "rival: torchaudio, batched", "rival: librosa, batched"
+TORCH, NUMPY = "LogMel", "NumpyLogMel"
+TORCHAUDIO, LIBROSA = "other: torchaudio, batched", "other: librosa, batched"
 
-#: What is asked of the first, as a multiple of the second.
-GOALS = [(OURS, TORCHAUDIO, 0.45), (OURS, LIBROSA, 0.6), (TWIN, OURS, 1.5)]
+#: Goals: largest time of the first as a multiple of the time of the second.
+GOALS = [(TORCH, TORCHAUDIO, 0.45), (TORCH, LIBROSA, 0.6), (NUMPY, TORCH, 1.5)]
 
 
-def decibels(**differing: Any) -> LogMelSettings:
-    """Return settings whose mels are bare decibels."""
-    return LogMelSettings(normalise="fixed", offset=0, scale=1, **differing)
+def decibel_settings(**options: Any) -> LogMelSettings:
+    """Return settings of log-mels in decibels, not normalised."""
+    return LogMelSettings(normalise="fixed", offset=0, scale=1, **options)
 
 
 def cases(x: torch.Tensor) -> dict[str, Case]:
-    """Return what is timed on waveforms [B, T], by name; the floor first."""
-    settings = decibels()
-    given: dict[str, Any] = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
-    given |= {"n_mels": settings.n_mels, "norm": "slaney", "pad_mode": "constant"}
+    """Return the functions to time on waveforms [B, T] by name, the baseline first."""
+    settings = decibel_settings()
+    options: dict[str, Any] = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
+    options |= {"n_mels": settings.n_mels, "norm": "slaney", "pad_mode": "constant"}
     mel = torchaudio.transforms.MelSpectrogram(
-        settings.sample_rate, f_min=settings.f_min, mel_scale="slaney", **given
+        settings.sample_rate, f_min=settings.f_min, mel_scale="slaney", **options
     )
     to_decibel = torchaudio.transforms.AmplitudeToDB(top_db=settings.top_db)
     array = x.numpy()
 
     def transform() -> None:
-        for clip in x:
+        for waveform in x:
             torch.stft(
-                clip, settings.n_fft, settings.hop_length, window=mel.spectrogram.window,
+                waveform, settings.n_fft, settings.hop_length, window=mel.spectrogram.window,
                 pad_mode="constant", return_complex=True,
             )  # fmt: skip
 
-    def by_librosa() -> np.ndarray:
+    def librosa_mel() -> np.ndarray:
         power = librosa.feature.melspectrogram(
-            y=array, sr=settings.sample_rate, fmin=settings.f_min, **given
+            y=array, sr=settings.sample_rate, fmin=settings.f_min, **options
         )
         return librosa.power_to_db(power, top_db=settings.top_db)[:, None]
 
-    def ours(settings: LogMelSettings) -> Case:
+    def torch_case(settings: LogMelSettings) -> Case:
         log_mel = LogMel(settings)
         return lambda: log_mel(x)
 
-    def twin(settings: LogMelSettings) -> Case:
+    def numpy_case(settings: LogMelSettings) -> Case:
         log_mel = NumpyLogMel(settings)
-        clips = np.split(array, len(array))
-        return lambda: np.concatenate([mel for _, mel in threads.each(log_mel, clips)])
+        waveforms = np.split(array, len(array))
+        return lambda: np.concatenate(
+            [mel for _, mel in threads.map_in_threads(log_mel, waveforms)]
+        )
 
-    short = decibels(n_fft=1024, hop_length=320, n_mels=64, f_max=14_000)
+    short = decibel_settings(n_fft=1024, hop_length=320, n_mels=64, f_max=14_000)
     pcen = LogMelSettings(power=1, compression="pcen")
     return {
-        "floor: torch.stft, clip by clip": transform,
-        OURS: ours(settings),
-        f"{OURS}, standardised": ours(LogMelSettings()),
-        f"{OURS}, power=1": ours(decibels(power=1)),
-        f"{OURS}, PCEN": ours(pcen),
-        f"{OURS}, 64 mels, 1024 every 320": ours(short),
-        TWIN: twin(settings),
-        f"{TWIN}, power=1": twin(decibels(power=1)),
-        f"{TWIN}, PCEN": twin(pcen),
-        f"{TWIN}, 64 mels, 1024 every 320": twin(short),
+        "baseline: torch.stft, one by one": transform,
+        TORCH: torch_case(settings),
+        f"{TORCH}, standardised": torch_case(LogMelSettings()),
+        f"{TORCH}, power=1": torch_case(decibel_settings(power=1)),
+        f"{TORCH}, PCEN": torch_case(pcen),
+        f"{TORCH}, 64 mels, 1024 every 320": torch_case(short),
+        NUMPY: numpy_case(settings),
+        f"{NUMPY}, power=1": numpy_case(decibel_settings(power=1)),
+        f"{NUMPY}, PCEN": numpy_case(pcen),
+        f"{NUMPY}, 64 mels, 1024 every 320": numpy_case(short),
         TORCHAUDIO: lambda: to_decibel(mel(x)[:, None]),
-        LIBROSA: by_librosa,
+        LIBROSA: librosa_mel,
     }
 
 
 def report_differences(timed: dict[str, Case]) -> None:
-    ours = np.asarray(timed[OURS]())
-    for name in (TWIN, TORCHAUDIO, LIBROSA):
-        print(f"{OURS} and {name}: {np.abs(ours - np.asarray(timed[name]())).max():.1e} dB apart")
+    """Print the largest difference to LogMel in dB."""
+    reference = np.asarray(timed[TORCH]())
+    for name in (NUMPY, TORCHAUDIO, LIBROSA):
+        difference = np.abs(reference - np.asarray(timed[name]())).max()
+        print(f"{TORCH} and {name.removeprefix('other: ')}: largest difference {difference:.1e} dB")
 
 
-def seconds_of(timed: dict[str, Case], rounds: int) -> dict[str, list[float]]:
+def measure_seconds(timed: dict[str, Case], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each case in each of interleaved rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for number in range(rounds + 3):
+    for round_index in range(rounds + 3):
         for name, case in timed.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             result = case()
-            if number >= 3:  # the first rounds warm up
-                seconds[name].append(time.perf_counter() - began)
+            if round_index >= 3:  # the first rounds warm up
+                seconds[name].append(time.perf_counter() - start)
             del result
     return seconds
 
 
-def ratio(seconds: dict[str, list[float]], of: str, to: str) -> float:
-    return statistics.median(a / b for a, b in zip(seconds[of], seconds[to], strict=True))
+def median_ratio(seconds: dict[str, list[float]], name: str, reference: str) -> float:
+    """Return the median over rounds of the time of a case over that of a reference."""
+    pairs = zip(seconds[name], seconds[reference], strict=True)
+    return statistics.median(a / b for a, b in pairs)
 
 
 def report(seconds: dict[str, list[float]]) -> None:
-    floor = next(iter(seconds))
-    print(f"{'':36}{'median ms':>10}{'least ms':>10}{'x floor':>9}{'x torchaudio':>14}")
-    for name, each in seconds.items():
+    """Print the times, their ratios to the baseline and to torchaudio, and the goals."""
+    baseline = next(iter(seconds))
+    print(f"{'':36}{'median ms':>10}{'min ms':>10}{'x base':>9}{'x torchaudio':>14}")
+    for name, values in seconds.items():
         print(
-            f"{name:36}{1e3 * statistics.median(each):10.1f}{1e3 * min(each):10.1f}"
-            f"{ratio(seconds, name, floor):9.2f}{ratio(seconds, name, TORCHAUDIO):14.2f}"
+            f"{name:36}{1e3 * statistics.median(values):10.1f}{1e3 * min(values):10.1f}"
+            f"{median_ratio(seconds, name, baseline):9.2f}"
+            f"{median_ratio(seconds, name, TORCHAUDIO):14.2f}"
         )
-    for of, to, goal in GOALS:
-        found = ratio(seconds, of, to)
-        verdict = "met" if found <= goal else "missed"
-        print(f"{of} takes {found:.2f} x {to.removeprefix('rival: ')} (goal {goal}): {verdict}")
+    for name, reference, goal in GOALS:
+        ratio = median_ratio(seconds, name, reference)
+        verdict = "met" if ratio <= goal else "missed"
+        reference_name = reference.removeprefix("other: ")
+        print(f"{name} takes {ratio:.2f} x {reference_name} (goal {goal}): {verdict}")
 
 
 def main() -> None:
@@ -134,11 +143,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     torch.manual_seed(0)
-    x = 0.1 * torch.randn(options.batch, LogMelSettings().num_samples(options.seconds))
+    x = 0.1 * torch.randn(options.batch, LogMelSettings().seconds_to_num_samples(options.seconds))
     print(f"{len(x)} x {x.shape[1]:,} samples, {torch.get_num_threads()} threads of torch")
     timed = cases(x)
     report_differences(timed)
-    report(seconds_of(timed, options.rounds))
+    report(measure_seconds(timed, options.rounds))
 
 
 if __name__ == "__main__":

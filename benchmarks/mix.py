@@ -1,13 +1,14 @@
-"""Time mixing against the floor, reading two tensors and writing one, and against other ways.
+"""Time mix operators against torch.add and other implementations, on a CPU and on a GPU.
 
     python benchmarks/mix.py [--rounds 40] [--batch 64] [--samples 160000]
 
-Whole operator calls: draw, resolve, apply and join, a new plan each time. All cases run once per
-round, so that whatever the machine does meets all of them; medians, as ratios to the floor's.
-Rivals are timed if they are installed: timm, and torch-audiomentations (``pip install --no-deps
-torch-audiomentations julius torch-pitch-shift``). With a GPU the same table follows for it, in
-float32 and bfloat16 against a device copy, without any host synchronisation, and mixing's share of
-a training step.
+The time of whole operator calls is measured: draw, resolve, apply and join, with a new plan each
+time. All cases run once per round, so that other load on the machine affects all of them alike. The
+results are medians over rounds, and ratios to the baseline, torch.add, which reads two tensors and
+writes one. Other implementations are timed if they are installed: timm, and torch-audiomentations
+(``pip install --no-deps torch-audiomentations julius torch-pitch-shift``). With a GPU the same
+table is printed for it, in float32 and bfloat16 against a device copy and without any host
+synchronisation, and the fraction of a training step that mixing takes.
 """
 
 import argparse
@@ -23,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdmix.mix import AMPLITUDE, RULES, CutMix, Inject, Mixup, Mixup2, Operator, Samples
+from birdmix.mix import AMPLITUDE, RULES, CutMix, Examples, Inject, Mixup, Mixup2, Operator
 
-READ_PASS = 1 / 3  # the floor reads two tensors and writes one
+# Cost of one more pass that reads the batch: the baseline reads two tensors and writes one.
+READ_PASS = 1 / 3
 
-#: Operators and the ratio to the floor that is asked of them.
+#: Operators, and their goals as ratios to the baseline.
 OPERATORS: dict[str, tuple[Operator, float | None]] = {
     "sum of two": (Mixup(1.0, 1.0), 1.25),
     "convex of two": (Mixup2(1.0, 1.0), 1.25),
@@ -37,7 +39,7 @@ OPERATORS: dict[str, tuple[Operator, float | None]] = {
     "inject from a pool": (Inject(1.0, gain=(0.3, 0.9)), None),
     "convex, amplitude rule": (Mixup2(1.0, 1.0, label_rule=AMPLITUDE), 1.25 + READ_PASS),
     "convex, matched RMS": (Mixup2(1.0, 1.0, match_rms=True), 1.25 + READ_PASS),
-    "convex, audibility floor": (
+    "convex, audibility threshold": (
         Mixup2(1.0, 1.0, label_rule=replace(RULES["convex"], min_snr_db=-30)),
         1.25 + READ_PASS,
     ),
@@ -46,46 +48,46 @@ OPERATORS: dict[str, tuple[Operator, float | None]] = {
 
 
 def cases(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name; the floor first."""
+    """Return the functions to time by name, the baseline first."""
     rng = np.random.default_rng(0)
     other = x.flip(0)
-    pool = Samples(other[:16].clone(), target[:16])
+    pool = Examples(other[:16].clone(), target[:16])
 
     def operator_case(operator: Operator) -> Callable[[], object]:
-        given = pool if isinstance(operator, Inject) else None
-        return lambda: operator(x, target, rng=rng, pool=given)
+        mix_pool = pool if isinstance(operator, Inject) else None
+        return lambda: operator(x, target, rng=rng, pool=mix_pool)
 
     column = (-1, *[1] * (x.dim() - 1))
 
     def permutation() -> Tensor:
         return torch.from_numpy(rng.permutation(len(x))).to(x.device)
 
-    def lam() -> Tensor:
+    def draw_lambda() -> Tensor:
         return torch.from_numpy(rng.beta(1, 1, len(x))).to(x).view(column)
 
     def indexed_convex() -> Tensor:
-        share = lam()
-        return share * x + (1 - share) * x[permutation()]
+        lam = draw_lambda()
+        return lam * x + (1 - lam) * x[permutation()]
 
     def matrix_product() -> Tensor:
-        share = lam()[:, 0]
-        mixing = torch.diag(share)
-        mixing[torch.arange(len(x), device=x.device), permutation()] += 1 - share
+        lam = draw_lambda()[:, 0]
+        mixing = torch.diag(lam)
+        mixing[torch.arange(len(x), device=x.device), permutation()] += 1 - lam
         return mixing @ x
 
-    timed: dict[str, Callable[[], object]] = {"floor: torch.add": lambda: torch.add(x, other)}
-    timed |= {name: operator_case(each) for name, (each, _) in OPERATORS.items()}
+    timed: dict[str, Callable[[], object]] = {"baseline: torch.add": lambda: torch.add(x, other)}
+    timed |= {name: operator_case(operator) for name, (operator, _) in OPERATORS.items()}
     timed |= {
-        "rival: indexed sum of two": lambda: x + x[permutation()],
-        "rival: indexed convex of two": indexed_convex,
-        "rival: indexed sum of three": lambda: x + x[permutation()] + x[permutation()],
-        "rival: matrix product": matrix_product,
+        "other: indexed sum of two": lambda: x + x[permutation()],
+        "other: indexed convex of two": indexed_convex,
+        "other: indexed sum of three": lambda: x + x[permutation()] + x[permutation()],
+        "other: matrix product": matrix_product,
     }
     return timed | libraries(x, target)
 
 
 def libraries(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
-    """Return the rivals that are installed."""
+    """Return the functions of other libraries that are installed, by name."""
     timed: dict[str, Callable[[], object]] = {}
     try:
         from timm.data.mixup import Mixup as TimmMixup
@@ -93,15 +95,15 @@ def libraries(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
         timm_mixup = TimmMixup(
             mode="elem", label_smoothing=0.0, num_classes=target.shape[1], multi_label=True
         )
-        scratch = x.clone()  # it mixes in place
-        timed["rival: timm Mixup(mode='elem')"] = lambda: timm_mixup(scratch, target)
+        x_copy = x.clone()  # timm mixes in place
+        timed["other: timm Mixup(mode='elem')"] = lambda: timm_mixup(x_copy, target)
     except (ImportError, TypeError) as error:
         print(f"timm's Mixup is not timed: {error}")
     try:
         from torch_audiomentations.augmentations.mix import Mix
 
         mix = Mix(p=1.0, output_type="dict", sample_rate=32_000)
-        timed["rival: torch-audiomentations Mix"] = lambda: mix(x[:, None])
+        timed["other: torch-audiomentations Mix"] = lambda: mix(x[:, None])
     except ImportError as error:
         print(f"torch-audiomentations is not timed: {error}")
     return timed
@@ -110,51 +112,53 @@ def libraries(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
 def medians(timed: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict:
     """Return the median seconds of each case over interleaved rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for number in range(rounds + 3):
+    for round_index in range(rounds + 3):
         for name, case in timed.items():
             wait()
-            began = time.perf_counter()
+            start = time.perf_counter()
             result = case()
             wait()
-            if number >= 3:  # the first rounds warm up
-                seconds[name].append(time.perf_counter() - began)
+            if round_index >= 3:  # the first rounds warm up
+                seconds[name].append(time.perf_counter() - start)
             del result
-    return {name: statistics.median(each) for name, each in seconds.items()}
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def report(medians_of: dict[str, float]) -> None:
-    floor = next(iter(medians_of.values()))
-    print(f"{'':34}{'ms':>8}{'x floor':>9}{'goal':>7}")
-    for name, seconds in medians_of.items():
+def report(median_seconds: dict[str, float]) -> None:
+    """Print the medians, their ratios to the baseline (the first entry), and the goals."""
+    baseline = next(iter(median_seconds.values()))
+    print(f"{'':34}{'ms':>8}{'x base':>9}{'goal':>7}")
+    for name, seconds in median_seconds.items():
         goal = OPERATORS[name][1] if name in OPERATORS else None
         verdict = (
-            "" if goal is None else f"{goal:7.2f}{'' if seconds <= goal * floor else ' missed'}"
+            "" if goal is None else f"{goal:7.2f}{'' if seconds <= goal * baseline else ' missed'}"
         )
-        print(f"{name:34}{seconds * 1e3:8.2f}{seconds / floor:9.2f}{verdict}")
+        print(f"{name:34}{seconds * 1e3:8.2f}{seconds / baseline:9.2f}{verdict}")
 
 
-def report_draws(batch_size: int, medians_of: dict[str, float]) -> None:
-    """Print what drawing a plan costs next to the whole call; the goal is 1 %."""
+def report_draws(batch_size: int, median_seconds: dict[str, float]) -> None:
+    """Print the time of drawing a plan, as a percentage of the whole call; the goal is 1 %."""
     rng = np.random.default_rng(0)
     for name, (operator, _) in OPERATORS.items():
         seconds = []
         for _ in range(300):
-            began = time.perf_counter()
+            start = time.perf_counter()
             operator.draw(batch_size, rng, pool_size=16)
-            seconds.append(time.perf_counter() - began)
-        drawing = statistics.median(seconds)
-        print(f"drawing {name:26}{drawing * 1e6:8.0f} us{100 * drawing / medians_of[name]:8.2f} %")
+            seconds.append(time.perf_counter() - start)
+        draw_seconds = statistics.median(seconds)
+        percent = 100 * draw_seconds / median_seconds[name]
+        print(f"drawing {name:30}{draw_seconds * 1e6:8.0f} us{percent:8.2f} %")
 
 
 def extra_memory(name: str, shape: tuple[int, int]) -> float:
-    """Return by how many outputs the peak of memory rose over one call, in this fresh process."""
+    """Return the increase of peak memory over one call in this new process, in output sizes."""
     x, target = torch.randn(shape), torch.eye(shape[0])
     operator = OPERATORS[name][0]
     small = torch.randn(shape[0], 100)
-    pool = Samples(x[:16].clone(), target[:16])
-    small_pool = Samples(small[:16], target[:16])
-    operator(small, target, rng=np.random.default_rng(0), pool=small_pool)  # loads what it needs
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts afresh
+    pool = Examples(x[:16].clone(), target[:16])
+    small_pool = Examples(small[:16], target[:16])
+    operator(small, target, rng=np.random.default_rng(0), pool=small_pool)  # loads libraries
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_memory()
     mixed = operator(x, target, rng=np.random.default_rng(0), pool=pool)
     assert mixed.x is not x
@@ -162,37 +166,38 @@ def extra_memory(name: str, shape: tuple[int, int]) -> float:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held (Linux)."""
+    """Return the peak memory of this process in bytes (Linux)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def report_memory(shape: tuple[int, int]) -> None:
+    """Print the extra peak memory of each operator, each measured in a process of its own."""
     for name in OPERATORS:
         command = [sys.executable, __file__, "--memory", name]
         command += ["--batch", str(shape[0]), "--samples", str(shape[1])]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"memory of {name:26}{float(done.stdout):6.2f} outputs")
+        completed = subprocess.run(command, capture_output=True, text=True, check=True)
+        print(f"memory of {name:30}{float(completed.stdout):6.2f} outputs")
 
 
 def report_gpu(shape: tuple[int, int], rounds: int) -> None:
-    """Print the table of a GPU: a device copy is the floor, and nothing may wait for the host."""
-    print(f"\n{torch.cuda.get_device_name()}; floor: a device copy, read one, write one")
+    """Print the table of a GPU: the baseline is a device copy; host synchronisation is an error."""
+    print(f"\n{torch.cuda.get_device_name()}; baseline: a device copy, read one, write one")
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.randn(shape, device="cuda", dtype=dtype)
         target = torch.eye(shape[0], device="cuda")
-        timed = {"floor: device copy": x.clone, **cases(x, target)}
-        torch.cuda.set_sync_debug_mode("error")  # no operator may synchronise
+        timed = {"baseline: device copy": x.clone, **cases(x, target)}
+        torch.cuda.set_sync_debug_mode("error")  # fails if an operator synchronises
         rng = np.random.default_rng(0)
         for operator, _ in OPERATORS.values():
-            operator(x, target, rng=rng, pool=Samples(x[:16], target[:16]))
+            operator(x, target, rng=rng, pool=Examples(x[:16], target[:16]))
         torch.cuda.set_sync_debug_mode("default")
         print(f"{dtype}, no host synchronisation")
         report(medians(timed, rounds, torch.cuda.synchronize))
 
 
-def report_share_of_a_step(device: str, batch_size: int, dtype: torch.dtype) -> None:
-    """Print mixing's share of an efficientnet_b0 training step on 5 s clips; the goal is 2 %."""
+def report_step_fraction(device: str, batch_size: int, dtype: torch.dtype) -> None:
+    """Print the fraction of an efficientnet_b0 training step on 5 s that mixing takes; goal 2 %."""
     import timm
 
     from birdmix.frontend.log_mel import LogMel
@@ -203,7 +208,7 @@ def report_share_of_a_step(device: str, batch_size: int, dtype: torch.dtype) -> 
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters())
     log_mel = LogMel(settings).to(device)
-    x = torch.randn(batch_size, settings.num_samples(5.0), device=device)
+    x = torch.randn(batch_size, settings.seconds_to_num_samples(5.0), device=device)
     mel = log_mel(x)
     target = torch.rand(batch_size, 20, device=device)
     rng = np.random.default_rng(0)
@@ -222,10 +227,10 @@ def report_share_of_a_step(device: str, batch_size: int, dtype: torch.dtype) -> 
 
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     times = medians({"mix": mix, "step": step}, 8, wait)
-    share = 100 * times["mix"] / (times["mix"] + times["step"])
+    percent = 100 * times["mix"] / (times["mix"] + times["step"])
     print(
-        f"both mixes in an efficientnet_b0 step of {batch_size} clips, {device}, {dtype}: "
-        f"{times['mix'] * 1e3:.1f} ms, {share:.1f} % of the step"
+        f"both mixes in an efficientnet_b0 step of {batch_size} segments, {device}, {dtype}: "
+        f"{times['mix'] * 1e3:.1f} ms, {percent:.1f} % of the step"
     )
 
 
@@ -234,7 +239,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=160_000)
-    parser.add_argument("--memory", choices=list(OPERATORS), help="measure one case's memory only")
+    parser.add_argument(
+        "--memory", choices=list(OPERATORS), help="measure this operator's memory only"
+    )
     options = parser.parse_args()
     shape = (options.batch, options.samples)
     if options.memory:
@@ -250,10 +257,10 @@ def main() -> None:
     print()
     report_memory(shape)
     print()
-    report_share_of_a_step("cpu", 16, torch.float32)
+    report_step_fraction("cpu", 16, torch.float32)
     if torch.cuda.is_available():
         report_gpu(shape, options.rounds)
-        report_share_of_a_step("cuda", 64, torch.bfloat16)
+        report_step_fraction("cuda", 64, torch.bfloat16)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
-"""birdmix: train bird-call classifiers on mixed recordings, and listen with them."""
+"""birdmix: training of bird-call classifiers on mixed recordings, and prediction with them."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""``python -m birdmix``: the command line, where no script of that name is installed."""
+"""``python -m birdmix``: the command line without the installed script."""
 
-from birdmix.app.cli import main
+from birdmix.cli.main import main
 
 if __name__ == "__main__":
     main()

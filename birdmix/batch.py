@@ -1,6 +1,6 @@
-"""The batch that walks through training.
+"""The batch of training: waveforms or log-mels, with targets, weights and masks.
 
-Shapes: B batch, T samples, M mel bins, F frames, C classes, L stretches of time, F' label frames.
+Shapes: B batch, T samples, M mel bins, F frames, C classes, L level intervals, F' label frames.
 """
 
 from typing import NamedTuple
@@ -9,18 +9,20 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Samples of one step. A tuple, because device transfer rebuilds tuples and not dataclasses.
+    """Examples of one training step; a tuple, since device transfer does not rebuild dataclasses.
 
     Attributes:
-        x: Waveform [B, T], later log-mel [B, 1, M, F].
+        x: Waveforms [B, T], later log-mels [B, 1, M, F].
         target: Soft targets in [0, 1], [B, C].
         weight: Sample weights, [B].
-        known: Whether each label was annotated at all, bool [B, C]; the loss skips the rest.
-        row: Row of each sample in the recordings table, int64 [B].
-        frames: Strong targets in [0, 1], [B, C, F'], where recordings are annotated so.
-        level: RMS in dB of stretches of the waveform, [B, L], once it has become a mel.
-        pool: A second set of samples to mix from: background noise, soundscapes.
-        frames_known: Whether each strong target was annotated, bool [B, C, F']; None is ``known``.
+        known: Mask of the labels that were annotated, bool [B, C]; the loss ignores the others.
+        row: Row of each example in the recordings table, int64 [B].
+        frames: Strong targets in [0, 1], [B, C, F']; None without strong labels.
+        level: RMS of L equal time intervals of the waveform in dB, [B, L]; None unless a mix of
+            log-mels needs it.
+        pool: Mix pool: further examples to mix in, such as background noise or soundscapes.
+        frames_known: Mask of the strong targets that were annotated, bool [B, C, F']; None means
+            ``known`` in all frames.
     """
 
     x: Tensor

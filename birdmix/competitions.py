@@ -1,4 +1,4 @@
-"""What each competition calls its files, rows and metric, told once."""
+"""The BirdCLEF competitions: names of files and columns, row ids, metric and limits of each."""
 
 import re
 from collections.abc import Iterable
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from birdmix.suggest import check_choice
+from birdmix.messages import check_choice
 
-#: A row of the soundscapes of 2021 in which nobody calls.
+#: Code of a row without birds, in the submissions of 2021.
 NO_CALL = "nocall"
 
-#: What a solution may say besides: which rows count before the end, after it, or never.
+#: Optional column of a solution: Public, Private or Ignored; and its value for rows not scored.
 USAGE = "Usage"
 IGNORED = "Ignored"
 
 
-class Row(NamedTuple):
-    """What a row of a submission is about.
+class RowId(NamedTuple):
+    """A parsed row id.
 
     Attributes:
-        soundscape: As row ids call it.
-        end_seconds: Where the row's window ends in it.
-        bird: The species, where a row is about one.
+        soundscape: Name of the soundscape in row ids.
+        end_seconds: End of the row's window in the soundscape.
+        bird: Code of the species, where a row is about one; else empty.
     """
 
     soundscape: str
@@ -32,35 +32,36 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Competition:
-    """One year's layout, and how it scores.
+    """Layout of one year's data, and the format and metric of its submissions.
 
     Attributes:
         name: Name of the competition.
-        sign: A file or folder that tells this year's data from those listed before it.
-        train_table: Metadata of the focal recordings.
+        marker: A file or folder in the data of this year, but not in those of years listed later.
+        train_table: Table of the focal recordings' metadata.
         train_audio: Folder of the focal recordings.
         folder_per_label: Whether the metadata leave out the label folder that a file lies in.
-        train_soundscapes: Folder of the soundscapes given for training.
-        soundscape_labels: Labels of those soundscapes' windows; empty if there are none.
+        train_soundscapes: Folder of the training soundscapes.
+        soundscape_labels: Table of the labels of their windows; empty if there is none.
         test_soundscapes: Folder of the soundscapes to predict.
-        taxonomy: The label set; empty where it is the labels of the focal recordings.
-        sample_submission: Gives a submission's columns and their order.
-        asked: Table of the rows asked for; empty where they are all windows of the soundscapes.
-        solution: The truth in a submission's form; hidden at Kaggle, present in the demo.
-        window_seconds: Length of the window that a row stands for.
-        metric: What a submission is scored by.
-        value: What it says: a probability of each species; a decision, true or false, on the one
-            species in the row's id; or the codes of the species heard.
-        column: The column that says so; empty where there is one for each species.
-        undated: Whether row ids leave out the date in which a soundscape's name ends.
-        site: Finds the recorder's site in what row ids call a soundscape; empty if it is not there.
-        hidden_soundscapes: About how many the hidden test has, ...
-        hidden_seconds: ... and how long each of them is.
-        limit_minutes: What a submission may take; None where it is not known.
+        taxonomy: Table of the label set; empty where it is the labels of the focal recordings.
+        sample_submission: Table with a submission's columns in their order.
+        rows_table: Table of the requested rows; empty if they are all windows of soundscapes.
+        solution: The truth in a submission's format; hidden at Kaggle, present in the demo.
+        window_seconds: Length of a row's window.
+        metric: Name of the metric.
+        cell_type: Type of a row's cells: ``probability`` of each species; ``decision``, true or
+            false, on the species in the row id; or ``codes`` of the species present.
+        column: Column of decisions or codes; empty where there is a column for each species.
+        ids_omit_date: Whether row ids leave out the date at the end of a soundscape's file name.
+        site_pattern: Regular expression whose first group is the recorder's site in a soundscape's
+            name; empty if names have no site.
+        hidden_soundscapes: Approximate number of soundscapes in the hidden test.
+        hidden_seconds: Length of each of them.
+        limit_minutes: Time limit of a submission; None where it is not known.
     """
 
     name: str
-    sign: str
+    marker: str
     train_table: str = "train_metadata.csv"
     train_audio: str = "train_audio"
     folder_per_label: bool = False
@@ -69,80 +70,80 @@ class Competition:
     test_soundscapes: str = "test_soundscapes"
     taxonomy: str = ""
     sample_submission: str = "sample_submission.csv"
-    asked: str = ""
+    rows_table: str = ""
     solution: str = "solution.csv"
     window_seconds: float = 5.0
     metric: str = "macro ROC-AUC"
-    value: str = "probability"
+    cell_type: str = "probability"
     column: str = ""
-    undated: bool = False
-    site: str = ""
+    ids_omit_date: bool = False
+    site_pattern: str = ""
     hidden_soundscapes: int = 600
     hidden_seconds: int = 60
     limit_minutes: int | None = 90
 
     @property
-    def hint(self) -> str:
-        """What a folder must hold to be read as this competition's."""
-        needed = (self.train_table, f"{self.train_audio}/", self.taxonomy)
-        return f"a {self.name} folder holds {', '.join(filter(None, needed))}"
+    def required_files_hint(self) -> str:
+        """Sentence on the files that a folder of this competition must hold, for messages."""
+        required = (self.train_table, f"{self.train_audio}/", self.taxonomy)
+        return f"a {self.name} folder holds {', '.join(filter(None, required))}"
 
-    def row_id(self, soundscape: str, end_seconds: float, bird: str = "") -> str:
+    def format_row_id(self, soundscape: str, end_seconds: float, bird: str = "") -> str:
         """Return the row id of a soundscape's window that ends at ``end_seconds``."""
         return "_".join(filter(None, (soundscape, bird, f"{round(end_seconds)}")))
 
-    def row(self, row_id: str) -> Row:
-        """Return what a row is about.
+    def parse_row_id(self, row_id: str) -> RowId:
+        """Parse a row id.
 
         Raises:
-            ValueError: If the row id does not say.
+            ValueError: If it does not have the competition's format.
         """
-        decides = self.value == "decision"
-        parts = row_id.rsplit("_", 2 if decides else 1)
-        if len(parts) != 2 + decides or not all(parts) or not parts[-1].isdecimal():
-            form = "FILE_BIRD_SECONDS" if decides else "FILE_SECONDS"
-            raise ValueError(f"row_id '{row_id}' is none of {self.name}; it is {form}")
-        return Row(parts[0], int(parts[-1]), parts[1] if decides else "")
+        has_bird = self.cell_type == "decision"
+        parts = row_id.rsplit("_", 2 if has_bird else 1)
+        if len(parts) != 2 + has_bird or not all(parts) or not parts[-1].isdecimal():
+            form = "FILE_BIRD_SECONDS" if has_bird else "FILE_SECONDS"
+            raise ValueError(f"row_id '{row_id}' is not valid in {self.name}; it must be {form}")
+        return RowId(parts[0], int(parts[-1]), parts[1] if has_bird else "")
 
-    def soundscape(self, stem: str) -> str:
-        """Return what row ids call a soundscape, given its file's name without the suffix."""
-        return stem.rpartition("_")[0] or stem if self.undated else stem
+    def soundscape_name(self, stem: str) -> str:
+        """Return a soundscape's name in row ids, given its file name without the suffix."""
+        return stem.rpartition("_")[0] or stem if self.ids_omit_date else stem
 
-    def site_of(self, soundscape: str) -> str:
-        """Return the site of a soundscape, as row ids call it; empty if nothing tells."""
-        match = re.match(self.site, soundscape) if self.site else None
+    def site_of_soundscape(self, soundscape: str) -> str:
+        """Return the site in a soundscape's name (as in row ids); empty if there is none."""
+        match = re.match(self.site_pattern, soundscape) if self.site_pattern else None
         return match[1] if match else ""
 
 
 BIRDCLEF_2021 = Competition(
     name="birdclef-2021",
-    sign="train_short_audio",
+    marker="train_short_audio",
     train_audio="train_short_audio",
     folder_per_label=True,
     soundscape_labels="train_soundscape_labels.csv",
     metric="F1 of rows",
-    value="codes",
+    cell_type="codes",
     column="birds",
-    asked="test.csv",
-    undated=True,
-    site=r"[^_]+_([^_]+)$",
+    rows_table="test.csv",
+    ids_omit_date=True,
+    site_pattern=r"[^_]+_([^_]+)$",
     hidden_soundscapes=80,
     hidden_seconds=600,
     limit_minutes=None,
 )
 BIRDCLEF_2022 = Competition(
     name="birdclef-2022",
-    sign="scored_birds.json",
+    marker="scored_birds.json",
     metric="weighted accuracy",
-    value="decision",
+    cell_type="decision",
     column="target",
-    asked="test.csv",
+    rows_table="test.csv",
     hidden_soundscapes=5500,
     limit_minutes=540,
 )
 BIRDCLEF_2024 = Competition(
     name="birdclef-2024",
-    sign="unlabeled_soundscapes",
+    marker="unlabeled_soundscapes",
     train_soundscapes="unlabeled_soundscapes",
     hidden_soundscapes=1100,
     hidden_seconds=240,
@@ -150,7 +151,7 @@ BIRDCLEF_2024 = Competition(
 )
 BIRDCLEF_2023 = Competition(
     name="birdclef-2023",
-    sign="train_metadata.csv",
+    marker="train_metadata.csv",
     metric="padded cmAP",
     hidden_soundscapes=200,
     hidden_seconds=600,
@@ -158,21 +159,21 @@ BIRDCLEF_2023 = Competition(
 )
 BIRDCLEF_2025 = Competition(
     name="birdclef-2025",
-    sign="recording_location.txt",
+    marker="recording_location.txt",
     train_table="train.csv",
     taxonomy="taxonomy.csv",
     hidden_soundscapes=700,
 )
 BIRDCLEF_2026 = Competition(
     name="birdclef-2026",
-    sign="taxonomy.csv",
+    marker="taxonomy.csv",
     train_table="train.csv",
     soundscape_labels="train_soundscapes_labels.csv",
     taxonomy="taxonomy.csv",
-    site=r"BC2026_[^_]+_[^_]+_([^_]+)_",
+    site_pattern=r"BC2026_[^_]+_[^_]+_([^_]+)_",
 )
 
-#: In the order in which a folder is asked for their signs.
+#: All competitions, in the order in which a folder is searched for their markers.
 COMPETITIONS = (
     BIRDCLEF_2021,
     BIRDCLEF_2022,
@@ -182,47 +183,48 @@ COMPETITIONS = (
     BIRDCLEF_2026,
 )
 
-#: The last one: what is taken where nothing says another.
+#: The newest competition, the default.
 NEWEST = COMPETITIONS[-1]
 
 
-def competition_of(folder: Path) -> Competition:
-    """Tell from its files which competition a folder is of.
+def competition_of_folder(folder: Path) -> Competition:
+    """Return the competition that a folder belongs to, by its files.
 
     Raises:
-        ValueError: If it is of none.
+        ValueError: If it belongs to none.
     """
     for competition in COMPETITIONS:
-        if (Path(folder) / competition.sign).exists():
+        if (Path(folder) / competition.marker).exists():
             return competition
-    signs = ", ".join(each.sign for each in COMPETITIONS)
-    raise ValueError(f"{folder}: not a BirdCLEF folder; one of 2021 to 2026 holds one of {signs}")
+    markers = ", ".join(each.marker for each in COMPETITIONS)
+    message = f"{folder}: not a BirdCLEF folder; those of 2021 to 2026 hold one of {markers}"
+    raise ValueError(message)
 
 
 def competition_named(name: str) -> Competition:
     """Return a competition by its name.
 
     Raises:
-        ValueError: If there is none; the nearest name is offered.
+        ValueError: If there is none of that name; the message has the nearest name.
     """
     check_choice("competition", name, (each.name for each in COMPETITIONS))
     return next(each for each in COMPETITIONS if each.name == name)
 
 
-def competition_with_column(columns: Iterable[str]) -> Competition | None:
-    """Return the competition whose one column is among these; None if there is none."""
+def single_column_competition(columns: Iterable[str]) -> Competition | None:
+    """Return the competition with a single column that is among these; None if there is none."""
     names = set(columns)
     return next((each for each in COMPETITIONS if each.column and each.column in names), None)
 
 
 def competition_of_columns(columns: Iterable[str]) -> Competition:
-    """Tell from the columns of a submission or solution which competition it is of.
+    """Return the competition of a submission or solution, by its columns.
 
     Raises:
-        ValueError: If several have such columns.
+        ValueError: If several competitions have such columns.
     """
-    competition = competition_with_column(columns)
+    competition = single_column_competition(columns)
     if competition:
         return competition
-    several = ", ".join(f"{c.name} ({c.metric})" for c in COMPETITIONS if not c.column)
-    raise ValueError(f"a column per species does not tell the competition, it may be {several}")
+    candidates = ", ".join(f"{c.name} ({c.metric})" for c in COMPETITIONS if not c.column)
+    raise ValueError(f"several competitions have a column per species: {candidates}")

@@ -1,6 +1,6 @@
-"""Files and folders that are whole or absent, and paths that stay where they belong.
+"""Atomic writing of files and folders, listing of folders, and checks of paths.
 
-Nothing that birdmix did not write is ever replaced: see ``birdmix.ownership``.
+Only files that birdmix wrote are replaced: see ``birdmix.ownership``.
 """
 
 import errno
@@ -13,45 +13,45 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from birdmix.ownership import (
-    CLIPS,
+    CLIPS_KIND,
     LIST,
-    add_version,
-    list_everything,
-    read_list,
-    refuse_foreign,
-    why_foreign_file,
-    why_foreign_folder,
+    append_version_if_list_exists,
+    foreign_file_reason,
+    foreign_folder_reason,
+    read_file_list,
+    refuse_with_reason,
+    write_full_file_list,
 )
-from birdmix.partials import OUTGOING, partial_of, remove_partials
+from birdmix.partial_files import OUTGOING, partial_path, remove_partials
 
 
 @contextmanager
 def atomic_path(path: Path, *, is_ours: bool = False) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when the block ends without an error.
+    """Yield a temporary path that is renamed to ``path`` if the block ends without an error.
 
-    Where the directory has a list of what birdmix wrote, the file is entered in it.
+    If the directory has a list of the files that birdmix wrote, the file is added to it.
 
     Args:
         path: The final file. Its directory is created if needed.
-        is_ours: Whether the caller knows that birdmix wrote what stands there; else only what the
-            directory's list names is replaced.
+        is_ours: Whether the caller knows that birdmix wrote an existing file; else it is replaced
+            only if the directory's list names it.
 
     Yields:
-        The path to write to. If the block raises, whatever stands there is removed.
+        The path to write to. If the block raises, it is removed.
 
     Raises:
-        ValueError: If something stands there that birdmix did not write.
+        ValueError: If a file exists that birdmix did not write.
     """
     path = Path(path)
     if not is_ours:
-        refuse_foreign(path, why_foreign_file(path))
+        refuse_with_reason(path, foreign_file_reason(path))
     with _new_parents(path):
-        partial = partial_of(path)
+        partial = partial_path(path)
         try:
             yield partial
             if not is_ours:
-                refuse_foreign(path, why_foreign_file(path))
-            add_version(path, partial)
+                refuse_with_reason(path, foreign_file_reason(path))
+            append_version_if_list_exists(path, partial)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -59,37 +59,41 @@ def atomic_path(path: Path, *, is_ours: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path, kind: str = "folder") -> Iterator[Path]:
-    """Yield a temporary directory that replaces ``path`` when the block ends without an error.
+    """Yield a temporary directory that replaces ``path`` if the block ends without an error.
 
-    The new directory gets a list of all that it holds, so a later call may replace it. What was to
-    become the same directory and was left by a kill is removed.
+    The new directory gets a list of its files, so that a later call may replace it. Temporary
+    directories for the same path that killed processes left are removed.
 
     Args:
-        path: The final directory; of a symbolic link, the directory that it leads to.
-        kind: What the directory is, for its list.
+        path: The final directory; a symbolic link is resolved.
+        kind: Kind of directory, written to its list.
+
+    Yields:
+        The directory to write to. If the block raises, it is removed.
 
     Raises:
-        ValueError: If the directory holds something that birdmix did not write.
+        ValueError: If the directory holds files that birdmix did not write.
         OSError: If it cannot be replaced, or the temporary one was removed meanwhile.
     """
-    check_replaceable(path)
+    check_replaceable_folder(path)
     path = Path(os.path.realpath(path))  # '.' has no name
     with _new_parents(path):
-        remove_partials(path.parent, of=path)
-        partial, outgoing = partial_of(path), partial_of(path, OUTGOING)
+        remove_partials(path.parent, target=path)
+        partial, outgoing = partial_path(path), partial_path(path, OUTGOING)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        mark = partial_of(partial / "whole")  # writers make a folder that is gone again
-        mark.touch()
+        # Writers create missing folders again, so a marker file shows whether it was removed.
+        marker = partial_path(partial / "whole")
+        marker.touch()
         try:
             yield partial
-            if not mark.exists():
+            if not marker.exists():
                 raise FileNotFoundError(
                     errno.ENOENT, "it was removed while birdmix wrote into it", str(partial)
                 )
-            mark.unlink()
-            list_everything(partial, kind)
-            check_replaceable(path)
+            marker.unlink()
+            write_full_file_list(partial, kind)
+            check_replaceable_folder(path)
             _replace_directory(partial, path, outgoing)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -105,35 +109,35 @@ def _replace_directory(new: Path, path: Path, outgoing: Path) -> None:
     except OSError:
         os.replace(outgoing, path)
         raise
-    if why_foreign_folder(outgoing) is None:  # else somebody has just put something there
+    if foreign_folder_reason(outgoing) is None:  # else another program has just added a file
         shutil.rmtree(outgoing, ignore_errors=True)
     else:
-        warnings.warn(f"{path}: replaced, but what it held is kept in {outgoing}", stacklevel=2)
+        warnings.warn(f"{path}: replaced, its former files are kept in {outgoing}", stacklevel=2)
 
 
-def check_replaceable(folder: Path, remedy: str = "name another folder") -> None:
+def check_replaceable_folder(folder: Path, remedy: str = "name another folder") -> None:
     """Refuse a folder that ``atomic_directory`` cannot replace; nothing is written.
 
     Args:
         folder: The folder; it need not exist.
-        remedy: What else to do than to move away what it holds.
+        remedy: Alternative to moving its files away, for the message.
 
     Raises:
-        ValueError: If it holds something that birdmix did not write.
-        OSError: If it is a mount point, or nothing may be written beside it.
+        ValueError: If it holds files that birdmix did not write.
+        OSError: If it is a mount point, or its parent folder is not writable.
     """
-    refuse_foreign(folder, why_foreign_folder(folder), remedy)
+    refuse_with_reason(folder, foreign_folder_reason(folder), remedy)
     real = Path(os.path.realpath(folder))
     if os.path.ismount(real):
         raise OSError(errno.EBUSY, "it is a mount point; name a folder in it", str(folder))
-    beside = next(each for each in real.parents if each.is_dir())
-    if not os.access(beside, os.W_OK):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(beside))
+    parent = next(folder for folder in real.parents if folder.is_dir())
+    if not os.access(parent, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
 
-def remove_folder(folder: Path) -> bool:
-    """Remove a folder if it holds nothing but what birdmix wrote; return whether it is gone."""
-    if folder.is_symlink() or why_foreign_folder(folder) is not None:
+def remove_folder_if_owned(folder: Path) -> bool:
+    """Remove a folder if birdmix wrote all of its files; return whether it was removed."""
+    if folder.is_symlink() or foreign_folder_reason(folder) is not None:
         return False
     shutil.rmtree(folder)
     return True
@@ -141,15 +145,15 @@ def remove_folder(folder: Path) -> bool:
 
 @contextmanager
 def _new_parents(path: Path) -> Iterator[None]:
-    """Make the directory that a path lies in; if the block raises, what is empty of it goes."""
-    with removed_if_empty(absent_folders(path.parent)):
+    """Make a path's parent directories; if the block raises, remove those made that are empty."""
+    with remove_empty_on_error(absent_folders(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
 
 
 @contextmanager
-def removed_if_empty(folders: Iterable[Path]) -> Iterator[None]:
-    """Remove folders that are empty, in their order, if the block raises."""
+def remove_empty_on_error(folders: Iterable[Path]) -> Iterator[None]:
+    """Remove those of some folders that are empty, in the given order, if the block raises."""
     try:
         yield
     except BaseException:
@@ -159,102 +163,103 @@ def removed_if_empty(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def absent_folders(folder: Path) -> list[Path]:
-    """Return a folder and those above it as far as they do not exist, the innermost first."""
+    """Return those of a folder and its parents that do not exist, the innermost first."""
     folder = Path(folder).absolute()
     return [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
 
 
-#: Folders that systems keep for themselves, in lower case: trash, snapshots, previews. What lies in
-#: them was deleted, or is a copy. Those that begin with a dot (``.Trashes``) are hidden anyway.
+#: Folders of operating systems, in lower case: trash, snapshots, previews. Their files are deleted
+#: ones or copies. Folders that begin with a dot (``.Trashes``) are skipped as hidden.
 SYSTEM_FOLDERS = frozenset(
     {"$recycle.bin", "recycler", "recycled", "system volume information"}  # Windows
     | {"#recycle", "#snapshot", "@eadir", "@tmp"}  # Synology
     | {"@recycle", "@recently-snapshot"}  # QNAP
-    | {"__macosx", "network trash folder", "temporary items"}  # macOS, and what it zips
-    | {"lost+found", "~snapshot"}  # Linux' file systems, NetApp
+    | {"__macosx", "network trash folder", "temporary items"}  # macOS, and its ZIP archives
+    | {"lost+found", "~snapshot"}  # Linux file systems, NetApp
 )
 
 
-def walk(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
     """Yield the files below a folder, as paths relative to it with forward slashes.
 
-    Hidden files and folders are skipped, among them the ``._*`` files that macOS leaves on cards,
-    and ``SYSTEM_FOLDERS``. Folders of clips that birdmix cut out of recordings are left out with a
-    warning, but for the folder itself. Links are followed; each folder is entered once.
+    Hidden files and folders are skipped, among them the ``._*`` files that macOS writes to memory
+    cards, and ``SYSTEM_FOLDERS``. Subfolders of clips that birdmix made from recordings are skipped
+    with a warning. Links are followed; each folder is visited once.
     """
-    entered = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in entered:
+    visited = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
             folders.clear()
             continue
-        entered.add(real)
-        if LIST in names and entered != {real} and _holds_clips(Path(place)):
+        visited.add(real)
+        if LIST in names and visited != {real} and _is_folder_of_clips(Path(parent)):
             folders.clear()
             continue
         folders[:] = sorted(
             name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS
         )
-        below = Path(os.path.relpath(place, folder)).as_posix()
-        prefix = "" if below == "." else f"{below}/"
+        relative = Path(os.path.relpath(parent, folder)).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
         for name in names:
-            if name[0] != "." and os.path.isfile(os.path.join(place, name)):
+            if name[0] != "." and os.path.isfile(os.path.join(parent, name)):
                 yield prefix + name
 
 
-def _holds_clips(folder: Path) -> bool:
-    listed = read_list(folder)
-    if listed is None or listed.kind != CLIPS:
+def _is_folder_of_clips(folder: Path) -> bool:
+    """Return whether birdmix made a folder of clips; warn that it is skipped if so."""
+    listed = read_file_list(folder)
+    if listed is None or listed.kind != CLIPS_KIND:
         return False
     warnings.warn(
-        f"{folder}: left out, since birdmix cut these clips out of other recordings; to use them, "
-        "name that folder itself",
+        f"{folder}: skipped, since it holds clips that birdmix made from other recordings; to use "
+        "them, name that folder itself",
         stacklevel=4,
     )
     return True
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing."""
-    with suppress(OSError):  # it holds something, or another process was faster
+    """Remove a folder if it is empty."""
+    with suppress(OSError):  # it is not empty, or another process removed it
         folder.rmdir()
 
 
 def write_text(path: Path, text: str, *, is_ours: bool = False) -> None:
-    """Write a text file (UTF-8) whole or not at all; see ``atomic_path``."""
+    """Write a text file (UTF-8) atomically; see ``atomic_path``."""
     with atomic_path(path, is_ours=is_ours) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def shown(text: str) -> str:
-    """Return text that any page and terminal can hold: bytes of a name that are no UTF-8 go."""
+def replace_surrogates(text: str) -> str:
+    """Return text that can be printed: bytes of a name that are not UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check_plain_name(name: str, what: str) -> None:
-    """Refuse a name of a file that is not that of a file in the folder it is looked for in.
+    """Refuse a name that could lead to a file in another folder.
 
     Args:
-        name: As a manifest or a table gives it.
-        what: Where it stands and its value, for the message.
+        name: The name in a manifest or a table.
+        what: Key and value, for the message.
 
     Raises:
-        ValueError: If it is empty, holds a separator, drive or control character, or is . or ..
+        ValueError: If it is empty, has a separator, drive or control character, or is . or ..
     """
     if name in ("", ".", "..") or re.search(r"[\x00-\x1f\x7f/\\:]", name):
         raise ValueError(f"{what}: it must be a plain file name, without a folder")
 
 
-def inside(root: Path, relative: str, where: str) -> str:
-    """Return ``relative`` normalised, or refuse it if it leaves ``root``.
+def relative_path_inside(root: Path, relative: str, where: str) -> str:
+    """Return a path normalised and relative to ``root``, or refuse it if it leaves ``root``.
 
     Args:
-        root: Directory that all paths of a data set stay in.
-        relative: Path as the metadata gives it, relative to ``root`` or absolute.
-        where: File and row it stands in, for the message.
+        root: Directory that must hold all files of a data set.
+        relative: Path in the metadata, relative to ``root`` or absolute.
+        where: File and row of the path, for the message.
 
     Raises:
-        ValueError: If the path points outside ``root``.
+        ValueError: If the path is outside of ``root``.
     """
     base = os.path.abspath(root)
     full = os.path.normpath(os.path.join(base, relative))

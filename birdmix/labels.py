@@ -1,4 +1,4 @@
-"""Label sets: species codes and the columns they stand in."""
+"""Label sets: ordered species codes, and the target column of each."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from birdmix.suggest import did_you_mean, first_few
+from birdmix.messages import did_you_mean, first_few
 from birdmix.text import nfc
 
 
@@ -14,14 +14,14 @@ from birdmix.text import nfc
 class Labels:
     """An ordered set of label codes; column c of every target belongs to ``codes[c]``.
 
-    Codes are looked up as NFC: an accent may be spelt in either way.
+    Codes are compared as NFC, so accents may be composed or decomposed characters.
 
     Attributes:
         codes: Unique codes, always strings: eBird codes and numeric ids mix, and ``1e5`` is an id.
         names: A display name for each code.
 
     Raises:
-        ValueError: If a code stands twice or the lengths differ.
+        ValueError: If codes are repeated or the lengths differ.
     """
 
     codes: tuple[str, ...]
@@ -34,15 +34,15 @@ class Labels:
         object.__setattr__(self, "_columns", {nfc(code): c for c, code in enumerate(self.codes)})
         if len(self._columns) != len(self.codes):
             counts = Counter(map(nfc, self.codes))
-            twice = sorted(code for code, count in counts.items() if count > 1)
-            raise ValueError(f"{len(twice)} label codes stand twice: {first_few(twice, 5)}")
+            repeated = sorted(code for code, count in counts.items() if count > 1)
+            raise ValueError(f"{len(repeated)} label codes are repeated: {first_few(repeated, 5)}")
         if len(self.names) != len(self.codes):
             raise ValueError(f"{len(self.names)} label names for {len(self.codes)} label codes")
 
     @staticmethod
-    def of(codes: Iterable[Iterable[str]]) -> "Labels":
-        """Return the set of all codes of some rows, sorted."""
-        return Labels(tuple(sorted({code for each in codes for code in each})))
+    def from_row_codes(codes: Iterable[Iterable[str]]) -> "Labels":
+        """Return the sorted set of all codes in some rows, given the codes of each row."""
+        return Labels(tuple(sorted({code for row in codes for code in row})))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -54,22 +54,22 @@ class Labels:
         """Return the column of a code.
 
         Raises:
-            ValueError: If the code is not in the set; the nearest code is offered.
+            ValueError: If the code is not in the set; the message has the nearest code.
         """
         column = self._columns.get(nfc(code))
         if column is None:
             raise ValueError(
-                f"label '{code}' is outside the label set{did_you_mean(code, self.codes)}"
+                f"label '{code}' is not in the label set{did_you_mean(code, self.codes)}"
             )
         return column
 
-    def find(self, codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of some codes are in the set, a mask, and the columns of those that are."""
+    def find_columns(self, codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return a mask of the codes that are in the set, bool [N], and their columns, int64."""
         columns = np.array([self._columns.get(nfc(code), -1) for code in codes], np.int64)
         return columns >= 0, columns[columns >= 0]
 
-    def encode(self, codes: Iterable[str], values: Iterable[float]) -> np.ndarray:
-        """Return one target, float32 [C]; where a code stands twice the larger value holds."""
+    def encode_target(self, codes: Iterable[str], values: Iterable[float]) -> np.ndarray:
+        """Return one target, float32 [C]; of a repeated code the largest value is used."""
         target = np.zeros(len(self), np.float32)
         for code, value in zip(codes, values, strict=True):
             column = self.column(code)

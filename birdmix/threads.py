@@ -1,4 +1,4 @@
-"""Work in threads: decoding leaves the interpreter free."""
+"""Threads: the number of processors, and a parallel map for functions such as decoding."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,31 +8,41 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Called with (files done, files in all).
-Progress = Callable[[int, int], None]
+#: Called with (items done, items in all).
+OnItemDone = Callable[[int, int], None]
 
-#: Items that are handed to the threads at a time: a million promises would take gigabytes.
-_AT_A_TIME = 1024
+#: Items that are submitted at a time: the futures of a million items would take gigabytes.
+_ITEMS_AT_A_TIME = 1024
 
 
-def each(
-    work: Callable[[Item], Result], items: Sequence[Item], on_progress: Progress | None = None
+def map_in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], on_progress: OnItemDone | None = None
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield what comes of each item, in their order.
+    """Apply a function to items in threads; yield each item with its result, in order.
 
     Args:
-        work: What is done; an error that it raises is raised here.
-        items: Whom it is done to.
-        on_progress: Called as items are done.
+        work: The function; its errors are raised here.
+        items: The items.
+        on_progress: Called after each item.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
         try:
-            for begin in range(0, len(items), _AT_A_TIME):
-                some = items[begin : begin + _AT_A_TIME]
-                done = zip(some, pool.map(work, some), strict=True)
-                for number, (item, result) in enumerate(done, start=begin + 1):
+            for begin in range(0, len(items), _ITEMS_AT_A_TIME):
+                chunk = items[begin : begin + _ITEMS_AT_A_TIME]
+                results = zip(chunk, executor.map(work, chunk), strict=True)
+                for number, (item, result) in enumerate(results, start=begin + 1):
                     yield item, result
                     if on_progress:
                         on_progress(number, len(items))
         finally:
-            pool.shutdown(cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
+
+
+def num_processors() -> int:
+    """Return the number of processors for this process.
+
+    The processes that torchrun starts on a machine share its processors equally. OMP_NUM_THREADS is
+    ignored, since torchrun sets it to 1 in any case.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)

@@ -1,4 +1,4 @@
-"""What tests share: a tiny demo, one small run for all who need a bundle, real recordings."""
+"""Shared fixtures and helpers: a tiny demo, one small finished run, real recordings."""
 
 import copy
 import functools
@@ -7,31 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded
-    # Processes whose threads wait for each other's processors take many times as long.
+    # With more threads than processors, the worker processes take many times as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from birdmix.app import schema
-from birdmix.app.build import build_training
-from birdmix.app.configure import to_config
-from birdmix.app.data import Data
-from birdmix.app.overrides import as_typed
-from birdmix.app.schema import Config
-from birdmix.inference.engine import open_engine
+from birdmix.config import schema
+from birdmix.config.composition import to_config
+from birdmix.config.overrides import quote_overrides
+from birdmix.config.schema import Config
+from birdmix.engines.registry import open_engine
+from birdmix.experiments.builders import build_training_run
 from birdmix.kaggle import submission
+from birdmix.loading.run_data import RunData
 from birdmix.recordings.demo import ensure_demo
 from birdmix.recordings.settings import DemoSettings
 from birdmix.training.checkpoint import load_checkpoint
-from birdmix.training.loop import fit
-from birdmix.training.processes import open_processes
-from birdmix.training.run import Training
+from birdmix.training.distributed_processes import connect_processes
+from birdmix.training.training_loop import fit
+from birdmix.training.training_run import TrainingRun
 
 ROOT = Path(__file__).parent.parent
 
-#: A network that trains in a second: the tests are about the way, not about the figures.
+#: Overrides of a network that trains in a second; its metrics are of no interest.
 SMALL = (
     "trainer.accelerator=cpu",
     "model.backbone_args={channels: [8, 8, 16, 16], stem_width: 8}",
@@ -45,7 +45,8 @@ SMALL = (
 )
 
 
-#: Two epochs of five steps (accumulation 2, a short last batch), with all that is random.
+#: Overrides of two epochs of five optimizer steps (accumulation over 2 batches, a short last
+#: batch), with every random operation switched on.
 TOY = (
     *SMALL,
     "data.batch_size=5",
@@ -66,47 +67,47 @@ TOY = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the long proofs too")
+    parser.addoption("--slow", action="store_true", help="also run the slow tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="a long proof; run with --slow"))
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
 
 
-def configured(*overrides: str) -> Config:
-    """Compose the project's own configuration, as train.py does."""
-    return copy.deepcopy(_composed(overrides))
+def make_config(*overrides: str) -> Config:
+    """Compose the configuration in conf/ with overrides, as train.py does."""
+    return copy.deepcopy(_compose(overrides))
 
 
 @functools.cache
-def _composed(overrides: tuple[str, ...]) -> Config:
+def _compose(overrides: tuple[str, ...]) -> Config:
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=as_typed(overrides)))
+        return to_config(compose("config", overrides=quote_overrides(overrides)))
 
 
-def train(config: Config, data: Data, run: Path, state: dict | None = None) -> Training:
-    """Train without all that comes before and after."""
+def train(config: Config, data: RunData, run: Path, state: dict | None = None) -> TrainingRun:
+    """Run the training loop alone: no configuration file, bundle, figures or submission."""
     run.mkdir(exist_ok=True)
-    training = build_training(config, data, run, open_processes(config.trainer), state)
+    training = build_training_run(config, data, run, connect_processes(config.trainer), state)
     fit(training)
     return training
 
 
 def assert_equal_runs(one: Path, two: Path) -> None:
-    """Compare all that two runs end with, bit by bit."""
+    """Assert that two runs ended with equal checkpoints and metrics.csv, bit for bit."""
 
-    def flat(value: object, name: str = "") -> dict[str, object]:
+    def flatten(value: object, name: str = "") -> dict[str, object]:
         if isinstance(value, dict):
-            return {k: v for n in value for k, v in flat(value[n], f"{name}.{n}").items()}
+            return {k: v for n in value for k, v in flatten(value[n], f"{name}.{n}").items()}
         if isinstance(value, list):
-            return flat(dict(enumerate(value)), name)
+            return flatten(dict(enumerate(value)), name)
         return {name: value}
 
-    a, b = flat(load_checkpoint(one)), flat(load_checkpoint(two))
+    a, b = flatten(load_checkpoint(one)), flatten(load_checkpoint(two))
     assert a.keys() == b.keys()
     for name in a:
         same = torch.equal(a[name], b[name]) if torch.is_tensor(a[name]) else a[name] == b[name]
@@ -116,7 +117,7 @@ def assert_equal_runs(one: Path, two: Path) -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo of 24 recordings, one validation and two test soundscapes."""
+    """Folder of a demo: 24 recordings, one validation soundscape, two test soundscapes."""
     root = tmp_path_factory.mktemp("demo") / "demo"
     ensure_demo(
         root,
@@ -127,31 +128,32 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_run(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of one small run on the tiny demo, two epochs."""
-    from birdmix.app.run import run
+    """Run directory of a small run on the tiny demo, two epochs."""
+    from birdmix.experiments.run import run
 
     directory = tmp_path_factory.mktemp("runs") / "finished"
-    run(configured(*SMALL, f"data.root={demo}", "trainer.max_epochs=2", "run_dir=."), directory)
+    run(make_config(*SMALL, f"data.root={demo}", "trainer.max_epochs=2", "run_dir=."), directory)
     return directory
 
 
 @pytest.fixture(scope="session")
 def bundle(finished_run: Path) -> Path:
+    """Bundle of the small run."""
     return finished_run / "bundle"
 
 
 @pytest.fixture(scope="module")
-def bundles_opened_once() -> Iterator[None]:
-    """Submissions open each bundle once: that takes as long as all the rest of a small one."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(submission, "open_engine", functools.cache(open_engine))
+def cached_bundles() -> Iterator[None]:
+    """Open each bundle once for all submissions of a module; opening takes half of their time."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(submission, "open_engine", functools.cache(open_engine))
         yield
 
 
 @pytest.fixture(scope="session")
 def real_audio() -> Path:
-    """A folder of real recordings: BIRDMIX_AUDIO, or shared/audio beside the checkout."""
+    """Folder of real recordings: BIRDMIX_AUDIO, or shared/audio beside the checkout."""
     folder = Path(os.environ.get("BIRDMIX_AUDIO", ROOT.parent / "shared" / "audio"))
     if not folder.is_dir():
-        pytest.skip(f"no real recordings: {folder} is absent; set BIRDMIX_AUDIO")
+        pytest.skip(f"no real recordings: {folder} does not exist; set BIRDMIX_AUDIO")
     return folder

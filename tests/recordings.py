@@ -1,4 +1,4 @@
-"""Recordings and tables for tests, and the short way to read them."""
+"""Helpers for tests: write recordings and tables, and read them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import soundfile
 
 from birdmix.labels import Labels
-from birdmix.loading.store import Store, open_store
-from birdmix.recordings.readers import read_source
+from birdmix.loading.audio_store import AudioStore, open_store
+from birdmix.recordings.recordings_table import Recordings, SourceRecordings
 from birdmix.recordings.settings import DataSettings
-from birdmix.recordings.table import DataSource, Recordings
+from birdmix.recordings.source_readers import read_source
 
 RATE = 8000
 
@@ -28,7 +28,7 @@ def write_text(file: Path, text: str) -> Path:
     return file
 
 
-def read(source: str, root: Path, **settings: Any) -> DataSource:
+def read(source: str, root: Path, **settings: Any) -> SourceRecordings:
     return read_source(DataSettings(source=source, root=str(root), **settings))
 
 
@@ -37,20 +37,22 @@ def read_folder(root: Path, **settings: Any) -> Recordings:
 
 
 def read_csv(root: Path, text: str, **settings: Any) -> Recordings:
-    """Write a table into a folder of recordings, and read it."""
+    """Write a table into a folder of recordings, and read it with them."""
     table = write_text(root / "table.csv", text)
     return read("csv", root, table=str(table), **settings).recordings
 
 
-def opened(recordings: Recordings, rate: int = RATE, **settings: Any) -> tuple[Recordings, Store]:
-    """Open recordings; those that yield no samples leave the table."""
+def open_recordings(
+    recordings: Recordings, rate: int = RATE, **settings: Any
+) -> tuple[Recordings, AudioStore]:
+    """Open recordings, and drop those without samples from the table."""
     store, bad = open_store(recordings.root, recordings.paths, DataSettings(**settings), rate)
     return recordings.take(np.array([path not in bad for path in recordings.paths])), store
 
 
 def table(groups: list[str], codes: list[tuple[str, ...]] | list[str]) -> Recordings:
-    """A table without sound, a row for each group."""
+    """A table without audio files, with one row per entry of ``groups``."""
     tuples = [(code,) if isinstance(code, str) else code for code in codes]
-    labels = Labels.of(tuples)
+    labels = Labels.from_row_codes(tuples)
     paths = [f"{at}.wav" for at in range(len(groups))]
     return Recordings.build(Path(), labels, path=paths, codes=tuples, group=groups)

@@ -1,4 +1,4 @@
-"""Bundles that anybody may have written: a fault is one line, at once and in little memory."""
+"""Untrusted bundles: an invalid manifest is a one-line error, quickly and with little memory."""
 
 import copy
 import json
@@ -14,10 +14,10 @@ import pytest
 
 from birdmix.bundle.manifest import Manifest, read_manifest, write_manifest
 from birdmix.frontend.settings import LogMelSettings
-from birdmix.json_data import build
+from birdmix.json_data import parse_dataclass
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
-from tests.conftest import ROOT, configured
+from tests.conftest import ROOT, make_config
 
 LOG_MEL = LogMelSettings(n_fft=1024, hop_length=500, n_mels=32)
 EXPORT = {
@@ -33,11 +33,11 @@ EXPORT = {
 }
 
 
-def good() -> dict[str, Any]:
-    """Return what a sound ``bundle.json`` of three classes holds."""
+def valid_content() -> dict[str, Any]:
+    """Return the content of a valid ``bundle.json`` with three classes."""
     model = {"backbone": "resnet10t", "backbone_args": {"channels": [8, 8, 8, 8], "stem_width": 8}}
     return {
-        "format": 2,
+        "format": 3,
         "labels": {"codes": ["a", "b", "c"], "names": ["A", "B", "C"]},
         "segment_seconds": 5.0,
         "log_mel": {"n_fft": 1024, "hop_length": 500, "n_mels": 32},
@@ -50,38 +50,38 @@ def good() -> dict[str, Any]:
     }
 
 
-def put(folder: Path, content: Any) -> Path:
+def write_content(folder: Path, content: Any) -> Path:
     text = content if isinstance(content, str) else json.dumps(content)
     (folder / "bundle.json").write_text(text, encoding="utf-8")
     return folder
 
 
 def edit(key: str, value: Any) -> Callable[[], dict[str, Any]]:
-    """Return what makes a manifest whose dotted key holds another value; ``...`` removes it."""
+    """Return a function that makes a manifest with another value of a key; ``...`` removes it."""
 
-    def made() -> dict[str, Any]:
-        content = copy.deepcopy(good())
+    def make() -> dict[str, Any]:
+        content = copy.deepcopy(valid_content())
         *parents, last = key.split(".")
-        place = content
+        parent = content
         for name in parents:
-            place = place[name]
+            parent = parent[name]
         if value is ...:
-            del place[last]
+            del parent[last]
         else:
-            place[last] = value
+            parent[last] = value
         return content
 
-    return made
+    return make
 
 
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**400
 
-#: A dotted key, a hostile value, and what the message says of them.
+#: A dotted key, an invalid value, and part of the error message.
 WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("format", ..., "format is missing"),
-    ("format", "2", "bundle format '2'"),
-    ("format", [2], "bundle format a list of 1"),
+    ("format", "3", "bundle format '3'"),
+    ("format", [3], "bundle format a list of 1"),
     ("format", 10**100, "bundle format an integer of many digits"),
     ("labels", ..., "labels is missing"),
     ("labels", ["a"], "labels=a list of 1: it must be an object"),
@@ -91,9 +91,9 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("labels.codes", ["a", 7, "c"], "labels.codes[1]=7: it must be text"),
     ("labels.codes", ["a", None, "c"], "labels.codes[1]=null: it must be text"),
     ("labels.codes", ["a", ["b"], "c"], "labels.codes[1]=a list of 1: it must be text"),
-    ("labels.codes", ["a", "b", "a"], "label codes stand twice: a"),
-    ("labels.codes", ["a"] * 100_000, "label codes stand twice: a"),
-    ("labels.codes", [str(k // 2) for k in range(100_000)], "label codes stand twice: 0, 1, 10"),
+    ("labels.codes", ["a", "b", "a"], "label codes are repeated: a"),
+    ("labels.codes", ["a"] * 100_000, "label codes are repeated: a"),
+    ("labels.codes", [str(k // 2) for k in range(100_000)], "label codes are repeated: 0, 1, 10"),
     ("labels.codes", [], "3 label names for 0 label codes"),
     ("labels", {"codes": [], "names": []}, "labels.codes: 0 classes"),
     ("labels.codes", ["a", "b", "c" * 10**6], "labels.codes[2]='ccc"),
@@ -112,7 +112,7 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("segment_seconds", True, "segment_seconds=true: it must be a number"),
     ("log_mel", ..., "log_mel is missing"),
     ("log_mel", 5, "log_mel=5: it must be an object"),
-    ("log_mel.n_ftt", 1024, "log_mel.n_ftt is no known key; did you mean 'n_fft'?"),
+    ("log_mel.n_ftt", 1024, "log_mel.n_ftt is an unknown key; did you mean 'n_fft'?"),
     ("log_mel.n_fft", 2**26, "log_mel.n_fft=67108864: it must be at most 65,536"),
     ("log_mel.n_fft", 1023, "log_mel.n_fft=1023: it must be even"),
     ("log_mel.n_fft", 1024.0, "log_mel.n_fft=1024.0: it must be a whole number"),
@@ -136,7 +136,7 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("log_mel.mel_norm", 1, "log_mel.mel_norm=1: it must be text"),
     ("log_mel.pad_mode", None, "log_mel.pad_mode=null: it must be text"),
     ("log_mel.pcen", [1], "log_mel.pcen=a list of 1: it must be an object"),
-    ("log_mel.pcen", {"gian": 1}, "log_mel.pcen.gian is no known key; did you mean 'gain'?"),
+    ("log_mel.pcen", {"gian": 1}, "log_mel.pcen.gian is an unknown key; did you mean 'gain'?"),
     ("log_mel.pcen", {"eps": 1e-200}, "log_mel.pcen.eps=1e-200: it must be at least 1e-30"),
     ("log_mel.pcen", {"time_constant": 0}, "log_mel.pcen.time_constant=0.0: it must be above 0"),
     ("log_mel.pcen", {"time_constant": 1e300}, "log_mel.pcen.time_constant=1e+300: it must be at"),
@@ -148,14 +148,14 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("model.backbone_args", {"width": 1e12}, "model.backbone_args.width=1000000000000.0: it must"),
     ("model.backbone_args", {"a": [HUGE]}, "model.backbone_args.a[0]=an integer of many digits"),
     ("model.backbone_args", {"a": NAN}, "model.backbone_args.a=NaN: it must be at most 1,000,000"),
-    ("model.backbone_args", {"a": [0] * 10**6}, "model.backbone_args: it is nested deeper"),
-    ("model.backbone_args", {"a": [[[[[[[8]]]]]]]}, "model.backbone_args: it is nested deeper"),
+    ("model.backbone_args", {"a": [0] * 10**6}, "model.backbone_args: nested deeper"),
+    ("model.backbone_args", {"a": [[[[[[[8]]]]]]]}, "model.backbone_args: nested deeper"),
     ("model.backbone_args", {"checkpoint_path": "/etc/passwd"}, "model.backbone_args.checkpoint_"),
-    ("model.parts", 1_000_000_000, "model.parts=1000000000: it must be at most 64"),
-    ("model.parts", 0, "model.parts=0: it is at least 1"),
+    ("model.num_chunks", 1_000_000_000, "model.num_chunks=1000000000: it must be at most 64"),
+    ("model.num_chunks", 0, "model.num_chunks=0: it must be at least 1"),
     ("model.num_dropouts", 10**9, "model.num_dropouts=1000000000: it must be at most 64"),
     ("model.dropout", NAN, "model.dropout=NaN: it must be finite"),
-    ("model.dropout", 1, "model.dropout=1.0: it lies in [0, 1)"),
+    ("model.dropout", 1, "model.dropout=1.0: it must be in [0, 1)"),
     ("model.head", "gme", "model.head='gme' is unknown; did you mean 'gem'?"),
     ("model.pretrained", "no", "model.pretrained='no': it must be true or false"),
     ("model.weights", 5, "model.weights=5: it must be text"),
@@ -164,8 +164,8 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("thresholds", ..., "thresholds is missing"),
     ("thresholds", 0.5, "thresholds=0.5: it must be a list"),
     ("thresholds", [0.5], "1 thresholds for 3 labels"),
-    ("thresholds", [0.5, 2, 0.5], "thresholds: 2.0 is no probability"),
-    ("thresholds", [0.5, -0.1, 0.5], "thresholds: -0.1 is no probability"),
+    ("thresholds", [0.5, 2, 0.5], "thresholds: 2.0 is not a probability"),
+    ("thresholds", [0.5, -0.1, 0.5], "thresholds: -0.1 is not a probability"),
     ("thresholds", [0.5, NAN, 0.5], "thresholds[1]=NaN: it must be finite"),
     ("thresholds", [0.5, "0.5", 0.5], "thresholds[1]='0.5': it must be a number"),
     ("metrics", [1], "metrics=a list of 1: it must be an object"),
@@ -189,33 +189,33 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("exports.onnx.difference", INF, "exports.onnx.difference=Infinity: it must be finite"),
     ("exports.onnx.milliseconds", -1, "exports.onnx.milliseconds=-1.0: it must be above 0"),
     ("exports.onnx.milliseconds", NAN, "exports.onnx.milliseconds=NaN: it must be finite"),
-    ("exports.onnx.command", "rm", "exports.onnx.command is no known key"),
+    ("exports.onnx.command", "rm", "exports.onnx.command is an unknown key"),
 ]
 
-#: Texts that are no manifest at all, and what the message says of them.
+#: Texts that are not manifests, and part of the error message.
 WRONG_TEXTS: dict[str, tuple[str, str]] = {
-    "empty": ("", "no JSON"),
-    "torn": (json.dumps(good())[:200], "no JSON"),
+    "empty": ("", "not JSON"),
+    "incomplete": (json.dumps(valid_content())[:200], "not JSON"),
     "list": ("[]", "content=a list of 0: it must be an object"),
     "null": ("null", "content=null: it must be an object"),
     "deep list": ("[" * 10**6, "nested too deeply"),
     "deep object": ('{"a":' * 10**6, "nested too deeply"),
-    "deep value": ('{"format": 2, "labels": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too dee"),
-    "many digits": ('{"format": ' + "9" * 5000 + "}", "no JSON: Exceeds the limit"),
+    "deep value": ('{"format": 3, "labels": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too dee"),
+    "many digits": ('{"format": ' + "9" * 5000 + "}", "not JSON: Exceeds the limit"),
     "large": (" " * 40_000_000, "larger than 32 MB"),
 }
 
 CASES = {
     **{
-        f"{key}-{number}": (edit(key, value), said)
-        for number, (key, value, said) in enumerate(WRONG_VALUES)
+        f"{key}-{number}": (edit(key, value), message)
+        for number, (key, value, message) in enumerate(WRONG_VALUES)
     },
-    **{name: ((lambda text=text: text), said) for name, (text, said) in WRONG_TEXTS.items()},
+    **{name: ((lambda text=text: text), message) for name, (text, message) in WRONG_TEXTS.items()},
 }
 
 
-def test_a_sound_manifest_is_read_as_it_was_written(tmp_path: Path):
-    manifest = read_manifest(put(tmp_path, good()))
+def test_a_valid_manifest_is_read_as_it_was_written(tmp_path: Path):
+    manifest = read_manifest(write_content(tmp_path, valid_content()))
     assert manifest.log_mel == LOG_MEL and manifest.thresholds == (0.5, None, 0.25)
     assert manifest.model.backbone_args == {"channels": [8, 8, 8, 8], "stem_width": 8}
     assert manifest.exports["onnx"].milliseconds == 2.5
@@ -226,35 +226,33 @@ def test_a_sound_manifest_is_read_as_it_was_written(tmp_path: Path):
     assert again == manifest
 
 
-def test_settings_that_came_later_take_their_defaults(tmp_path: Path):
-    content = good()
+def test_settings_that_an_old_bundle_lacks_have_their_defaults(tmp_path: Path):
+    content = valid_content()
     content["log_mel"] = content["model"] = {}
     content["exports"]["onnx"] = {k: v for k, v in EXPORT.items() if k != "milliseconds"}
     content["notes"] = "a key of the user's own"
-    manifest = read_manifest(put(tmp_path, content))
+    manifest = read_manifest(write_content(tmp_path, content))
     assert (manifest.log_mel, manifest.model) == (LogMelSettings(), ModelSettings())
     assert manifest.exports["onnx"].milliseconds is None
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_wrong_manifest_is_one_line_with_the_file_the_key_and_the_value(
-    name: str, tmp_path: Path
-):
-    content, said = CASES[name]
-    put(tmp_path, content())
+def test_an_invalid_manifest_is_a_one_line_error_with_file_key_and_value(name: str, tmp_path: Path):
+    content, message = CASES[name]
+    write_content(tmp_path, content())
     began = time.perf_counter()
     with pytest.raises(ValueError) as refused:
         read_manifest(tmp_path)
-    told = str(refused.value)
-    assert said in told and told.startswith(f"{tmp_path / 'bundle.json'}: ")
-    assert "\n" not in told and len(told) < 1_000 + len(str(tmp_path))
+    error = str(refused.value)
+    assert message in error and error.startswith(f"{tmp_path / 'bundle.json'}: ")
+    assert "\n" not in error and len(error) < 1_000 + len(str(tmp_path))
     assert time.perf_counter() - began < 5  # at most 32 MB are parsed
 
 
-def test_wrong_manifests_take_little_memory(tmp_path: Path):
+def test_invalid_manifests_need_little_memory(tmp_path: Path):
     for number, (content, _) in enumerate(CASES.values()):
         (tmp_path / str(number)).mkdir()
-        put(tmp_path / str(number), content())
+        write_content(tmp_path / str(number), content())
     code = (
         "import resource, sys\nfrom pathlib import Path\n"
         "from birdmix.bundle.manifest import read_manifest\n"
@@ -265,7 +263,7 @@ def test_wrong_manifests_take_little_memory(tmp_path: Path):
         "    raise SystemExit(f'{folder} was read')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    pytest.importorskip("resource", reason="only Unix tells the memory of a process")
+    pytest.importorskip("resource", reason="the memory of a process is known on Unix only")
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path],
         capture_output=True,
@@ -277,29 +275,29 @@ def test_wrong_manifests_take_little_memory(tmp_path: Path):
     assert int(done.stdout) * unit < 400e6  # bytes; the text of 32 MB and what is parsed of it
 
 
-def test_the_limits_hold_for_the_command_line_too():
-    for override, said in (
+def test_the_limits_apply_to_the_command_line_too():
+    for override, message in (
         ("frontend.log_mel.n_fft=67108864", "frontend.log_mel.n_fft=67108864: it must be at most"),
         ("frontend.log_mel.n_mels=1000000", "n_mels=1000000: it must be at most 1,024"),
         ("frontend.log_mel.sample_rate=2000000000", "sample_rate=2000000000: it must be at most"),
         ("frontend.log_mel.top_db=inf", "top_db=inf: it must be at most 1,000"),
         ("frontend.log_mel.offset=nan", "offset=nan: it must be at most"),
-        ("model.parts=1000000000", "model.parts=1000000000: it must be at most 64"),
+        ("model.num_chunks=1000000000", "model.num_chunks=1000000000: it must be at most 64"),
         ("+model.backbone_args.depth=1e12", "model.backbone_args.depth=1000000000000.0: it must"),
         ("data.segment_seconds=inf", "data.segment_seconds=inf: it must be finite"),
         ("data.segment_seconds=1e6", "data.segment_seconds=1e+06: at 32000 Hz it must be at most"),
         ("data.segment_seconds=0.001", "data.segment_seconds=0.001: it must be finite, and at le"),
     ):
         with pytest.raises(ValueError) as refused:
-            configured(override, "run_dir=.")
-        assert said in str(refused.value)
+            make_config(override, "run_dir=.")
+        assert message in str(refused.value)
 
 
-def test_whole_numbers_become_floats_where_floats_belong():
-    settings = build(LogMelSettings, {"f_min": 20, "f_max": 12_000})
+def test_integers_become_floats_in_fields_of_type_float():
+    settings = parse_dataclass(LogMelSettings, {"f_min": 20, "f_max": 12_000})
     assert isinstance(settings.f_min, float) and settings == LogMelSettings(f_min=20, f_max=12_000)
 
 
-def test_a_manifest_refuses_what_it_would_not_read_back():
-    with pytest.raises(ValueError, match=r"thresholds: 2 is no probability"):
+def test_a_manifest_refuses_values_that_could_not_be_read_again():
+    with pytest.raises(ValueError, match=r"thresholds: 2 is not a probability"):
         Manifest(Labels(("a",)), LOG_MEL, ModelSettings(), 5.0, thresholds=(2,))

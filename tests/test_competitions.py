@@ -1,11 +1,11 @@
-"""What each year calls its rows, and what rows are about."""
+"""Row ids, soundscapes and sites of each year's competition."""
 
 from pathlib import Path
 
 import pytest
 
-from birdmix.competitions import BIRDCLEF_2022, COMPETITIONS, Row, competition_named
-from birdmix.kaggle.task import read_task
+from birdmix.competitions import BIRDCLEF_2022, COMPETITIONS, RowId, competition_named
+from birdmix.kaggle.submission_task import read_task
 from tests.recordings import write_text, write_wave
 
 SOUNDSCAPES = {
@@ -22,27 +22,32 @@ SOUNDSCAPES = {
 
 
 @pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda each: each.name)
-def test_a_row_id_tells_what_its_row_is_about(competition):
+def test_a_row_id_is_parsed_into_soundscape_time_and_bird(competition):
     stem, soundscape, site = SOUNDSCAPES[competition.name]
-    assert competition.soundscape(stem) == soundscape
-    assert competition.site_of(soundscape) == site
-    bird = "houfin" if competition.value == "decision" else ""
-    row = Row(soundscape, 15, bird)
-    assert competition.row(competition.row_id(row.soundscape, row.end_seconds, row.bird)) == row
+    assert competition.soundscape_name(stem) == soundscape
+    assert competition.site_of_soundscape(soundscape) == site
+    bird = "houfin" if competition.cell_type == "decision" else ""
+    row = RowId(soundscape, 15, bird)
+    assert (
+        competition.parse_row_id(
+            competition.format_row_id(row.soundscape, row.end_seconds, row.bird)
+        )
+        == row
+    )
 
 
 @pytest.mark.parametrize("row_id", ["", "5", "_5", "a_", "a_b", "a_5.0", "a_-5", "a_5 "])
-def test_a_row_id_that_tells_nothing_is_refused(row_id: str):
-    with pytest.raises(ValueError, match=r"it is FILE_SECONDS"):
-        competition_named("birdclef-2026").row(row_id)
+def test_a_row_id_that_cannot_be_parsed_is_refused(row_id: str):
+    with pytest.raises(ValueError, match=r"it must be FILE_SECONDS"):
+        competition_named("birdclef-2026").parse_row_id(row_id)
 
 
 def test_a_row_id_of_2022_names_a_bird():
-    with pytest.raises(ValueError, match=r"row_id 'soundscape_5' is none of birdclef-2022"):
-        competition_named("birdclef-2022").row("soundscape_5")
+    with pytest.raises(ValueError, match=r"row_id 'soundscape_5' is not valid in birdclef-2022"):
+        competition_named("birdclef-2022").parse_row_id("soundscape_5")
 
 
-def test_rows_are_of_a_soundscape_however_the_disk_spells_its_accents(tmp_path: Path):
+def test_rows_match_a_soundscape_whether_its_file_name_is_nfc_or_nfd(tmp_path: Path):
     nfc, nfd = "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}"
     write_wave(tmp_path / f"test_soundscapes/soundscape_{nfd}.wav", seconds=5)
     for name in ("sample_submission.csv", "test.csv"):

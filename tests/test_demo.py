@@ -1,4 +1,4 @@
-"""The demo: the same from the same seed, laid out as BirdCLEF 2026, and honest."""
+"""The demo: reproducible by its seed, in the layout of BirdCLEF 2026, with correct labels."""
 
 import ast
 import functools
@@ -11,8 +11,17 @@ import pandas as pd
 import pytest
 import soundfile
 
-from birdmix.audio.decode import decode
-from birdmix.audio.songs import (
+from birdmix.audio.decode import decode_recording
+from birdmix.audio.synthetic_acoustics import apply_distance_and_reverb, draw_impulse_response
+from birdmix.audio.synthetic_scenes import (
+    ScenePlan,
+    Singer,
+    TimedSong,
+    plan_soundscapes,
+    render_scene,
+    species_codes_by_window,
+)
+from birdmix.audio.synthetic_songs import (
     SAMPLE_RATE,
     SPECIES,
     TWINS,
@@ -20,12 +29,10 @@ from birdmix.audio.songs import (
     compose_song,
     render_song,
 )
-from birdmix.audio.synthesis import Scene, Singer, Song, plan_soundscapes, render, window_labels
-from birdmix.audio.weather import carry, draw_echo
 from birdmix.ownership import LIST
 from birdmix.recordings import demo
-from birdmix.recordings.demo import ensure_demo, habitat_of, plan_demo
-from birdmix.recordings.demo_tables import CODES, tables
+from birdmix.recordings.demo import demo_scene_settings, ensure_demo, plan_demo
+from birdmix.recordings.demo_tables import CODES, build_tables
 from birdmix.recordings.settings import DemoSettings
 
 TINY = DemoSettings(recordings_per_species=2, validation_soundscapes=1, test_soundscapes=1)
@@ -40,26 +47,26 @@ SILENCE = np.zeros(SAMPLE_RATE // 10, np.float32)
 
 
 @pytest.fixture
-def hushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Demos of silence, for tests that look at files only."""
-    monkeypatch.setattr(demo, "render", lambda scene, seed: SILENCE)
+def silent_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render all scenes of demos as silence, for tests that only concern files."""
+    monkeypatch.setattr(demo, "render_scene", lambda scene, seed: SILENCE)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "demo"
+    folder = tmp_path_factory.mktemp("demos") / "demo"
     ensure_demo(folder, TINY)
     return folder
 
 
 def sounds(root: Path) -> dict[str, np.ndarray]:
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.ogg"))
-    return {path: decode(root / path, SAMPLE_RATE) for path in paths}
+    return {path: decode_recording(root / path, SAMPLE_RATE) for path in paths}
 
 
 @functools.cache
 def average_song(code: str) -> tuple[np.ndarray, np.ndarray]:
-    """Waveforms of 30 songs of a species by one average bird, end to end, and of one song."""
+    """Return 30 songs of a species by one average bird, concatenated, and the first of them."""
     species = next(species for species in SPECIES if species.code == code)
     rng = np.random.default_rng(0)
     bird = Individual(1.0, 1.0, 1.0)
@@ -68,20 +75,20 @@ def average_song(code: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """Magnitudes in frames of 32 ms, at unit energy."""
+    """Return magnitudes in frames of 32 ms, normalized to unit energy."""
     frames = waveform[: len(waveform) // 1024 * 1024].reshape(-1, 1024) * np.hanning(1024)
     magnitudes = np.abs(np.fft.rfft(frames))
     return magnitudes / np.sqrt(np.sum(magnitudes**2))
 
 
 def band_levels(waveform: np.ndarray) -> np.ndarray:
-    """Share of the energy in each 250 Hz band, in dB, float64 [64]."""
+    """Return the fraction of the energy in each 250 Hz band, in dB, float64 [64]."""
     power = np.sum(spectrogram(waveform)[:, 1:] ** 2, axis=0)
     return 10 * np.log10(power.reshape(64, -1).sum(axis=1))
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_samples_for_any_number_of_threads(root, tmp_path):
+def test_a_seed_gives_the_same_audio_for_any_number_of_threads(root, tmp_path):
     ensure_demo(tmp_path / "demo", replace(TINY, num_threads=1))
     first, again = sounds(root), sounds(tmp_path / "demo")
     assert first.keys() == again.keys()
@@ -93,15 +100,15 @@ def test_a_seed_gives_the_same_samples_for_any_number_of_threads(root, tmp_path)
     assert len(digests) == 1
 
 
-def test_another_seed_gives_other_birds_and_other_weather():
+def test_another_seed_gives_other_birds_and_other_background():
     scene = plan_demo(TINY).test
     other = plan_demo(replace(TINY, seed=1)).test
     assert scene != other
-    silent = Scene("test", 0, 1.0, ())
-    assert not np.allclose(render(silent, 0), render(silent, 1))
+    silent = ScenePlan("test", 0, 1.0, ())
+    assert not np.allclose(render_scene(silent, 0), render_scene(silent, 1))
 
 
-def test_the_layout_is_that_of_birdclef_2026(root):
+def test_the_demo_has_the_layout_of_birdclef_2026(root):
     train = pd.read_csv(root / "train.csv", dtype=str)
     assert list(train.columns) == COLUMNS
     assert len(train) == 24
@@ -131,9 +138,9 @@ def test_labels_are_strings_even_where_they_look_like_numbers(root):
     train = pd.read_csv(root / "train.csv", dtype={"primary_label": str})
     assert set(train["primary_label"]) == set(CODES)
     assert "22961" in CODES
-    behind = [code for cell in train["secondary_labels"] for code in ast.literal_eval(cell)]
-    assert behind
-    assert set(behind) <= set(CODES)
+    secondary = [code for cell in train["secondary_labels"] for code in ast.literal_eval(cell)]
+    assert secondary
+    assert set(secondary) <= set(CODES)
 
 
 def test_sounds_are_mono_at_32_khz_and_never_clip(root):
@@ -165,7 +172,7 @@ def test_species_that_are_no_twins_differ_in_spectrum():
                 assert shared < 0.75, (one, other)
 
 
-def test_no_individual_is_heard_in_two_kinds_of_recordings():
+def test_no_individual_sings_in_two_splits():
     plan = plan_demo(DemoSettings())
     birds = [
         {
@@ -182,25 +189,27 @@ def test_no_individual_is_heard_in_two_kinds_of_recordings():
 
 def test_an_individual_has_one_recordist_and_two_or_three_recordings():
     plan = plan_demo(DemoSettings())
-    train = tables(plan, seed=0)["train.csv"]
+    train = build_tables(plan, seed=0)["train.csv"]
     train["individual"] = [scene.singers[0].individual for scene in plan.recordings.values()]
     by_bird = train.groupby(["primary_label", "individual"])["author"]
     assert (by_bird.nunique() == 1).all()
     assert by_bird.size().isin([2, 3]).all()
 
 
-def test_a_window_carries_a_species_if_it_holds_enough_of_its_song():
+def test_a_window_has_a_species_label_if_it_contains_enough_of_its_song():
     (note,) = (phrase.notes[0] for phrase in SPECIES[2].song)
-    long_song = Song(4.7, (replace(note, seconds=1.0, gap=0.0),))  # 0.3 s, then 0.7 s
-    short_song = Song(9.8, (replace(note, seconds=0.3, gap=0.0),))  # 0.2 s, then 0.1 s
-    scene = Scene("test", 0, 60, (Singer(2, 0, 10, (long_song, short_song)),))
-    assert [bool(codes) for codes in window_labels(scene)] == [False, True] + [False] * 10
-    late = Song(9.9, short_song.notes)  # 0.1 s, then 0.2 s
-    scene = Scene("test", 0, 60, (Singer(2, 0, 10, (late,)),))
-    assert [bool(codes) for codes in window_labels(scene)] == [False, False, True] + [False] * 9
+    long_song = TimedSong(4.7, (replace(note, seconds=1.0, gap=0.0),))  # 0.3 s, then 0.7 s
+    short_song = TimedSong(9.8, (replace(note, seconds=0.3, gap=0.0),))  # 0.2 s, then 0.1 s
+    scene = ScenePlan("test", 0, 60, (Singer(2, 0, 10, (long_song, short_song)),))
+    assert [bool(codes) for codes in species_codes_by_window(scene)] == [False, True] + [False] * 10
+    late = TimedSong(9.9, short_song.notes)  # 0.1 s, then 0.2 s
+    scene = ScenePlan("test", 0, 60, (Singer(2, 0, 10, (late,)),))
+    assert [bool(codes) for codes in species_codes_by_window(scene)] == [False, False, True] + [
+        False
+    ] * 9
 
 
-def test_soundscape_labels_say_who_was_placed_where(root):
+def test_soundscape_labels_contain_the_species_placed_in_each_window(root):
     solution = pd.read_csv(root / "solution.csv")
     (scene,) = plan_demo(TINY).test.values()
     for window, row in solution[CODES].iterrows():
@@ -214,36 +223,38 @@ def test_soundscape_labels_say_who_was_placed_where(root):
         assert singing <= labelled
 
 
-def test_a_bird_sounds_in_the_windows_that_carry_it_and_nowhere_else():
-    scene = plan_soundscapes(habitat_of(DemoSettings()), "test", 1)[0]
+def test_a_bird_is_audible_only_in_the_windows_with_its_label():
+    scene = plan_soundscapes(demo_scene_settings(DemoSettings()), "test", 1)[0]
     singer = max(scene.singers, key=lambda singer: singer.snr_db)
     alone = replace(scene, singers=(singer,))
-    background = render(replace(scene, singers=()), 0)
-    recording = render(alone, 0)
-    gain = np.median(recording / background)  # most samples hold no bird
+    background = render_scene(replace(scene, singers=()), 0)
+    recording = render_scene(alone, 0)
+    gain = np.median(recording / background)  # most audio samples contain no bird
     bird = np.abs(recording / gain - background).reshape(12, -1).max(axis=1)
-    carried = np.array([bool(codes) for codes in window_labels(alone)])
-    assert 0 < carried.sum() < 12
-    assert bird[carried].min() > 1e-2 * bird.max()
+    has_label = np.array([bool(codes) for codes in species_codes_by_window(alone)])
+    assert 0 < has_label.sum() < 12
+    assert bird[has_label].min() > 1e-2 * bird.max()
     reach = [(song.start, song.end + 0.5) for song in singer.songs]  # with its echo
     silent = [all(end < 5 * w or start > 5 * w + 5 for start, end in reach) for w in range(12)]
     assert bird[silent].max() < 1e-4 * bird.max()
 
 
-def test_distance_takes_the_high_frequencies():
+def test_distance_attenuates_high_frequencies():
     noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
-    echo = draw_echo(np.random.default_rng(1))
-    near, far = (band_levels(carry(noise, distance, echo)) for distance in (5, 100))
+    echo = draw_impulse_response(np.random.default_rng(1))
+    near, far = (
+        band_levels(apply_distance_and_reverb(noise, distance, echo)) for distance in (5, 100)
+    )
     assert (far - near)[32] - (far - near)[4] < -6  # dB, 8 kHz against 1 kHz
 
 
-def test_a_demo_that_stands_is_kept(root):
+def test_a_complete_demo_is_kept(root):
     written = (root / "demo.json").stat().st_mtime_ns
     assert not ensure_demo(root, replace(TINY, num_threads=1))
     assert (root / "demo.json").stat().st_mtime_ns == written
 
 
-def test_a_demo_is_remade_when_settings_differ_or_files_are_missing(tmp_path, hushed):
+def test_a_demo_is_remade_when_settings_differ_or_files_are_missing(tmp_path, silent_scenes):
     root = tmp_path / "demo"
     calls = []
     assert ensure_demo(root, TINY, lambda done, total: calls.append((done, total)))
@@ -255,14 +266,16 @@ def test_a_demo_is_remade_when_settings_differ_or_files_are_missing(tmp_path, hu
     assert not ensure_demo(root, replace(TINY, seed=1))
 
 
-def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+def test_a_folder_that_is_not_a_demo_is_not_changed(tmp_path):
+    (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(ValueError, match="holds notes.txt, which birdmix did not write"):
         ensure_demo(tmp_path, TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_demo_of_an_earlier_birdmix_is_replaced_unless_it_holds_more(tmp_path, hushed):
+def test_a_demo_of_an_earlier_version_is_replaced_unless_it_contains_other_files(
+    tmp_path, silent_scenes
+):
     root = tmp_path / "demo"
     ensure_demo(root, TINY)
     (root / LIST).unlink()
@@ -273,13 +286,13 @@ def test_a_demo_of_an_earlier_birdmix_is_replaced_unless_it_holds_more(tmp_path,
     assert ensure_demo(root, replace(TINY, seed=1))
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(scene: Scene, seed: int) -> np.ndarray:
+def test_a_failure_leaves_no_files(tmp_path, monkeypatch):
+    def fail(scene: ScenePlan, seed: int) -> np.ndarray:
         if scene.number == 5:
             raise OSError("disk full")
         return SILENCE
 
-    monkeypatch.setattr(demo, "render", fail)
+    monkeypatch.setattr(demo, "render_scene", fail)
     with pytest.raises(OSError, match="disk full"):
         ensure_demo(tmp_path / "demo", TINY)
     assert list(tmp_path.iterdir()) == []
@@ -296,6 +309,6 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         {"snr_min_db": 10.0, "snr_max_db": 0.0},
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_the_error_for_a_setting_out_of_range_names_it(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DemoSettings(**wrong)

@@ -1,4 +1,4 @@
-"""The doctor: what is wrong with recordings, tables, labels and splits."""
+"""``birdmix doctor``: problems of recordings, tables, labels and splits."""
 
 import shutil
 from pathlib import Path
@@ -9,17 +9,17 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
-from birdmix.app.cli import app
-from birdmix.recordings.doctor import Diagnosis, examine_data, examine_folder
-from birdmix.recordings.readers import read_source
+from birdmix.cli.main import app
+from birdmix.recordings.data_diagnosis import Diagnosis, examine_data, examine_folder
 from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.source_readers import read_source
 from tests.recordings import write_text
 
 RATE = 16_000
 
 
 def write_song(file: Path, seed: int, seconds: float = 3.0) -> None:
-    """Chirps at random moments in noise, a scene of its own for each seed."""
+    """Write chirps at random times in noise, different for each seed."""
     rng = np.random.default_rng(seed)
     wave = rng.normal(0, 0.01, int(seconds * RATE))
     t = np.arange(RATE // 5) / RATE
@@ -37,8 +37,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def found(diagnosis: Diagnosis) -> dict[str, set[str]]:
-    """Paths by problem."""
+def paths_by_problem(diagnosis: Diagnosis) -> dict[str, set[str]]:
+    """Return the paths of the findings by problem."""
     problems: dict[str, set[str]] = {}
     for path, problem, _ in diagnosis.findings:
         problems.setdefault(problem, set()).add(path)
@@ -49,29 +49,31 @@ def run_doctor(out: Path, *target: str) -> Result:
     return CliRunner().invoke(app, ["doctor", *target, "--out", str(out)])
 
 
-def test_a_healthy_folder_is_healthy(root: Path, tmp_path: Path):
+def test_a_folder_without_problems_has_no_findings(root: Path, tmp_path: Path):
     diagnosis = examine_folder(root)
     assert diagnosis.findings == [] and diagnosis.num_recordings == 4
     assert diagnosis.seconds == pytest.approx(12)
     done = run_doctor(tmp_path, str(root))
-    assert done.exit_code == 0 and "nothing is wrong" in done.output
+    assert done.exit_code == 0 and "no problems found" in done.output
     assert (tmp_path / "doctor.csv").read_text() == "path,problem,detail\n"
     assert not (tmp_path / "exclude.txt").exists()
 
 
-def test_a_folder_may_have_an_equals_sign(root: Path, tmp_path: Path):
+def test_the_name_of_a_folder_may_contain_an_equals_sign(root: Path, tmp_path: Path):
     (tmp_path / "a=b").symlink_to(root)
     done = run_doctor(tmp_path, str(tmp_path / "a=b"))
     assert done.exit_code == 0, done.output
 
 
-def test_a_folder_that_cannot_be_looked_at_ends_with_two(tmp_path: Path):
+def test_data_that_cannot_be_read_gives_exit_code_2(tmp_path: Path):
     for target in (str(tmp_path / "nowhere"), str(tmp_path), "data=cvs", "data=csv"):
         done = run_doctor(tmp_path, target)
         assert done.exit_code == 2, done.output
 
 
-def test_bad_sound_is_told_and_listed_to_be_left_out(root: Path, tmp_path: Path):
+def test_useless_recordings_are_reported_and_written_to_the_exclude_list(
+    root: Path, tmp_path: Path
+):
     soundfile.write(root / "a/silent.wav", np.zeros(RATE), RATE)
     write_text(root / "a/text.ogg", "no sound\n")
     (root / "b/nothing.flac").write_bytes(b"")
@@ -81,8 +83,8 @@ def test_bad_sound_is_told_and_listed_to_be_left_out(root: Path, tmp_path: Path)
     soundfile.write(root / "b/1.wav", np.clip(50 * other, -1, 1), RATE)
     done = run_doctor(tmp_path / "out", str(root))
     assert done.exit_code == 1
-    told = pd.read_csv(tmp_path / "out/doctor.csv")
-    assert set(zip(told["path"], told["problem"], strict=True)) == {
+    findings = pd.read_csv(tmp_path / "out/doctor.csv")
+    assert set(zip(findings["path"], findings["problem"], strict=True)) == {
         ("a/silent.wav", "silent"),
         ("a/text.ogg", "unreadable"),
         ("b/nothing.flac", "empty"),
@@ -94,34 +96,34 @@ def test_bad_sound_is_told_and_listed_to_be_left_out(root: Path, tmp_path: Path)
     settings = DataSettings(source="folder", root=str(root), num_folds=2)
     settings.exclude = str(tmp_path / "out/exclude.txt")
     assert len(read_source(settings).recordings) == 4
-    assert set(found(examine_data(settings))) == {"clipped"}
+    assert set(paths_by_problem(examine_data(settings))) == {"clipped"}
 
 
-def test_sound_that_cannot_be_read_is_a_finding(root: Path, tmp_path: Path):
+def test_sound_in_an_unsupported_format_is_a_finding(root: Path, tmp_path: Path):
     (root / "a/night.m4a").write_bytes(b"?")
     (root / "$RECYCLE.BIN").mkdir()
     (root / "$RECYCLE.BIN/old.wma").write_bytes(b"?")
     done = run_doctor(tmp_path, str(root))
     assert done.exit_code == 1
-    told = pd.read_csv(tmp_path / "doctor.csv")
-    assert [tuple(row[:2]) for row in told.to_numpy()] == [("a/night.m4a", "unread")]
+    findings = pd.read_csv(tmp_path / "doctor.csv")
+    assert [tuple(row[:2]) for row in findings.to_numpy()] == [("a/night.m4a", "unsupported")]
     assert not (tmp_path / "exclude.txt").exists()
     rows = "".join(f"{name},{name[0]}\n" for name in ("a/0.wav", "b/1.wav", "a/2.wav", "b/3.wav"))
     table = write_text(root / "table.csv", f"path,labels\n{rows}")
     settings = DataSettings(source="csv", table=str(table), num_folds=2)
-    assert found(examine_data(settings)) == {"unread": {"a/night.m4a"}}
+    assert paths_by_problem(examine_data(settings)) == {"unsupported": {"a/night.m4a"}}
     (tmp_path / "only").mkdir()
     (tmp_path / "only/b.wac").write_bytes(b"?")
-    assert found(examine_folder(tmp_path / "only")) == {"unread": {"b.wac"}}
+    assert paths_by_problem(examine_folder(tmp_path / "only")) == {"unsupported": {"b.wac"}}
 
 
-def test_of_duplicates_the_original_is_kept(root: Path):
+def test_all_duplicates_but_the_original_are_excluded(root: Path):
     (root / "#recycle").mkdir()
     for copy in ("#recycle/0.wav", "a/0 (1).wav", "a/Copy of 0.wav", "Backup/a/0.wav"):
         (root / copy).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(root / "a/0.wav", root / copy)
     wave, _ = soundfile.read(root / "b/1.wav")
-    soundfile.write(root / "b/1.mp3", wave, RATE)  # which comes first by its name
+    soundfile.write(root / "b/1.mp3", wave, RATE)  # sorted before 1.wav, but lossy
     assert examine_folder(root).exclude == [
         "Backup/a/0.wav", "a/0 (1).wav", "a/Copy of 0.wav", "b/1.mp3"
     ]  # fmt: skip
@@ -136,20 +138,20 @@ b/same.flac,Turdus merulla,cy,validation
 """
 
 
-def test_a_table_is_looked_through(root: Path):
+def test_problems_of_a_table_are_reported(root: Path):
     wave, _ = soundfile.read(root / "a/0.wav")
     soundfile.write(root / "b/same.flac", wave, RATE)
     table = write_text(root / "table.csv", TABLE)
     settings = DataSettings(source="csv", table=str(table), num_folds=2)
     diagnosis = examine_data(settings)
-    problems = found(diagnosis)
+    problems = paths_by_problem(diagnosis)
     assert problems["missing"] == {"a/lost.wav"} and problems["unlisted"] == {"b/3.wav"}
     details = {f.problem: [g.detail for g in diagnosis.findings if g.problem == f.problem]
                for f in diagnosis.findings}  # fmt: skip
     assert details["duplicate"] == [
-        "the sound of a/0.wav, with another labels and another group and another split"
+        "same audio as a/0.wav, but different labels and group and split"
     ]
-    assert details["leak"] == ["group 'ann' stands on both sides: 1 train, 1 validation"]
+    assert details["leak"] == ["group 'ann' is in several splits: 1 train, 1 validation"]
     pairs = [detail.split(":")[0] for detail in details["label"]]
     assert pairs == [
         "'Turdus merula' and 'Turdus merulla'",
@@ -160,7 +162,9 @@ def test_a_table_is_looked_through(root: Path):
     assert diagnosis.exclude == ["a/lost.wav", "b/same.flac"]
 
 
-def test_what_is_left_out_is_healthy_and_stays_left_out(root: Path, tmp_path: Path):
+def test_excluded_recordings_give_no_findings_and_stay_in_the_exclude_list(
+    root: Path, tmp_path: Path
+):
     soundfile.write(root / "a/silent.wav", np.zeros(RATE), RATE)
     rows = "".join(f"{name},{name[0]}\n" for name in ("a/0.wav", "b/1.wav", "a/2.wav", "b/3.wav"))
     table = write_text(root / "table.csv", f"path,labels\na/silent.wav,a\n{rows}")
@@ -174,14 +178,14 @@ def test_what_is_left_out_is_healthy_and_stays_left_out(root: Path, tmp_path: Pa
     assert exclude.read_text().splitlines() == ["a/silent.wav", "b/3.wav"]
 
 
-def test_labels_of_few_groups_are_told(root: Path):
+def test_labels_in_few_groups_are_reported(root: Path):
     settings = DataSettings(source="folder", root=str(root), num_folds=2, group_pattern=r"\d")
-    assert found(examine_data(settings)) == {}
+    assert paths_by_problem(examine_data(settings)) == {}
     settings.group_pattern = "wav"  # one group
-    assert set(found(examine_data(settings))) == {"few-groups"}
+    assert set(paths_by_problem(examine_data(settings))) == {"few-groups"}
 
 
-def test_the_demo_is_healthy_but_small(demo: Path, tmp_path: Path):
+def test_the_demo_has_no_problem_but_its_size(demo: Path, tmp_path: Path):
     done = run_doctor(tmp_path, "data=demo", f"data.root={demo}", "data.num_folds=2")
-    told = pd.read_csv(tmp_path / "doctor.csv")
-    assert set(told["problem"]) <= {"few-groups"}, done.output
+    findings = pd.read_csv(tmp_path / "doctor.csv")
+    assert set(findings["problem"]) <= {"few-groups"}, done.output

@@ -1,4 +1,4 @@
-"""A run is a function of its configuration: for any workers, killed at any moment and resumed."""
+"""Exact runs: equal results for any number of workers, and after kills at any moment."""
 
 import os
 import random
@@ -16,19 +16,24 @@ import numpy as np
 import pytest
 import torch
 
-from birdmix.app.build import build_training
-from birdmix.app.data import Data, open_data
-from birdmix.app.schema import Config
-from birdmix.training import checkpoint, loop, validate
-from birdmix.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
-from birdmix.training.log import MetricsLog
-from birdmix.training.position import Position
-from birdmix.training.processes import open_processes
-from tests.children import SAID, finish, start
-from tests.conftest import TOY, assert_equal_runs, configured, train
+from birdmix.config.schema import Config
+from birdmix.experiments.builders import build_training_run
+from birdmix.loading.run_data import RunData, open_data
+from birdmix.training import checkpoint, training_loop, validation
+from birdmix.training.checkpoint import (
+    LAST_CHECKPOINT,
+    PREVIOUS_CHECKPOINT,
+    load_checkpoint,
+    save_checkpoint,
+)
+from birdmix.training.distributed_processes import connect_processes
+from birdmix.training.metrics_log import MetricsLog
+from birdmix.training.run_position import RunPosition
+from tests.child_processes import OUTPUT_FILE, finish, start
+from tests.conftest import TOY, assert_equal_runs, make_config, train
 
-#: All that is drawn on the way to a batch.
-DRAWN = (
+#: Settings with random draws in every step of loading a batch.
+RANDOM_LOADING = (
     "checkpoint.every_steps=2",
     "data.sampler=sqrt",
     "data.segment=energy",
@@ -36,26 +41,29 @@ DRAWN = (
     "data.secondary=unknown",
     "data.augment=[{_target_: audiomentations.Gain, p: 0.5}]",
     "data.augment_mixed=[{_target_: audiomentations.PolarityInversion, p: 0.5}]",
-    "data.pool.sources=[background]",
-    "data.pool.size=3",
+    "data.mix_pool.sources=[background]",
+    "data.mix_pool.size=3",
     "mix.inject.prob=0.5",
 )
 
 
 @pytest.fixture(scope="module")
 def config(demo: Path) -> Config:
-    return configured(
-        *TOY, *DRAWN, f"data.root={demo}", f"data.pool.background={demo}/test_soundscapes"
+    return make_config(
+        *TOY,
+        *RANDOM_LOADING,
+        f"data.root={demo}",
+        f"data.mix_pool.background={demo}/test_soundscapes",
     )
 
 
 @pytest.fixture(scope="module")
-def data(config: Config) -> Data:
+def data(config: Config) -> RunData:
     return open_data(config.data, config.frontend.log_mel.sample_rate)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(config: Config, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(config: Config, data: RunData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("uninterrupted")
     train(config, data, directory)
     return directory
@@ -66,38 +74,38 @@ def with_workers(config: Config, num_workers: int) -> Config:
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_any_number_of_workers_trains_the_same_weights(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path, num_workers: int
+def test_weights_do_not_depend_on_the_number_of_workers(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path, num_workers: int
 ):
     train(with_workers(config, num_workers), data, tmp_path)
     assert_equal_runs(uninterrupted, tmp_path)
 
 
-def test_a_run_goes_on_from_each_of_its_checkpoints(
+def test_a_run_resumes_exactly_from_each_of_its_checkpoints(
     config: Config,
-    data: Data,
+    data: RunData,
     uninterrupted: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ):
     every_step = replace(config, checkpoint=replace(config.checkpoint, every_steps=1))
-    training = build_training(every_step, data, tmp_path, open_processes(config.trainer))
-    training.saves.cheap = lambda: True
-    whole, copies = training.saves.save, []
+    training = build_training_run(every_step, data, tmp_path, connect_processes(config.trainer))
+    training.checkpoint_schedule.is_saving_cheap = lambda: True
+    save_original, copies = training.checkpoint_schedule.save, []
 
     def save(directory: Path, state: dict, step: int, write: bool) -> None:
-        whole(directory, state, step, write)
+        save_original(directory, state, step, write)
         copies.append(tmp_path / f"copy-{len(copies)}")
         copies[-1].mkdir()
-        for name in (LAST, "metrics.csv"):
+        for name in (LAST_CHECKPOINT, "metrics.csv"):
             shutil.copy(directory / name, copies[-1])
 
-    training.saves.save = save
-    loop.fit(training)
+    training.checkpoint_schedule.save = save
+    training_loop.fit(training)
     assert len(copies) == 12  # ten steps, and twice the end of an epoch
-    # The short form takes one in the midst of an epoch, the end of one, and one of the last.
+    # The short form uses one within an epoch, the end of an epoch, and one of the last epoch.
     for copy in copies if request.config.getoption("--slow") else copies[2::4]:
-        (copy / "metrics.csv").open("a").write("a torn row")
+        (copy / "metrics.csv").open("a").write("an incomplete row")
         train(config, data, copy, load_checkpoint(copy))
         assert_equal_runs(uninterrupted, copy)
 
@@ -109,67 +117,72 @@ def kill_own_group(*_: object, **__: object) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def between_the_renames() -> None:
-    whole = os.replace
+def kill_between_renames() -> None:
+    replace_original = os.replace
 
-    def replace_or_die(source: Path, target: Path) -> None:
-        if Path(target).name == LAST and (Path(target).parent / PREVIOUS).exists():
+    def replace_or_kill(source: Path, target: Path) -> None:
+        if (
+            Path(target).name == LAST_CHECKPOINT
+            and (Path(target).parent / PREVIOUS_CHECKPOINT).exists()
+        ):
             kill_own_group()
-        whole(source, target)
+        replace_original(source, target)
 
-    checkpoint.os.replace = replace_or_die  # type: ignore[attr-defined]
+    checkpoint.os.replace = replace_or_kill  # type: ignore[attr-defined]
 
 
-def in_the_middle_of_writing() -> None:
-    whole = checkpoint.torch.save
+def kill_while_writing() -> None:
+    save_original = checkpoint.torch.save
 
-    def save_a_part(state: dict, stream: Any) -> None:
-        whole(state, stream)
+    def save_and_arm(state: dict, stream: Any) -> None:
+        save_original(state, stream)
         if state["position"]["step"] >= 4:
             checkpoint.os.fsync = kill_own_group  # type: ignore[attr-defined]
 
-    checkpoint.torch.save = save_a_part  # type: ignore[attr-defined]
+    checkpoint.torch.save = save_and_arm  # type: ignore[attr-defined]
 
 
-def while_validating() -> None:
-    validate._hear = kill_own_group
+def kill_while_validating() -> None:
+    validation._predict_batch = kill_own_group
 
 
-def in_a_step() -> None:
-    whole = loop._backward
+def kill_in_a_step() -> None:
+    backward = training_loop._backward
 
-    def third(*arguments: Any) -> torch.Tensor:
-        third.calls += 1  # type: ignore[attr-defined]
-        return whole(*arguments) if third.calls < 6 else kill_own_group()  # type: ignore
+    def kill_at_sixth_call(*arguments: Any) -> torch.Tensor:
+        kill_at_sixth_call.calls += 1  # type: ignore[attr-defined]
+        return backward(*arguments) if kill_at_sixth_call.calls < 6 else kill_own_group()  # type: ignore
 
-    third.calls = 0  # type: ignore[attr-defined]
-    loop._backward = third
+    kill_at_sixth_call.calls = 0  # type: ignore[attr-defined]
+    training_loop._backward = kill_at_sixth_call
 
 
 @pytest.mark.parametrize(
-    ("die", "num_workers"),
+    ("kill", "num_workers"),
     [
-        (between_the_renames, 0),
-        pytest.param(while_validating, 2, marks=pytest.mark.slow),
-        pytest.param(in_the_middle_of_writing, 2, marks=pytest.mark.slow),
-        pytest.param(in_a_step, 3, marks=pytest.mark.slow),
+        (kill_between_renames, 0),
+        pytest.param(kill_while_validating, 2, marks=pytest.mark.slow),
+        pytest.param(kill_while_writing, 2, marks=pytest.mark.slow),
+        pytest.param(kill_in_a_step, 3, marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_a_chosen_moment_a_run_goes_on_to_the_same_end(
-    config: Config, uninterrupted: Path, tmp_path: Path, die: Callable, num_workers: int
+def test_a_run_killed_at_a_chosen_moment_resumes_exactly(
+    config: Config, uninterrupted: Path, tmp_path: Path, kill: Callable, num_workers: int
 ):
     config = with_workers(config, num_workers)
-    process = start(config, tmp_path, die)
+    process = start(config, tmp_path, kill)
     process.join(120)
-    assert process.exitcode == -signal.SIGKILL, (tmp_path / SAID).read_text()
-    if die is between_the_renames:
-        assert not (tmp_path / LAST).exists() and (tmp_path / PREVIOUS).exists()
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / OUTPUT_FILE).read_text()
+    if kill is kill_between_renames:
+        assert (
+            not (tmp_path / LAST_CHECKPOINT).exists() and (tmp_path / PREVIOUS_CHECKPOINT).exists()
+        )
     finish(tmp_path, start(config, tmp_path))
     assert_equal_runs(uninterrupted, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_at_random_moments_a_run_goes_on_to_the_same_end(
+def test_runs_killed_twenty_times_at_random_moments_resume_exactly(
     config: Config, uninterrupted: Path, tmp_path: Path
 ):
     rng = random.Random(0)
@@ -181,11 +194,11 @@ def test_killed_twenty_times_at_random_moments_a_run_goes_on_to_the_same_end(
         directory.mkdir()
         while kills < 20:
             process = start(with_workers(config, rng.choice([0, 1, 3])), directory)
-            while not (directory / "metrics.csv").exists():  # reading recordings is not training
+            while not (directory / "metrics.csv").exists():  # reading recordings comes first
                 time.sleep(0.01)
             process.join(rng.uniform(0.0, 4.0))
             if process.exitcode is not None:
-                assert process.exitcode == 0, (directory / SAID).read_text()
+                assert process.exitcode == 0, (directory / OUTPUT_FILE).read_text()
                 break
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
@@ -196,49 +209,53 @@ def test_killed_twenty_times_at_random_moments_a_run_goes_on_to_the_same_end(
     assert kills == 20
 
 
-# ---- checkpoints that are not whole
+# ---- damaged checkpoints
 
 
-def test_a_torn_or_missing_checkpoint_falls_back_to_the_one_before(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+def test_an_incomplete_or_missing_checkpoint_falls_back_to_the_one_before(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
-    last = tmp_path / "run" / LAST
+    last = tmp_path / "run" / LAST_CHECKPOINT
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=r"last.ckpt: damaged.*going on from previous.ckpt"):
+    with pytest.warns(UserWarning, match=r"last.ckpt: damaged.*resuming from previous.ckpt"):
         state = load_checkpoint(tmp_path / "run")
     assert state["position"]["step"] < 10 or state["position"]["epoch"] < 2
     train(config, data, tmp_path / "run", state)
     assert_equal_runs(uninterrupted, tmp_path / "run")
     last.unlink()
-    with pytest.warns(UserWarning, match=r"no such checkpoint; going on from previous.ckpt"):
+    with pytest.warns(UserWarning, match=r"no such checkpoint; resuming from previous.ckpt"):
         load_checkpoint(tmp_path / "run")
 
 
 @pytest.mark.parametrize("damage", ["empty", "flipped"])
-def test_no_damage_goes_unseen(uninterrupted: Path, tmp_path: Path, damage: str):
-    for name in (LAST, PREVIOUS):
+def test_a_damaged_checkpoint_is_detected(uninterrupted: Path, tmp_path: Path, damage: str):
+    for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT):
         shutil.copy(uninterrupted / name, tmp_path)
-    content = bytearray((tmp_path / LAST).read_bytes())
+    content = bytearray((tmp_path / LAST_CHECKPOINT).read_bytes())
     content[len(content) // 2] ^= 1  # in the middle of some weights
-    (tmp_path / LAST).write_bytes(b"" if damage == "empty" else bytes(content))
-    with pytest.warns(UserWarning, match=r"last.ckpt: damaged.*going on from previous.ckpt"):
+    (tmp_path / LAST_CHECKPOINT).write_bytes(b"" if damage == "empty" else bytes(content))
+    with pytest.warns(UserWarning, match=r"last.ckpt: damaged.*resuming from previous.ckpt"):
         load_checkpoint(tmp_path)
 
 
-def test_a_torn_checkpoint_does_not_replace_the_one_before(uninterrupted: Path, tmp_path: Path):
-    shutil.copy(uninterrupted / PREVIOUS, tmp_path)
-    (tmp_path / LAST).write_bytes(b"torn")
+def test_an_incomplete_checkpoint_does_not_replace_the_one_before(
+    uninterrupted: Path, tmp_path: Path
+):
+    shutil.copy(uninterrupted / PREVIOUS_CHECKPOINT, tmp_path)
+    (tmp_path / LAST_CHECKPOINT).write_bytes(b"incomplete")
     save_checkpoint(tmp_path, {"position": {"step": 1}})
-    assert (tmp_path / PREVIOUS).read_bytes() == (uninterrupted / PREVIOUS).read_bytes()
+    assert (tmp_path / PREVIOUS_CHECKPOINT).read_bytes() == (
+        uninterrupted / PREVIOUS_CHECKPOINT
+    ).read_bytes()
     save_checkpoint(tmp_path, {"position": {"step": 2}})
-    assert torch.load(tmp_path / PREVIOUS)["position"]["step"] == 1
+    assert torch.load(tmp_path / PREVIOUS_CHECKPOINT)["position"]["step"] == 1
 
 
-def test_a_torn_checkpoint_alone_is_refused(tmp_path: Path):
+def test_a_single_incomplete_checkpoint_is_refused(tmp_path: Path):
     save_checkpoint(tmp_path, {"model": {"w": torch.ones(3)}})
-    whole = (tmp_path / LAST).read_bytes()
-    (tmp_path / LAST).write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / LAST_CHECKPOINT).read_bytes()
+    (tmp_path / LAST_CHECKPOINT).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         load_checkpoint(tmp_path)
 
@@ -246,27 +263,27 @@ def test_a_torn_checkpoint_alone_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (None, "no position, data, made_on, ... in it"),
-        ({"model": [1]}, "no model in it"),
-        ({"average": 3}, "no average in it"),
-        ({"position": {}}, "no position in it"),
-        ({"position": {"epoch": "1"}}, "no position in it"),
-        ({"format": 2}, "a checkpoint of another birdmix"),
+        (None, "(missing or invalid: position, data, environment, ...)"),
+        ({"model": [1]}, "(missing or invalid: model)"),
+        ({"average": 3}, "(missing or invalid: average)"),
+        ({"position": {}}, "(missing or invalid: position)"),
+        ({"position": {"epoch": "1"}}, "(missing or invalid: position)"),
+        ({"format": 3}, "written by another version of birdmix"),
     ],
 )
-def test_a_checkpoint_that_holds_something_else_is_refused(
+def test_a_checkpoint_with_other_content_is_refused(
     uninterrupted: Path, tmp_path: Path, change: dict | None, expected: str
 ):
-    state = {"format": 3} if change is None else load_checkpoint(uninterrupted) | change
+    state = {"format": 4} if change is None else load_checkpoint(uninterrupted) | change
     if change and change.get("position"):
-        state["position"] = vars(Position()) | change["position"]
-    torch.save(state, tmp_path / LAST)
+        state["position"] = vars(RunPosition()) | change["position"]
+    torch.save(state, tmp_path / LAST_CHECKPOINT)
     with pytest.raises(ValueError, match=f"last.ckpt: .*{re.escape(expected)}"):
         load_checkpoint(tmp_path)
 
 
-def test_parts_of_a_checkpoint_that_do_not_fit_are_told_in_a_line(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+def test_entries_of_a_checkpoint_that_do_not_fit_are_a_one_line_error(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
     for name in ("model", "optimizer", "average"):
@@ -274,43 +291,43 @@ def test_parts_of_a_checkpoint_that_do_not_fit_are_told_in_a_line(
         with pytest.raises(ValueError, match="does not fit this model or optimizer"):
             train(config, data, tmp_path / "run", state)
     with pytest.raises(ValueError, match="does not fit this model or optimizer"):
-        train(config, data, tmp_path / "run", load_checkpoint(uninterrupted) | {"audit": [3]})
+        train(config, data, tmp_path / "run", load_checkpoint(uninterrupted) | {"mix_stats": [3]})
 
 
-def test_a_crafted_pickle_is_refused_and_not_run(tmp_path: Path):
-    class Crafted:
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path):
+    class Malicious:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
-    torch.save({"format": 3, "model": Crafted()}, tmp_path / LAST)
+    torch.save({"format": 4, "model": Malicious()}, tmp_path / LAST_CHECKPOINT)
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
-def with_a_full_disk() -> None:
-    whole = checkpoint.save_checkpoint
+def simulate_full_disk() -> None:
+    save_original = checkpoint.save_checkpoint
 
     def save(directory: Path, state: dict) -> None:
-        if state["position"]["step"] >= 4:  # no file may grow beyond this any more
+        if state["position"]["step"] >= 4:  # no file may grow any more
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        whole(directory, state)
+        save_original(directory, state)
 
     checkpoint.save_checkpoint = save
 
 
-def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     config: Config, uninterrupted: Path, tmp_path: Path
 ):
-    process = start(config, tmp_path, with_a_full_disk)
+    process = start(config, tmp_path, simulate_full_disk)
     process.join(120)
-    said = (tmp_path / SAID).read_text()
-    assert process.exitcode == 2, said
+    output = (tmp_path / OUTPUT_FILE).read_text()
+    assert process.exitcode == 2, output
     assert re.search(
-        r"^error: \[Errno 27\] File too large.*; the last checkpoint stands as it was: mend that "
-        rf"and go on with resume={tmp_path}$",
-        said,
+        r"^error: \[Errno 27\] File too large.*; the last checkpoint is intact: fix the cause "
+        rf"and resume with resume={tmp_path}$",
+        output,
         re.MULTILINE,
     )
     assert load_checkpoint(tmp_path)["position"]["step"] == 2
@@ -319,29 +336,34 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
     assert_equal_runs(uninterrupted, tmp_path)
 
 
-# ---- a checkpoint goes on with its own run only
+# ---- checkpoints of other runs
 
 
-def test_a_checkpoint_goes_on_with_its_own_recordings_only(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+def test_resuming_with_other_recordings_is_refused_unless_forced(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
-    turned = data.train.take(np.arange(len(data.train))[::-1])
+    reversed_order = data.train.take(np.arange(len(data.train))[::-1])
     shutil.copytree(uninterrupted, tmp_path / "run")
     state = load_checkpoint(uninterrupted)
     with pytest.raises(ValueError, match="the recordings changed since the checkpoint"):
-        train(config, replace(data, train=turned), tmp_path / "run", state)
-    train(replace(config, resume_force=True), replace(data, train=turned), tmp_path / "run", state)
+        train(config, replace(data, train=reversed_order), tmp_path / "run", state)
+    train(
+        replace(config, resume_force=True),
+        replace(data, train=reversed_order),
+        tmp_path / "run",
+        state,
+    )
 
 
-def test_another_label_set_is_refused_even_by_force(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+def test_another_label_set_is_refused_even_if_forced(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
     state, forced = load_checkpoint(uninterrupted), replace(config, resume_force=True)
     first, *others = data.labels.codes
     state["data"]["labels"] = ";".join(others)
     expected = (
-        rf"changed since the checkpoint, 11 -> 12 classes \(1 new: {first}\); put it back, or "
+        rf"changed since the checkpoint, 11 -> 12 classes \(1 added: {first}\); restore it, or "
         rf"start a new run from these weights with init_from={tmp_path}/run$"
     )
     with pytest.raises(ValueError, match=expected):
@@ -352,7 +374,7 @@ def test_another_label_set_is_refused_even_by_force(
 
 
 def test_a_checkpoint_of_another_model_is_refused(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = replace(config, model=replace(config.model, head="average"))
@@ -360,37 +382,39 @@ def test_a_checkpoint_of_another_model_is_refused(
         train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
 
 
-def test_other_columns_are_refused_even_by_force(
-    config: Config, data: Data, uninterrupted: Path, tmp_path: Path
+def test_other_columns_of_the_metrics_file_are_refused_even_if_forced(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
 ):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = replace(config, mix=replace(config.mix, mixup_prob=0.0), resume_force=True)
-    with pytest.raises(ValueError, match="would give metrics.csv other columns"):
+    with pytest.raises(ValueError, match="would change the columns of metrics.csv"):
         train(other, data, tmp_path / "run", load_checkpoint(uninterrupted))
     log = "metrics.csv"
     assert (tmp_path / "run" / log).read_bytes() == (uninterrupted / log).read_bytes()
 
 
-def test_an_average_that_was_off_begins_with_the_weights(
-    config: Config, data: Data, tmp_path: Path
+def test_an_average_missing_from_the_checkpoint_starts_from_the_weights(
+    config: Config, data: RunData, tmp_path: Path
 ):
     off = replace(config, optim=replace(config.optim, ema_decay=0.0))
     ended = train(off, data, tmp_path)
     forced, state = replace(config, resume_force=True), load_checkpoint(tmp_path)
-    training = build_training(forced, data, tmp_path, ended.processes, state)
+    training = build_training_run(forced, data, tmp_path, ended.processes, state)
     assert training.average is not None
     for name, weight in training.average.module.state_dict().items():
         assert torch.equal(weight, ended.model.state_dict()[name])
 
 
-def test_another_machine_is_told(config: Config, data: Data, uninterrupted: Path, tmp_path: Path):
+def test_resuming_in_another_environment_is_a_warning(
+    config: Config, data: RunData, uninterrupted: Path, tmp_path: Path
+):
     shutil.copytree(uninterrupted, tmp_path / "run")
     state = load_checkpoint(uninterrupted)
-    state["made_on"]["threads"] = 64
+    state["environment"]["threads"] = 64
     with pytest.warns(UserWarning, match=f"threads 64 -> {torch.get_num_threads()}"):
         train(config, data, tmp_path / "run", state)
 
 
-def test_a_metrics_file_that_was_cut_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="shorter than the checkpoint knows it"):
+def test_a_truncated_metrics_file_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="shorter than when the checkpoint was written"):
         MetricsLog(tmp_path, length=10)

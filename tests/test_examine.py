@@ -1,4 +1,4 @@
-"""Examining sound files: every oddity has its name, one sound in any format is one sound."""
+"""Examination of audio files: problems by name, and duplicates in any format."""
 
 import re
 import warnings
@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from birdmix.audio import duplicates
-from birdmix.audio.duplicates import Prints, Sound, find_duplicates
-from birdmix.audio.examine import ENCODINGS, examine
-from birdmix.audio.listing import SUFFIXES
+from birdmix.audio.duplicates import AudioSignature, SignatureBuilder, find_duplicates
+from birdmix.audio.examine import ENCODINGS, examine_audio_file
+from birdmix.audio.find_recordings import AUDIO_SUFFIXES
 
 RATE = 24_000
 
@@ -49,17 +49,17 @@ def write(file: Path, waveform: np.ndarray, encoding: str = "WAV/PCM_16", rate: 
     return file
 
 
-def verdict(file: Path) -> set[str]:
-    return {problem.name for problem in examine(file).problems}
+def problem_names(file: Path) -> set[str]:
+    return {problem.name for problem in examine_audio_file(file).problems}
 
 
 def channels(*gains: float) -> np.ndarray:
     return np.stack([gain * scene(0) for gain in gains], axis=1)
 
 
-def test_a_recording_without_oddities_has_no_problem(tmp_path: Path):
+def test_an_intact_recording_has_no_problems(tmp_path: Path):
     for suffix, encoding in FORMATS.items():
-        examination = examine(write(tmp_path / f"x.{suffix}", scene(0), encoding))
+        examination = examine_audio_file(write(tmp_path / f"x.{suffix}", scene(0), encoding))
         assert examination.problems == ()
         assert examination.info.encoding == encoding
         assert examination.seconds == pytest.approx(5, abs=0.1)
@@ -69,7 +69,7 @@ def test_a_recording_without_oddities_has_no_problem(tmp_path: Path):
     "problem",
     ["silent", "clipped", "not-finite", "absurd-level", "dc-offset", "channels-cancel"],
 )
-def test_odd_samples_are_told(tmp_path: Path, problem: str):
+def test_problems_of_the_samples_are_reported(tmp_path: Path, problem: str):
     waveform = {
         "silent": np.zeros(RATE),
         "clipped": np.sign(scene(0)),
@@ -78,78 +78,82 @@ def test_odd_samples_are_told(tmp_path: Path, problem: str):
         "dc-offset": scene(0) + 0.1,
         "channels-cancel": channels(1, -0.9),
     }[problem]
-    assert verdict(write(tmp_path / "x.wav", waveform, "WAV/FLOAT")) == {problem}
+    assert problem_names(write(tmp_path / "x.wav", waveform, "WAV/FLOAT")) == {problem}
 
 
-def test_dither_is_silence_unless_the_codec_holds_what_is_finer(tmp_path: Path):
+def test_dither_is_silence_unless_the_codec_has_a_higher_resolution(tmp_path: Path):
     dither = np.random.default_rng(0).integers(-1, 2, RATE) / 2**15
-    assert verdict(write(tmp_path / "x.wav", dither)) == {"silent"}
-    assert verdict(write(tmp_path / "x.wav", dither, "WAV/PCM_24")) == set()
+    assert problem_names(write(tmp_path / "x.wav", dither)) == {"silent"}
+    assert problem_names(write(tmp_path / "x.wav", dither, "WAV/PCM_24")) == set()
 
 
-def test_a_constant_is_an_offset_and_a_loud_recording_may_lean(tmp_path: Path):
-    assert verdict(write(tmp_path / "x.wav", np.full(RATE, 0.5))) == {"dc-offset"}
-    assert verdict(write(tmp_path / "x.wav", scene(0) + scene(0).std() / 4)) == set()
+def test_a_constant_is_a_dc_offset_and_a_small_offset_of_a_loud_recording_is_not(tmp_path: Path):
+    assert problem_names(write(tmp_path / "x.wav", np.full(RATE, 0.5))) == {"dc-offset"}
+    assert problem_names(write(tmp_path / "x.wav", scene(0) + scene(0).std() / 4)) == set()
 
 
-def test_channels_that_have_nothing_in_common_do_not_cancel(tmp_path: Path):
-    apart = np.stack([scene(0), scene(1)], axis=1)
-    assert verdict(write(tmp_path / "x.wav", apart)) == set()
+def test_uncorrelated_channels_do_not_cancel(tmp_path: Path):
+    uncorrelated = np.stack([scene(0), scene(1)], axis=1)
+    assert problem_names(write(tmp_path / "x.wav", uncorrelated)) == set()
 
 
 @pytest.mark.parametrize(
-    ("gains", "hiss", "said"),
+    ("gains", "hiss", "message"),
     [
-        ((1, 0), (0, 0), "channel 2 without sound, others have some; try --channel 1"),
-        ((0, 0, 1), (0, 0, 0), "channels 1, 2 without sound, others have some; try --channel 3"),
-        ((0.001, 0.001), (0, 0.05), "channel 2 with a noise 6[0-9] dB apart from the others'"),
-        ((1, 1, 1), (0.2, 0, 0), "channel 1 with a noise 2[0-9] dB apart .* try --channel 2"),
+        ((1, 0), (0, 0), "channel 2 silent, others are not; use --channel 1"),
+        ((0, 0, 1), (0, 0, 0), "channels 1, 2 silent, others are not; use --channel 3"),
+        ((0.001, 0.001), (0, 0.05), "channel 2 with a noise level 6[0-9] dB from that of"),
+        ((1, 1, 1), (0.2, 0, 0), "channel 1 with a noise level 2[0-9] dB .* try --channel 2"),
         ((1, 1), (0, 0), ""),
         ((1, 0.4), (0, 0.005), ""),  # another gain, and a little hiss
     ],
 )
-def test_a_channel_that_is_dead_or_unlike_the_others_is_told(tmp_path: Path, gains, hiss, said):
+def test_a_channel_that_is_silent_or_noisier_than_the_others_is_reported(
+    tmp_path: Path, gains, hiss, message
+):
     noise = np.random.default_rng(1).normal(0, 1, (5 * RATE, len(gains)))
-    found = examine(write(tmp_path / "x.wav", channels(*gains) + hiss * noise)).problems
-    told = [problem.detail for problem in found if problem.name == "channels-differ"]
-    assert len(told) == bool(said) and all(re.match(said, each) for each in told), told
-    for suffix in ("mp3", "ogg") if len(gains) == 2 else ():  # codecs that join channels
+    problems = examine_audio_file(
+        write(tmp_path / "x.wav", channels(*gains) + hiss * noise)
+    ).problems
+    details = [problem.detail for problem in problems if problem.name == "channels-differ"]
+    assert len(details) == bool(message)
+    assert all(re.match(message, detail) for detail in details), details
+    for suffix in ("mp3", "ogg") if len(gains) == 2 else ():  # codecs with joint stereo
         file = write(tmp_path / f"x.{suffix}", channels(*gains) + hiss * noise, FORMATS[suffix])
-        names = {problem.name for problem in examine(file).problems}
-        assert ("channels-differ" in names) is bool(said)
+        assert ("channels-differ" in problem_names(file)) is bool(message)
 
 
-def test_wind_and_a_bird_at_one_of_two_microphones_do_not_make_it_unlike(tmp_path: Path):
+def test_wind_and_a_bird_at_one_of_two_microphones_are_no_problem(tmp_path: Path):
     near, rng = channels(1, 1), np.random.default_rng(1)
     near[:, 0] += 0.5 * np.sin(np.arange(len(near)) * 2 * np.pi * 60 / RATE)  # 60 Hz
     near[:, 1] += np.where(rng.random(5)[:, None] < 0.5, 0.3, 0).repeat(RATE, 1).ravel() * np.sin(
         np.arange(len(near)) * 2 * np.pi * 4000 / RATE
     )
-    assert verdict(write(tmp_path / "x.wav", near)) == set()
+    assert problem_names(write(tmp_path / "x.wav", near)) == set()
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus", "mp3"])
-def test_a_file_that_was_cut_off_is_told(tmp_path: Path, suffix: str):
+def test_a_truncated_file_is_reported(tmp_path: Path, suffix: str):
     encoding = {**FORMATS, "aiff": "AIFF/PCM_16"}[suffix]
     file = write(tmp_path / f"x.{suffix}", scene(0), encoding)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * 2 // 3])
-    assert verdict(file) == {"truncated"}
+    assert problem_names(file) == {"truncated"}
 
 
-def test_a_flac_that_holds_more_than_its_header_says_is_told(tmp_path: Path):
+def test_a_flac_file_with_more_samples_than_stated_is_reported(tmp_path: Path):
     file = write(tmp_path / "x.flac", scene(0), "FLAC/PCM_16")
     content = bytearray(file.read_bytes())
     content[22:26] = (3 * RATE).to_bytes(4, "big")  # the low bits of the count in STREAMINFO
     file.write_bytes(content)
-    assert verdict(file) == {"header"}
+    assert problem_names(file) == {"header"}
 
 
-def test_a_wav_file_from_a_pipe_is_not_cut_off(tmp_path: Path):
+def test_a_wav_file_from_a_pipe_is_not_reported_as_truncated(tmp_path: Path):
     file = write(tmp_path / "x.wav", scene(0))
     content = file.read_bytes()
     file.write_bytes(content[:40] + b"\xff\xff\xff\xff" + content[44:])
-    assert verdict(file) == set()
+    assert problem_names(file) == set()
 
 
 @pytest.mark.parametrize(
@@ -163,12 +167,14 @@ def test_a_wav_file_from_a_pipe_is_not_cut_off(tmp_path: Path):
         ("unreadable", "x.wav", "WAV/PCM_16", 1),
     ],
 )
-def test_odd_headers_are_told(tmp_path: Path, problem: str, name: str, encoding: str, rate: int):
-    assert verdict(write(tmp_path / name, scene(0), encoding, rate)) == {problem}
+def test_unusual_headers_are_reported(
+    tmp_path: Path, problem: str, name: str, encoding: str, rate: int
+):
+    assert problem_names(write(tmp_path / name, scene(0), encoding, rate)) == {problem}
 
 
-def test_more_than_two_channels_are_told(tmp_path: Path):
-    assert verdict(write(tmp_path / "x.wav", channels(1, 1, 1))) == {"channels"}
+def test_more_than_two_channels_are_reported(tmp_path: Path):
+    assert problem_names(write(tmp_path / "x.wav", channels(1, 1, 1))) == {"channels"}
 
 
 @pytest.mark.parametrize(
@@ -180,15 +186,15 @@ def test_more_than_two_channels_are_told(tmp_path: Path):
         ("x.wav", "WAV/MS_ADPCM"),
     ],
 )
-def test_a_container_may_hold_any_codec(tmp_path: Path, name: str, encoding: str):
-    assert "extension" not in verdict(write(tmp_path / name, scene(0), encoding))
+def test_any_codec_of_a_container_is_accepted(tmp_path: Path, name: str, encoding: str):
+    assert "extension" not in problem_names(write(tmp_path / name, scene(0), encoding))
 
 
-def test_every_suffix_that_is_taken_for_sound_has_its_encodings():
-    assert set(ENCODINGS) == SUFFIXES
+def test_every_supported_suffix_has_its_encodings():
+    assert set(ENCODINGS) == AUDIO_SUFFIXES
 
 
-def test_what_yields_no_samples_has_one_problem_and_no_prints(tmp_path: Path):
+def test_a_file_without_samples_has_one_problem_and_no_signature(tmp_path: Path):
     (tmp_path / "text.ogg").write_text("../elsewhere/x.ogg")
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "bytes.wav").touch()
@@ -200,52 +206,52 @@ def test_what_yields_no_samples_has_one_problem_and_no_prints(tmp_path: Path):
         "bytes.wav": "empty",
         "samples.wav": "empty",
     }.items():
-        examination = examine(tmp_path / name)
+        examination = examine_audio_file(tmp_path / name)
         assert [problem.name for problem in examination.problems] == [problem], name
         assert examination.problems[0].detail
         assert (examination.seconds, examination.digest, examination.fingerprint) == (0, None, None)
 
 
-def test_samples_beyond_all_bounds_are_told_quietly(tmp_path: Path):
+def test_infinite_samples_are_reported_without_a_numpy_warning(tmp_path: Path):
     waveform = np.stack([scene(0) * 1e38, np.full(5 * RATE, -np.inf)], axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert verdict(write(tmp_path / "two.wav", waveform, "WAV/FLOAT")) == {"unreadable"}
-        one = verdict(write(tmp_path / "one.wav", waveform[:, 0], "WAV/FLOAT"))
-        assert one == {"unreadable"}  # nothing is left of it
+        assert problem_names(write(tmp_path / "two.wav", waveform, "WAV/FLOAT")) == {"unreadable"}
+        one = problem_names(write(tmp_path / "one.wav", waveform[:, 0], "WAV/FLOAT"))
+        assert one == {"unreadable"}  # no valid samples remain
 
 
-def test_integers_that_nobody_scaled_are_clipped_and_not_absurd(tmp_path: Path):
-    assert verdict(write(tmp_path / "x.wav", scene(0) * 2**31, "WAV/FLOAT")) == {"clipped"}
+def test_integers_stored_as_floats_are_reported_as_clipped(tmp_path: Path):
+    assert problem_names(write(tmp_path / "x.wav", scene(0) * 2**31, "WAV/FLOAT")) == {"clipped"}
 
 
-def prints(waveform: np.ndarray, cuts: list[int]) -> Sound:
-    taken = Prints()
-    for piece in np.split(waveform, cuts):
-        taken.add(piece)
-    return taken.sound()
+def signature(waveform: np.ndarray, bounds: list[int]) -> AudioSignature:
+    builder = SignatureBuilder()
+    for block in np.split(waveform, bounds):
+        builder.add(block)
+    return builder.signature()
 
 
-def test_prints_do_not_depend_on_how_a_recording_is_cut_into_blocks():
+def test_signatures_do_not_depend_on_the_blocks():
     waveform = scene(0, 60)
-    cuts = np.random.default_rng(0).integers(0, len(waveform), 40)
-    whole, pieces = prints(waveform, []), prints(waveform, sorted(cuts.tolist()))
-    assert whole.digest == pieces.digest
-    np.testing.assert_allclose(whole.fingerprint, pieces.fingerprint, atol=1e-3)
+    bounds = np.random.default_rng(0).integers(0, len(waveform), 40)
+    single, blocks = signature(waveform, []), signature(waveform, sorted(bounds.tolist()))
+    assert single.digest == blocks.digest
+    np.testing.assert_allclose(single.fingerprint, blocks.fingerprint, atol=1e-3)
 
 
-def test_prints_of_a_long_recording_take_no_more_room():
-    taken, half_a_minute = Prints(), scene(0, 20)
+def test_signatures_of_long_recordings_need_bounded_memory():
+    builder, half_a_minute = SignatureBuilder(), scene(0, 20)
     for _ in range(20):
-        taken.add(half_a_minute)
-        assert len(taken._columns) <= 2048
-        assert len(taken._waiting) <= 32
+        builder.add(half_a_minute)
+        assert len(builder._columns) <= 2048
+        assert len(builder._pending_frames) <= 32
 
 
-def test_what_does_not_change_has_no_fingerprint():
-    t = np.arange(5 * duplicates.RATE) / duplicates.RATE
+def test_a_stationary_signal_has_no_fingerprint():
+    t = np.arange(5 * duplicates.FINGERPRINT_RATE) / duplicates.FINGERPRINT_RATE
     for waveform in (0 * t, 0 * t + 0.5, 0.5 * np.sin(2 * np.pi * 1000 * t), scene(0)[:8000]):
-        assert prints(waveform.astype(np.float32), []).fingerprint is None
+        assert signature(waveform.astype(np.float32), []).fingerprint is None
 
 
 @pytest.mark.parametrize(
@@ -256,37 +262,37 @@ def test_copies_in_other_formats_are_found_and_other_scenes_are_not(
 ):
     for suffix in suffixes:
         write(tmp_path / f"copy.{suffix}", scene(0, seconds), FORMATS[suffix])
-    # An encoder that does not write its delay down makes the whole recording late.
+    # An encoder that does not state its delay makes the whole recording late.
     late = np.concatenate([np.zeros(int(0.05 * RATE)), scene(0, seconds)])
     write(tmp_path / "late.mp3", 0.5 * late, "MP3/MPEG_LAYER_III")
     for seed in (1, 2):
         write(tmp_path / f"{seed}.wav", scene(seed, seconds))
     write(tmp_path / "part.wav", scene(0, seconds)[: -RATE // 2])
-    examined = {file.name: examine(file) for file in tmp_path.iterdir()}
+    examined = {file.name: examine_audio_file(file) for file in tmp_path.iterdir()}
     copies = sorted([*(f"copy.{suffix}" for suffix in suffixes), "late.mp3"])
     assert find_duplicates(examined) == [tuple(copies)]
 
 
-def test_equal_samples_are_equal_sounds_down_to_one_step_of_16_bits(tmp_path: Path):
+def test_recordings_with_equal_samples_at_16_bits_are_duplicates(tmp_path: Path):
     short = np.round(scene(0)[: RATE // 2] * 32768) / 32768  # too short for a fingerprint
     other = short.copy()
     other[1000] += 30 / 32768
     write(tmp_path / "a.wav", short)
     write(tmp_path / "b.flac", short, "FLAC/PCM_24")
     write(tmp_path / "c.wav", other)
-    examined = {file.name: examine(file) for file in tmp_path.iterdir()}
+    examined = {file.name: examine_audio_file(file) for file in tmp_path.iterdir()}
     assert find_duplicates(examined) == [("a.wav", "b.flac")]
 
 
-def test_silences_are_no_copies_of_each_other(tmp_path: Path):
+def test_silent_recordings_are_not_duplicates(tmp_path: Path):
     files = [write(tmp_path / f"{name}.wav", np.zeros(2 * RATE)) for name in "ab"]
-    assert find_duplicates({file.name: examine(file) for file in files}) == []
+    assert find_duplicates({file.name: examine_audio_file(file) for file in files}) == []
 
 
-def test_two_recordings_of_one_steady_noise_are_not_alike():
+def test_recordings_of_one_stationary_noise_are_not_duplicates():
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 160_000)).cumsum(axis=1)
     steady = np.diff(noise, axis=1) + 0.01 * noise[:, 1:]
-    sounds = {str(i): prints(row.astype(np.float32), []) for i, row in enumerate(steady)}
+    sounds = {str(i): signature(row.astype(np.float32), []) for i, row in enumerate(steady)}
     assert find_duplicates(sounds) == []
 
 
@@ -298,7 +304,7 @@ def test_among_many_recordings_all_pairs_of_one_duration_are_compared(
     vectors = rng.normal(size=(25, 100))[rng.integers(0, 25, 200)].astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     seconds = rng.integers(0, 4, 200).astype(float)
-    sounds = {f"{i:03}": Sound(seconds[i], str(i), vectors[i]) for i in range(200)}
+    sounds = {f"{i:03}": AudioSignature(seconds[i], str(i), vectors[i]) for i in range(200)}
     expected: dict[tuple[float, bytes], list[str]] = {}
     for path, sound in sounds.items():
         expected.setdefault((sound.seconds, sound.fingerprint.tobytes()), []).append(path)
@@ -306,17 +312,17 @@ def test_among_many_recordings_all_pairs_of_one_duration_are_compared(
     assert find_duplicates(sounds) == groups
 
 
-def test_of_nothing_there_are_no_duplicates():
+def test_no_recordings_have_no_duplicates():
     assert find_duplicates({}) == []
 
 
-#: What each file of ``odd`` should be told to be, from the notes of its manifest; {} is sound.
-VERDICTS: dict[str, set[str]] = {
+#: Expected problems of each file of ``odd``, from the notes of its manifest.
+EXPECTED_PROBLEMS: dict[str, set[str]] = {
     "audioread/test-2.mp3": set(),
     "flac/04 - wrong number of channels.flac": {"unreadable"},
     "flac/05 - wrong total number of samples.flac": {"header"},
     "flac/11 - incorrect metadata block length.flac": {"unreadable"},
-    "flac/45 - no total number of samples set.flac": set(),  # says that it does not know
+    "flac/45 - no total number of samples set.flac": set(),  # marks the number as unknown
     "hound/crash-e5471f5b58397287b509db7d026e95f1724454f5.wav": {"unreadable"},
     "hound/waveformatextensible-24bit-192kHz-mono.wav": {"unreadable"},  # 4 samples
     "hound/waveformatextensible-ieeefloat-44100Hz-mono.wav": {"clipped"},  # peak 16411
@@ -336,7 +342,7 @@ VERDICTS: dict[str, set[str]] = {
     "scipy/test-8000Hz-le-2ch-1byteu.wav": {"rate"},
     "tinytag/24bit_pcm.wav": {"rate", "silent"},
     "tinytag/32bit_float.wav": {"rate", "silent"},
-    "tinytag/8bit_pcm.wav": {"rate"},  # one step, but of 8 bits: that is heard
+    "tinytag/8bit_pcm.wav": {"rate"},  # one step of 8 bits, which is audible
     "tinytag/adpcm.wav": {"silent"},  # one step of 16 bits up and down: dither
     "tinytag/empty_file.wav": {"empty"},
     "tinytag/flac1.5sStereo.flac": set(),
@@ -351,7 +357,7 @@ VERDICTS: dict[str, set[str]] = {
     "tinytag/test-tagged.aiff": set(),
     "tinytag/test-tagged.wav": set(),
     "tinytag/test.ogg": set(),
-    "tinytag/test.opus": {"silent", "truncated"},  # dither, and cut at 10,000 bytes
+    "tinytag/test.opus": {"silent", "truncated"},  # dither, and truncated at 10,000 bytes
     "tinytag/vbr8.mp3": {"rate", "silent"},
     "tinytag/vbr_xing_header.mp3": set(),
     "tinytag/wav_with_image.wav": {"rate"},
@@ -366,12 +372,13 @@ def odd_files(real_audio: Path) -> dict[str, Path]:
     }
 
 
-def test_every_odd_file_is_called_what_it_is(real_audio: Path):
-    assert {name: verdict(file) for name, file in odd_files(real_audio).items()} == VERDICTS
+def test_every_unusual_real_file_has_the_expected_problems(real_audio: Path):
+    found = {name: problem_names(file) for name, file in odd_files(real_audio).items()}
+    assert found == EXPECTED_PROBLEMS
 
 
-def test_one_clip_in_five_codecs_is_one_sound_and_silences_are_none(real_audio: Path):
-    examined = {name: examine(file) for name, file in odd_files(real_audio).items()}
+def test_one_recording_in_five_codecs_is_one_group_of_duplicates(real_audio: Path):
+    examined = {name: examine_audio_file(file) for name, file in odd_files(real_audio).items()}
     assert find_duplicates(examined) == [
         tuple(sorted(name for name in examined if name.startswith("perch/"))),
         ("tinytag/test-tagged.aiff", "tinytag/test-tagged.wav"),  # the same second of a tone

@@ -1,4 +1,4 @@
-"""The front end: physics, parity with librosa and torchaudio, masks and attenuation."""
+"""Front end: log-mels compared with librosa and torchaudio, PCEN, masks, attenuation, deltas."""
 
 import dataclasses
 import json
@@ -10,17 +10,17 @@ import torch
 import torchaudio
 from torchaudio.functional import melscale_fbanks
 
-from birdmix.frontend.attenuation import attenuation
-from birdmix.frontend.deltas import deltas
+from birdmix.frontend.attenuation import attenuate_high_frequencies
+from birdmix.frontend.deltas import append_deltas
 from birdmix.frontend.log_mel import LogMel
-from birdmix.frontend.masking import masking
+from birdmix.frontend.masking import mask_spectrograms
 from birdmix.frontend.settings import (
     AttenuationSettings,
     LogMelSettings,
     MaskingSettings,
     PcenSettings,
 )
-from birdmix.json_data import build
+from birdmix.json_data import parse_dataclass
 
 
 def noise(batch_size: int = 2, num_samples: int = 32_000) -> torch.Tensor:
@@ -48,21 +48,21 @@ def test_log_mel_agrees_with_librosa_and_torchaudio(power: int, scale: str, pad_
         mel_scale=scale, normalise="fixed", f_min=20, power=power, pad_mode=pad_mode
     )
     wave = noise() * torch.tensor([[1.0], [1e-3]]) * torch.logspace(0, -5, 32_000)
-    ours = fixed_to_decibel(LogMel(settings)(wave)[:, 0])
+    actual = fixed_to_decibel(LogMel(settings)(wave)[:, 0])
     common = {"n_fft": 2048, "hop_length": 512, "n_mels": 128, "norm": "slaney", "power": power}
-    theirs = librosa.feature.melspectrogram(
+    reference = librosa.feature.melspectrogram(
         y=wave.numpy(), sr=32_000, fmin=20, htk=scale == "htk", pad_mode=pad_mode, **common
     )
     to_db = librosa.power_to_db if power == 2 else librosa.amplitude_to_db
-    theirs = np.stack([to_db(each, top_db=80) for each in theirs])
-    assert np.abs(ours - theirs).max() < 1e-3
+    reference = np.stack([to_db(each, top_db=80) for each in reference])
+    assert np.abs(actual - reference).max() < 1e-3
     mel = torchaudio.transforms.MelSpectrogram(
         32_000, f_min=20, pad_mode=pad_mode, mel_scale=scale, **common
     )
     kind = "power" if power == 2 else "magnitude"
     decibel = torchaudio.transforms.AmplitudeToDB(kind, top_db=80)
-    also = decibel(mel(wave)[:, None])[:, 0].clamp(min=-100).numpy()
-    assert np.abs(ours - also).max() < 1e-3
+    torchaudio_mel = decibel(mel(wave)[:, None])[:, 0].clamp(min=-100).numpy()
+    assert np.abs(actual - torchaudio_mel).max() < 1e-3
 
 
 @pytest.mark.parametrize("start", ["first", "one"])
@@ -72,22 +72,24 @@ def test_pcen_agrees_with_librosa(start: str):
         power=1, compression="pcen", pcen=pcen, normalise="fixed", offset=0, scale=1, hop_length=160
     )  # 401 frames: more than are smoothed at a time
     wave = noise(2, 64_000) * torch.tensor([[1.0], [1e-4]])
-    ours = LogMel(settings)(wave)[:, 0].numpy()
+    actual = LogMel(settings)(wave)[:, 0].numpy()
     mel = librosa.feature.melspectrogram(
         y=wave.numpy(), sr=32_000, n_fft=2048, hop_length=160, n_mels=128, fmin=50, power=1
     )
-    same = {"time_constant": 0.3, "gain": 0.9, "bias": 3.0, "power": 0.4, "eps": 1e-5}
+    parameters = {"time_constant": 0.3, "gain": 0.9, "bias": 3.0, "power": 0.4, "eps": 1e-5}
     mel = mel * pcen.scale
     first = mel[..., :1] if start == "first" else np.ones_like(mel[..., :1])
-    zi = (1 - pcen.newest(200)) * first
-    theirs = [
-        librosa.pcen(each, sr=32_000, hop_length=160, zi=one if start == "first" else None, **same)
+    zi = (1 - pcen.smoothing_coefficient(200)) * first
+    reference = [
+        librosa.pcen(
+            each, sr=32_000, hop_length=160, zi=one if start == "first" else None, **parameters
+        )
         for each, one in zip(mel, zi, strict=True)
     ]
-    np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-4)
+    np.testing.assert_allclose(actual, np.stack(reference), atol=1e-4)
 
 
-def test_pcen_lets_a_steady_hum_fade_and_a_call_stand_out():
+def test_pcen_attenuates_a_steady_hum_more_than_a_short_call():
     hum = 0.1 * torch.sin(2 * torch.pi * 1000 * torch.arange(64_000) / 32_000)
     call = 0.01 * torch.sin(2 * torch.pi * 6000 * torch.arange(64_000) / 32_000)
     call[:40_000] = 0
@@ -105,21 +107,21 @@ def test_a_log_mel_is_float32_and_the_same_under_autocast():
     assert torch.equal(mel, log_mel(wave))
 
 
-def test_fixed_scaling_is_the_decibels_over_what_is_asked():
+def test_fixed_normalisation_is_offset_and_scale_of_the_decibels():
     decibel = LogMel(LogMelSettings(normalise="fixed", offset=0, scale=1))(noise())
     by_255 = LogMel(LogMelSettings(normalise="fixed", offset=0, scale=255))(noise())
     assert torch.allclose(by_255, decibel / 255)
     assert torch.allclose(LogMel(LogMelSettings(normalise="fixed"))(noise()), (decibel + 80) / 80)
 
 
-def test_minmax_takes_each_sample_from_0_to_1():
+def test_minmax_scales_each_example_to_0_to_1():
     mel = LogMel(LogMelSettings(normalise="minmax"))(noise() * torch.tensor([[1.0], [1e-3]]))
     assert mel.amin(dim=(1, 2, 3)).tolist() == [0, 0]
     assert mel.amax(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_silence_lies_at_100_decibels_below_1_be_it_power_or_magnitude(power: int):
+def test_silence_is_at_minus_100_db_for_power_and_magnitude(power: int):
     settings = LogMelSettings(power=power, normalise="fixed", offset=0, scale=1)
     torch.testing.assert_close(
         LogMel(settings)(torch.zeros(1, 4096)), torch.full((1, 1, 128, 9), -100.0)
@@ -127,21 +129,21 @@ def test_silence_lies_at_100_decibels_below_1_be_it_power_or_magnitude(power: in
 
 
 @pytest.mark.parametrize("compression", ["decibel", "pcen"])
-def test_a_broken_sample_stays_alone(compression: str):
+def test_a_nan_example_does_not_affect_the_others(compression: str):
     wave = noise(3)
     wave[1, 100] = torch.nan
     mel = LogMel(LogMelSettings(compression=compression))(wave)
     assert mel.isfinite().all(dim=-1).all(dim=-1)[:, 0].tolist() == [True, False, True]
 
 
-def test_settings_come_back_from_json_as_they_were():
+def test_settings_are_restored_from_json():
     settings = LogMelSettings(compression="pcen", pcen=PcenSettings(gain=0.8), power=1)
     stored = json.loads(json.dumps(dataclasses.asdict(settings)))
-    assert build(LogMelSettings, stored) == settings
+    assert parse_dataclass(LogMelSettings, stored) == settings
 
 
 @pytest.mark.parametrize(
-    ("made", "wrong", "message"),
+    ("settings_class", "values", "message"),
     [
         (LogMelSettings, {"power": 3}, "power=3: it is 1"),
         (LogMelSettings, {"compression": "pcem"}, "compression='pcem' is unknown; did you mean"),
@@ -156,31 +158,31 @@ def test_settings_come_back_from_json_as_they_were():
         (
             LogMelSettings,
             {"compression": "pcen", "normalise": "fixed"},
-            "offset=80 scale=80 are made for decibels .* take offset=0 scale=1 or normalise=st",
+            "offset=80 scale=80 are made for decibels .* use offset=0 scale=1 or normalise=st",
         ),
     ],
 )
-def test_a_wrong_setting_is_named(made: type, wrong: dict, message: str):
+def test_an_invalid_setting_is_named_in_the_error(settings_class: type, values: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        made(**wrong)
+        settings_class(**values)
 
 
-def test_too_little_to_reflect_is_told():
+def test_too_few_samples_for_reflect_padding_raise_an_error():
     with pytest.raises(ValueError, match=r"pad_mode=reflect needs more than n_fft / 2 = 1024"):
         LogMel(LogMelSettings(pad_mode="reflect"))(noise(1, 1024))
 
 
-def test_a_loud_neighbour_does_not_change_a_quiet_sample():
+def test_a_loud_example_does_not_change_a_quiet_one_of_its_batch():
     quiet, loud = noise(1) * 1e-4, noise(1) * 10
     log_mel = LogMel(LogMelSettings())
-    together = log_mel(torch.cat([quiet, loud]))[:1]
-    assert torch.equal(together, log_mel(quiet))
+    in_batch = log_mel(torch.cat([quiet, loud]))[:1]
+    assert torch.equal(in_batch, log_mel(quiet))
 
 
 def test_a_mel_does_not_depend_on_the_rest_of_the_batch():
     log_mel = LogMel(LogMelSettings())
     wave = noise(5) * torch.tensor([1.0, 1e-3, 10.0, 1e-2, 0.1])[:, None]
-    one_by_one = torch.cat([log_mel(clip[None]) for clip in wave])
+    one_by_one = torch.cat([log_mel(waveform[None]) for waveform in wave])
     assert torch.allclose(log_mel(wave), one_by_one, atol=1e-5)
 
 
@@ -202,83 +204,88 @@ def test_silence_is_finite():
     assert LogMel(LogMelSettings())(torch.zeros(1, 16_000)).isfinite().all()
 
 
-def test_the_number_of_frames_is_as_told():
+def test_log_mels_have_num_frames_frames():
     settings = LogMelSettings(hop_length=500)
-    assert LogMel(settings)(noise())[0, 0].shape == (128, settings.num_frames(32_000))
+    assert LogMel(settings)(noise())[0, 0].shape == (128, settings.samples_to_num_frames(32_000))
 
 
-def test_masks_land_on_the_samples_own_silence():
+def test_masked_cells_have_the_minimum_of_their_example():
     x = LogMel(LogMelSettings())(noise(8))
-    settings = MaskingSettings(prob=1.0, num_time_masks=2, max_time_share=0.3)
-    masked = masking(x, settings, np.random.default_rng(0))
+    settings = MaskingSettings(prob=1.0, num_time_masks=2, max_time_fraction=0.3)
+    masked = mask_spectrograms(x, settings, np.random.default_rng(0))
     changed = masked != x
     assert changed.any()
     silence = x.amin(dim=(-2, -1), keepdim=True).expand_as(x)
     assert torch.equal(masked[changed], silence[changed])
 
 
-def test_masks_differ_from_sample_to_sample():
+def test_masks_differ_between_examples():
     x = torch.randn(4, 1, 20, 50)
-    masked = masking(x, MaskingSettings(prob=1.0, max_time_share=0.5), np.random.default_rng(1))
+    masked = mask_spectrograms(
+        x, MaskingSettings(prob=1.0, max_time_fraction=0.5), np.random.default_rng(1)
+    )
     assert len({tuple(each.flatten().tolist()) for each in (masked != x)}) == 4
 
 
-def test_without_masks_the_input_is_passed_on():
+def test_without_masks_the_input_itself_is_returned():
     x = torch.randn(2, 1, 8, 8)
-    assert masking(x, MaskingSettings(prob=0.0), np.random.default_rng(0)) is x
+    assert mask_spectrograms(x, MaskingSettings(prob=0.0), np.random.default_rng(0)) is x
 
 
-def test_masks_of_frequency_alone_reach_over_all_frames():
+def test_frequency_masks_cover_all_frames():
     x = torch.rand(64, 1, 20, 50)
-    settings = MaskingSettings(prob=1.0, max_mel_share=0.5, mel_prob=0.5, time_prob=0.0)
-    masked = masking(x, settings, np.random.default_rng(0)) != x
-    rows = masked.any(dim=3)  # a sample's silence may lie in a row that is masked
+    settings = MaskingSettings(prob=1.0, max_mel_fraction=0.5, mel_prob=0.5, time_prob=0.0)
+    masked = mask_spectrograms(x, settings, np.random.default_rng(0)) != x
+    rows = masked.any(dim=3)  # an example's minimum may lie in a masked row
     assert torch.all(masked.sum(dim=3)[rows] >= 49)
     assert 16 < rows.any(dim=2).sum() < 48
 
 
-def test_a_constant_mel_has_no_deltas_whatever_its_spectrum():
+def test_a_mel_constant_in_time_has_deltas_of_0():
     mel = torch.rand(2, 1, 16, 1).expand(2, 1, 16, 30)
-    channels = deltas(mel)
+    channels = append_deltas(mel)
     assert torch.equal(channels[:, :1], mel)
     assert torch.equal(channels[:, 1:], torch.zeros(2, 2, 16, 30))
 
 
 def test_deltas_agree_with_torchaudio_and_librosa_along_time():
     mel = torch.randn(2, 1, 16, 30)
-    _, slope, second = deltas(mel).unbind(1)
-    theirs = torchaudio.functional.compute_deltas(mel[:, 0])
-    torch.testing.assert_close(slope, theirs)
-    torch.testing.assert_close(second, torchaudio.functional.compute_deltas(theirs))
-    also = librosa.feature.delta(mel[:, 0].numpy(), width=5, axis=-1, mode="nearest")
-    np.testing.assert_allclose(slope.numpy(), also, atol=1e-5)
+    _, slope, second = append_deltas(mel).unbind(1)
+    reference = torchaudio.functional.compute_deltas(mel[:, 0])
+    torch.testing.assert_close(slope, reference)
+    torch.testing.assert_close(second, torchaudio.functional.compute_deltas(reference))
+    librosa_slope = librosa.feature.delta(mel[:, 0].numpy(), width=5, axis=-1, mode="nearest")
+    np.testing.assert_allclose(slope.numpy(), librosa_slope, atol=1e-5)
 
 
 @pytest.mark.parametrize("silence", [0.0, -4.0])
-def test_attenuation_falls_from_the_lowest_bin_to_a_bin_of_the_upper_half(silence: float):
+def test_attenuation_grows_linearly_up_to_a_bin_of_the_upper_half(silence: float):
     x = torch.full((200, 1, 40, 3), silence)
     x[..., 1:] += 1
     settings = AttenuationSettings(prob=1.0, max_attenuation=0.5)
-    gain = attenuation(x, settings, np.random.default_rng(0))[:, 0, :, 1] - silence
+    gain = attenuate_high_frequencies(x, settings, np.random.default_rng(0))[:, 0, :, 1] - silence
     loss = (1 - gain).double()
     assert torch.all(loss[:, 0] == 0)
     assert 0.49 < loss.max() <= 0.5 and loss[:, -1].mean() == pytest.approx(0.25, abs=0.03)
-    clear = loss[loss[:, -1] > 0.02]
-    last = (clear < clear[:, -1:] - 1e-5).sum(dim=1)  # the first bin of the flat part
-    assert set(last.tolist()) == set(range(20, 40))
-    line = (torch.arange(40) / last[:, None]).clamp(max=1) * clear[:, -1:]
-    torch.testing.assert_close(clear, line, atol=1e-5, rtol=0)
+    attenuated = loss[loss[:, -1] > 0.02]
+    # The first bin of the flat part.
+    last_bin = (attenuated < attenuated[:, -1:] - 1e-5).sum(dim=1)
+    assert set(last_bin.tolist()) == set(range(20, 40))
+    line = (torch.arange(40) / last_bin[:, None]).clamp(max=1) * attenuated[:, -1:]
+    torch.testing.assert_close(attenuated, line, atol=1e-5, rtol=0)
 
 
-def test_attenuation_leaves_silence_and_the_others_as_they_are():
+def test_attenuation_changes_neither_silence_nor_unselected_examples():
     x = LogMel(LogMelSettings())(noise(32))
-    quieter = attenuation(x, AttenuationSettings(prob=0.5), np.random.default_rng(0))
-    assert torch.all(quieter <= x)
-    assert torch.equal(quieter.amin(dim=(1, 2, 3)), x.amin(dim=(1, 2, 3)))
-    untouched = (quieter == x).flatten(1).all(dim=1).sum()
+    attenuated = attenuate_high_frequencies(
+        x, AttenuationSettings(prob=0.5), np.random.default_rng(0)
+    )
+    assert torch.all(attenuated <= x)
+    assert torch.equal(attenuated.amin(dim=(1, 2, 3)), x.amin(dim=(1, 2, 3)))
+    untouched = (attenuated == x).flatten(1).all(dim=1).sum()
     assert 8 < untouched < 24
 
 
-def test_without_attenuation_the_input_is_passed_on():
+def test_without_attenuation_the_input_itself_is_returned():
     x = torch.randn(2, 1, 8, 8)
-    assert attenuation(x, AttenuationSettings(), np.random.default_rng(0)) is x
+    assert attenuate_high_frequencies(x, AttenuationSettings(), np.random.default_rng(0)) is x

@@ -1,4 +1,4 @@
-"""Heads: pooling, attention over frames, several masks of dropout."""
+"""Heads: pooling, attention over frames, several dropout masks, log-odds of a softmax."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from birdmix.model.classifier import Classifier
-from birdmix.model.heads import GeneralisedMean, Head, SoundEventHead, build_head
-from birdmix.model.logits import Logits
+from birdmix.model.classifier_output import ClassifierOutput
+from birdmix.model.heads import GeneralisedMeanPooling, Head, SoundEventHead, build_head
 from birdmix.model.settings import ModelSettings
 
 SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
@@ -20,54 +20,59 @@ def sed(dropout: float = 0.0, num_dropouts: int = 1) -> SoundEventHead:
 
 def test_the_generalised_mean_with_exponent_one_is_the_mean():
     x = torch.rand(2, 3, 4, 5)
-    assert torch.allclose(GeneralisedMean(1.0)(x), x.mean(dim=(-2, -1)), atol=1e-5)
+    assert torch.allclose(GeneralisedMeanPooling(1.0)(x), x.mean(dim=(-2, -1)), atol=1e-5)
 
 
-def test_frames_are_those_of_time_not_of_frequency():
-    assert sed()(torch.randn(2, 4, 5, 7)).frames.shape == (2, 3, 7)
+def test_frame_logits_run_along_time():
+    assert sed()(torch.randn(2, 4, 5, 7)).frame_logits.shape == (2, 3, 7)
 
 
-def test_a_clip_that_never_changes_is_heard_as_each_of_its_frames():
-    logits = sed()(torch.randn(2, 4, 5, 1).expand(-1, -1, -1, 9))
-    torch.testing.assert_close(logits.frames, logits.frames[..., :1].expand(-1, -1, 9))
-    torch.testing.assert_close(logits.clip, logits.frames[..., 0])
+def test_logits_of_a_constant_input_are_those_of_each_frame():
+    output = sed()(torch.randn(2, 4, 5, 1).expand(-1, -1, -1, 9))
+    torch.testing.assert_close(output.frame_logits, output.frame_logits[..., :1].expand(-1, -1, 9))
+    torch.testing.assert_close(output.logits, output.frame_logits[..., 0])
 
 
-def test_a_class_attends_to_the_frames_its_attention_names():
+def test_logits_are_the_mean_of_frame_logits_by_the_attention():
     head = sed()
     with torch.no_grad():
         for layer in (head.hidden, head.attention, head.classes):
             layer.weight.zero_()
             layer.bias.zero_()
         head.hidden.weight.copy_(torch.eye(4))
-        head.attention.weight[0, 0] = 0.5 * math.log(3)  # smoothing doubles what lasts
+        head.attention.weight[0, 0] = 0.5 * math.log(
+            3
+        )  # smoothing adds maximum and mean, so it doubles constants
         head.classes.weight[0, 1] = 0.5
     features = torch.zeros(1, 4, 1, 6)
     features[0, 0, 0, :3] = 1  # attended to
     features[0, 1, 0, :3] = 2
-    logits = head(features)
-    frames = logits.frames[0, 0]
+    output = head(features)
+    frames = output.frame_logits[0, 0]
     assert frames[:2].tolist() == [2, 2] and frames[4:].tolist() == [0, 0]
-    # The frames at the edge: their highest is 1, their mean of three 2/3 and 1/3.
+    # The two frames at the edge: the maximum is 1, the mean of three is 2/3 and 1/3.
     edge = torch.tensor([3 ** (0.5 * (1 + 2 / 3)), 3 ** (0.5 * (1 + 1 / 3))])
     weights = torch.cat([torch.tensor([3.0, 3.0]), edge, torch.ones(2)])
     expected = (weights * frames).sum() / weights.sum()
-    torch.testing.assert_close(logits.clip[0, 0], expected)
-    assert logits.clip[0, 1:].tolist() == [0, 0]  # other classes attend to all, and hear nothing
+    torch.testing.assert_close(output.logits[0, 0], expected)
+    assert output.logits[0, 1:].tolist() == [
+        0,
+        0,
+    ]  # other classes have equal attention and no features
 
 
-def test_the_frame_maximum_is_the_loudest_frame_of_each_class():
+def test_the_frame_maximum_is_the_largest_frame_logit_of_each_class():
     frames = torch.tensor([[[0.0, 3.0, 1.0], [2.0, -1.0, 0.0]]])
-    assert Logits(torch.zeros(1, 2), frames).frame_maximum.tolist() == [[3, 2]]
+    assert ClassifierOutput(torch.zeros(1, 2), frames).max_frame_logits.tolist() == [[3, 2]]
 
 
 def test_a_head_without_frames_has_no_frame_maximum():
     with pytest.raises(ValueError, match="model.head=sed"):
-        _ = Logits(torch.zeros(1, 2)).frame_maximum
+        _ = ClassifierOutput(torch.zeros(1, 2)).max_frame_logits
 
 
 @pytest.mark.parametrize("kind", ["average", "gem", "sed"])
-def test_several_masks_give_the_mean_of_their_logits(kind: str):
+def test_several_dropout_masks_give_the_mean_of_their_logits(kind: str):
     features = torch.rand(2, 4, 3, 6)
     many = build_head(ModelSettings(head=kind, dropout=0.5, num_dropouts=3), 4, 2)
     one = build_head(ModelSettings(head=kind, dropout=0.5), 4, 2)
@@ -76,54 +81,54 @@ def test_several_masks_give_the_mean_of_their_logits(kind: str):
     together = many(features)
     torch.manual_seed(1)
     apart = [one(features) for _ in range(3)]
-    assert not torch.equal(apart[0].clip, apart[1].clip)
-    mean = torch.stack([each.clip for each in apart]).mean(dim=0)
-    torch.testing.assert_close(together.clip, mean)
+    assert not torch.equal(apart[0].logits, apart[1].logits)
+    mean = torch.stack([each.logits for each in apart]).mean(dim=0)
+    torch.testing.assert_close(together.logits, mean)
     if kind == "sed":
-        mean = torch.stack([each.frames for each in apart]).mean(dim=0)
-        torch.testing.assert_close(together.frames, mean)
+        mean = torch.stack([each.frame_logits for each in apart]).mean(dim=0)
+        torch.testing.assert_close(together.frame_logits, mean)
 
 
-def test_listening_judges_once_and_without_a_mask():
-    class Counting(Head):
-        judged = 0
+def test_in_evaluation_the_head_classifies_once_and_without_dropout():
+    class CountingHead(Head):
+        num_calls = 0
 
-        def hear(self, features: torch.Tensor) -> torch.Tensor:
+        def pool_features(self, features: torch.Tensor) -> torch.Tensor:
             return features.mean(dim=(-2, -1))
 
-        def judge(self, heard: torch.Tensor) -> Logits:
-            self.judged += 1
-            return Logits(self.dropout(heard))
+        def classify(self, pooled: torch.Tensor) -> ClassifierOutput:
+            self.num_calls += 1
+            return ClassifierOutput(self.dropout(pooled))
 
-    head = Counting(dropout=0.5, num_dropouts=5).eval()
-    assert torch.equal(head(torch.ones(2, 4, 3, 6)).clip, torch.ones(2, 4))
-    assert head.judged == 1
+    head = CountingHead(dropout=0.5, num_dropouts=5).eval()
+    assert torch.equal(head(torch.ones(2, 4, 3, 6)).logits, torch.ones(2, 4))
+    assert head.num_calls == 1
 
 
-def test_every_layer_named_as_per_class_has_a_row_for_each():
+def test_class_layers_have_a_row_for_each_class():
     for kind in ("average", "gem", "sed"):
         head = build_head(ModelSettings(head=kind), width=4, num_classes=7)
         rows = {n.split(".")[0] for n, each in head.named_parameters() if each.shape[:1] == (7,)}
-        assert rows == set(head.per_class)
+        assert rows == set(head.class_layers)
 
 
-def test_log_odds_of_a_softmax_are_those_of_its_probabilities():
+def test_the_sigmoid_of_log_odds_is_the_softmax():
     logits = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0))
-    read = Logits(logits[..., 0], logits).log_odds()
-    assert read.frames is not None
-    torch.testing.assert_close(read.clip.sigmoid(), logits[..., 0].softmax(dim=1))
-    torch.testing.assert_close(read.frames.sigmoid(), logits.softmax(dim=1))
+    output = ClassifierOutput(logits[..., 0], logits).softmax_to_log_odds()
+    assert output.frame_logits is not None
+    torch.testing.assert_close(output.logits.sigmoid(), logits[..., 0].softmax(dim=1))
+    torch.testing.assert_close(output.frame_logits.sigmoid(), logits.softmax(dim=1))
 
 
-def test_log_odds_stay_exact_where_one_class_is_sure():
-    read = Logits(torch.tensor([[200.0, 0.0, 0.0]])).log_odds().clip
-    torch.testing.assert_close(read, torch.tensor([[200 - math.log(2), -200.0, -200.0]]))
+def test_log_odds_are_exact_where_one_probability_is_near_one():
+    odds = ClassifierOutput(torch.tensor([[200.0, 0.0, 0.0]])).softmax_to_log_odds().logits
+    torch.testing.assert_close(odds, torch.tensor([[200 - math.log(2), -200.0, -200.0]]))
 
 
-def test_a_softmax_is_trained_as_it_is_and_heard_as_odds():
+def test_a_softmax_classifier_gives_log_odds_in_evaluation_only():
     model = Classifier(ModelSettings("resnet10t", SMALL), num_classes=3, softmax=True)
     mel = torch.randn(2, 1, 32, 64)
-    heard = model.eval()(mel).clip
-    assert torch.allclose(heard.sigmoid().sum(dim=1), torch.ones(2))
-    trained = model.train()(mel).clip
+    odds = model.eval()(mel).logits
+    assert torch.allclose(odds.sigmoid().sum(dim=1), torch.ones(2))
+    trained = model.train()(mel).logits
     assert not torch.allclose(trained.sigmoid().sum(dim=1), torch.ones(2), atol=1e-3)

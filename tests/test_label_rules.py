@@ -1,4 +1,4 @@
-"""Label rules, alone: shares of each source, and how they are joined."""
+"""Label rules: the label shares of sources, joins, audibility and strong targets."""
 
 import numpy as np
 import pytest
@@ -10,33 +10,36 @@ from birdmix.mix import (
     CONVEX,
     MAX,
     NOISY_OR,
+    RULES,
     UNION,
     Boxes,
     CutMix,
+    Examples,
     LabelRule,
-    Mixed,
+    MixResult,
     Mixup,
     Mixup2,
     Plan,
-    Samples,
-    level,
+    measure_level_db,
 )
-from birdmix.mix.levels import source_rms
+from birdmix.mix.parameter_checks import POST_NAMES, RULE_NAMES
+from birdmix.mix.post_scaling import POSTS
+from birdmix.mix.sound_levels import source_rms
 
 PAIR = Plan(np.array([[0, 1], [1, 0]]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
 
 
 def tone(*amplitudes: float, num_samples: int = 400) -> Tensor:
-    """Square waves: their RMS is their amplitude, [B, T]."""
+    """Return square waves [B, T]; their RMS is their amplitude."""
     wave = torch.ones(num_samples)
     wave[::2] = -1
     return torch.stack([amplitude * wave for amplitude in amplitudes])
 
 
-def mix(rule: LabelRule, x: Tensor, plan: Plan = PAIR, **tensors: Tensor) -> Mixed:
+def mix(rule: LabelRule, x: Tensor, plan: Plan = PAIR, **tensors: Tensor) -> MixResult:
     target = tensors.pop("target", torch.eye(len(x)))
     operator = Mixup2(1.0, 1.0, label_rule=rule)
-    return operator.replay(plan, Samples(x, target, **tensors))
+    return operator.replay(plan, Examples(x, target, **tensors))
 
 
 @pytest.mark.parametrize(
@@ -52,44 +55,46 @@ def mix(rule: LabelRule, x: Tensor, plan: Plan = PAIR, **tensors: Tensor) -> Mix
         (LabelRule("full", "sum"), 1.0),
     ],
 )
-def test_joins_are_what_they_are_called(rule: LabelRule, expected: float):
+def test_joins_compute_the_sum_maximum_or_noisy_or(rule: LabelRule, expected: float):
     mixed = mix(rule, tone(1, 1), target=torch.tensor([[0.8], [0.4]]))
     assert mixed.target[0].item() == pytest.approx(expected)
 
 
-def test_a_union_adds_soft_labels_as_the_reference_does():
+def test_a_union_adds_soft_labels_as_the_reference_code_does():
     target = torch.full((4, 1), 0.3)
     mixed = Mixup(1.0, 1.0)(torch.eye(4), target, rng=np.random.default_rng(0))
     assert torch.allclose(mixed.target, torch.full((4, 1), 0.6))
 
 
-def test_rules_are_values():
+def test_rules_with_equal_fields_are_equal():
     assert LabelRule("full", "sum") == UNION
     assert len({UNION, LabelRule("full", "sum"), MAX}) == 2
 
 
-def test_amplitude_shares_go_by_gain_times_rms():
+def test_amplitude_shares_are_proportional_to_gain_times_rms():
     mixed = mix(AMPLITUDE, tone(1.0, 0.1))
     assert mixed.target[0].tolist() == pytest.approx([0.25 / 0.325, 0.075 / 0.325])
     assert mixed.target[1].tolist() == pytest.approx([0.5 / 0.55, 0.05 / 0.55])
 
 
-def test_a_quiet_partner_at_lambda_one_half_does_not_claim_half_the_label():
+def test_a_quiet_partner_at_lambda_one_half_brings_little_label():
     mixed = mix(AMPLITUDE, tone(1.0, 0.01))
     assert mixed.target[1].tolist() == pytest.approx([0.990099, 0.009901], abs=1e-5)
 
 
 @pytest.mark.parametrize("rule", [CONVEX, UNION, MAX, NOISY_OR, AMPLITUDE])
-def test_silence_adds_no_label_under_an_audibility_floor(rule: LabelRule):
-    floored = LabelRule(rule.share, rule.join, min_snr_db=-60)
-    mixed = mix(floored, tone(1.0, 0.0))
+def test_silence_brings_no_label_with_an_audibility_threshold(rule: LabelRule):
+    audible = LabelRule(rule.share, rule.join, min_snr_db=-60)
+    mixed = mix(audible, tone(1.0, 0.0))
     assert mixed.target[0, 1] == 0 and mixed.target[0, 0] > 0
-    assert mix(floored, tone(0.0, 0.0)).target.sum() == 0
+    assert mix(audible, tone(0.0, 0.0)).target.sum() == 0
 
 
-def test_the_floor_lies_where_it_is_set():
-    def target(floor: float) -> list[float]:
-        return mix(LabelRule("full", "max", min_snr_db=floor), tone(1.0, 0.01)).target[1].tolist()
+def test_a_source_below_the_audibility_threshold_brings_no_label():
+    def target(threshold: float) -> list[float]:
+        return (
+            mix(LabelRule("full", "max", min_snr_db=threshold), tone(1.0, 0.01)).target[1].tolist()
+        )
 
     assert target(-39) == [1, 0]  # at lambda 1/2 the partner is 40 dB below
     assert target(-41) == [1, 1]
@@ -99,7 +104,7 @@ def test_matched_sources_are_equally_loud_before_the_gains():
     x = tone(1.0, 0.01)
     operator = Mixup2(1.0, 1.0, match_rms=True, fixed_lambda=0.5, label_rule=AMPLITUDE)
     mixed = operator(x, torch.eye(2), rng=np.random.default_rng(0))
-    assert torch.allclose(mixed.x, x)  # half of itself and half of the other at its own level
+    assert torch.allclose(mixed.x, x)  # half of itself plus half of the other, scaled to its level
     assert torch.allclose(mixed.target, torch.full((2, 2), 0.5))
 
 
@@ -109,7 +114,7 @@ def test_silence_is_not_amplified():
     assert mixed.x.isfinite().all() and torch.allclose(mixed.x[0], x[0], atol=1e-6)
 
 
-# Inside the pasted region
+# Levels inside boxes
 
 
 def cut(begin: float, end: float) -> Plan:
@@ -117,51 +122,51 @@ def cut(begin: float, end: float) -> Plan:
     return Plan(np.array([[0, 1], [1, 1]]), np.array([[1, 1], [1, 0]], np.float32), boxes)
 
 
-def padded(seconds_of_sound: float) -> Tensor:
-    """A sample full of sound, and one that falls silent after a share of its time."""
+def padded(sound_fraction: float) -> Tensor:
+    """Return an example full of sound, and one that is silent after a fraction of its length."""
     x = tone(1.0, 1.0)
-    x[1, round(seconds_of_sound * x.shape[1]) :] = 0
+    x[1, round(sound_fraction * x.shape[1]) :] = 0
     return x
 
 
-def test_padding_that_was_pasted_adds_no_label():
+def test_a_pasted_box_of_padding_brings_no_label():
     rule = LabelRule("part", "sum", min_snr_db=-30)
     assert mix(rule, padded(0.5), cut(0.5, 0.75)).target[0].tolist() == [0.75, 0]
     assert mix(rule, padded(0.5), cut(0.25, 0.5)).target[0].tolist() == [0.75, 0.25]
 
 
-def test_a_sample_whose_sound_was_covered_keeps_no_label():
+def test_an_example_whose_sound_is_covered_by_the_box_keeps_no_label():
     rule = LabelRule("full", "max", min_snr_db=-30)
-    x = padded(0.5).flip(0)  # now the sample itself sounds in its first half only
+    x = padded(0.5).flip(0)  # now the example itself has sound in its first half only
     assert mix(rule, x, cut(0.0, 0.5)).target[0].tolist() == [0, 1]
     assert mix(rule, x, cut(0.5, 1.0)).target[0].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency", "box"])
-def test_measured_levels_are_those_inside_and_around_every_box(axis: str):
+def test_levels_are_measured_inside_and_outside_every_box(axis: str):
     x = torch.randn(6, 7, 30, generator=torch.Generator().manual_seed(0))
     x *= 10 ** torch.linspace(-2, 1, 6)[:, None, None]
     plan = CutMix(0.8, axis=axis, scope="sample").draw(6, np.random.default_rng(1))
-    rms = source_rms(plan, Samples(x, torch.eye(6)), None, linear=True)
-    times, mels = plan.boxes.cells(tuple(x.shape))
-    for row, (own, partner) in enumerate(plan.source):
+    rms = source_rms(plan, Examples(x, torch.eye(6)), None, linear=True)
+    times, mels = plan.boxes.bounds_in_cells(tuple(x.shape))
+    for index, (own, partner) in enumerate(plan.source):
         inside = np.zeros(x.shape[1:], bool)
-        inside[slice(*mels[row]), slice(*times[row])] = plan.used[row, 1]
+        inside[slice(*mels[index]), slice(*times[index])] = plan.used_mask[index, 1]
         expected = x[own].numpy()[~inside]
-        assert rms[row, 0] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
+        assert rms[index, 0] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
         if inside.any():
             expected = x[partner].numpy()[inside]
-            assert rms[row, 1] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
+            assert rms[index, 1] == pytest.approx(np.sqrt(np.square(expected).mean()), rel=1e-5)
 
 
-def test_a_box_too_small_for_the_grid_changes_nothing_but_the_plan():
+def test_a_box_smaller_than_a_cell_changes_no_label_mask_or_weight():
     known = torch.tensor([[True, True], [False, False]])
     mixed = mix(CONVEX, tone(1, 1), cut(0.5, 0.5001), known=known, weight=torch.tensor([1.0, 5.0]))
     assert mixed.target[0].tolist() == [1, 0]
     assert mixed.known[0].all() and mixed.weight[0] == 1
 
 
-def test_a_box_is_judged_by_what_is_in_the_box():
+def test_audibility_depends_on_the_level_inside_the_box():
     x = torch.ones(2, 4, 8)
     x[1, :2] = 0  # the partner is silent in the lower half of its bins
     rule = LabelRule("part", "sum", min_snr_db=-30)
@@ -170,42 +175,42 @@ def test_a_box_is_judged_by_what_is_in_the_box():
         boxes = Boxes(np.array([[0.5, 1.0]] * 2), mel)
         plan = Plan(cut(0, 1).source, cut(0, 1).gain, boxes)
         operator = CutMix(1.0, label_rule=rule, linear=True)
-        mixed = operator.replay(plan, Samples(x, torch.eye(2)))
+        mixed = operator.replay(plan, Examples(x, torch.eye(2)))
         assert mixed.target[0].tolist() == expected
 
 
-# On spectrograms: levels are carried
+# Levels passed along with spectrograms
 
 
-def test_a_mel_needs_the_level_of_its_waveform():
+def test_mixing_mels_by_level_needs_the_level_of_the_waveform():
     mel = torch.randn(2, 1, 8, 10)
     for operator in (
         Mixup2(1.0, 1.0, label_rule=AMPLITUDE),
         Mixup2(1.0, 1.0, label_rule=LabelRule("full", "max", min_snr_db=-30)),
         Mixup2(1.0, 1.0, match_rms=True),
     ):
-        with pytest.raises(ValueError, match="level=birdmix.mix.level"):
+        with pytest.raises(ValueError, match="level=birdmix.mix.measure_level_db"):
             operator(mel, torch.eye(2), rng=np.random.default_rng(0))
         operator(mel, torch.eye(2), rng=np.random.default_rng(0), level=torch.zeros(2))
 
 
-def test_carried_levels_say_what_measured_ones_say():
+def test_passed_levels_give_the_same_targets_as_measured_levels():
     waveforms = tone(1.0, 0.1)
     mel = torch.randn(2, 8, 10)
     for rule in (AMPLITUDE, LabelRule("full", "max", min_snr_db=-25)):
         measured = mix(rule, waveforms).target
-        carried = mix(rule, mel, level=level(waveforms)).target
-        assert torch.allclose(measured, carried, atol=1e-6)
+        passed = mix(rule, mel, level=measure_level_db(waveforms)).target
+        assert torch.allclose(measured, passed, atol=1e-6)
 
 
-def test_levels_by_stretches_of_time_know_what_was_pasted():
+def test_levels_by_time_intervals_give_the_level_inside_the_box():
     rule = LabelRule("part", "sum", min_snr_db=-30)
-    mel, levels = torch.randn(2, 8, 16), level(padded(0.5), num_stretches=8)
+    mel, levels = torch.randn(2, 8, 16), measure_level_db(padded(0.5), num_intervals=8)
     assert mix(rule, mel, cut(0.5, 0.75), level=levels).target[0].tolist() == [0.75, 0]
     assert mix(rule, mel, cut(0.25, 0.5), level=levels).target[0].tolist() == [0.75, 0.25]
 
 
-def test_normalised_mels_are_not_scaled_to_match():
+def test_normalised_mels_are_not_scaled_by_match_rms():
     mel = torch.randn(2, 8, 10)
     plain = Mixup2(1.0, 1.0)(mel, torch.eye(2), rng=np.random.default_rng(0))
     matched = Mixup2(1.0, 1.0, match_rms=True)(
@@ -214,10 +219,10 @@ def test_normalised_mels_are_not_scaled_to_match():
     assert torch.equal(plain.x, matched.x)
 
 
-# Frames
+# Strong targets (frames)
 
 
-def test_frame_targets_move_with_the_box():
+def test_frame_targets_inside_the_box_are_those_of_the_partner():
     frames = torch.zeros(2, 2, 8)
     frames[0, 0], frames[1, 1] = 1, 1
     mixed = mix(CONVEX, tone(1, 1), cut(0.25, 0.5), frames=frames)
@@ -226,7 +231,7 @@ def test_frame_targets_move_with_the_box():
     assert torch.allclose(mixed.frames.mean(dim=2), mixed.target)
 
 
-def test_a_frame_cut_in_two_shares_its_label():
+def test_a_frame_that_is_partly_in_the_box_has_label_shares_by_area():
     frames = torch.zeros(2, 2, 2)
     frames[0, 0], frames[1, 1] = 1, 1
     mixed = mix(CONVEX, tone(1, 1), cut(0.25, 0.5), frames=frames)
@@ -237,14 +242,14 @@ def test_a_frame_cut_in_two_shares_its_label():
     ]
 
 
-def test_frames_of_blends_share_as_clips_do():
+def test_frame_targets_of_blends_have_the_shares_of_the_whole_example():
     frames = torch.eye(2)[..., None].expand(2, 2, 5)
     for rule in (CONVEX, UNION, MAX, AMPLITUDE):
         mixed = mix(rule, tone(1.0, 0.1), frames=frames)
         assert torch.allclose(mixed.frames, mixed.target[..., None].expand(2, 2, 5))
 
 
-def test_who_is_inaudible_is_so_in_every_frame():
+def test_an_inaudible_source_brings_no_label_in_any_frame():
     frames = torch.eye(2)[..., None].expand(2, 2, 8)
     rule = LabelRule("part", "sum", min_snr_db=-30)
     mixed = mix(rule, padded(0.5), cut(0.5, 0.75), frames=frames)
@@ -252,7 +257,7 @@ def test_who_is_inaudible_is_so_in_every_frame():
 
 
 @pytest.mark.parametrize(
-    ("make", "expected"),
+    ("create", "expected"),
     [
         (lambda: LabelRule("half", "sum"), "share='half'"),
         (lambda: LabelRule("full", "add"), "join='add'"),
@@ -260,6 +265,10 @@ def test_who_is_inaudible_is_so_in_every_frame():
         (lambda: LabelRule("full", "max", label_cap=-1), "label_cap=-1"),
     ],
 )
-def test_what_is_no_rule_is_refused(make, expected: str):
+def test_an_invalid_rule_raises_an_error(create, expected: str):
     with pytest.raises(ValueError, match=expected):
-        make()
+        create()
+
+
+def test_rules_and_scalings_have_the_names_that_settings_accept():
+    assert tuple(RULES) == RULE_NAMES and tuple(POSTS) == POST_NAMES

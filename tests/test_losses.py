@@ -1,4 +1,4 @@
-"""Losses: hand-computed cases of each, and the laws that hold for all of them."""
+"""Losses: hand-computed cases of each, and the properties of all of them."""
 
 import inspect
 import math
@@ -9,21 +9,23 @@ import torch
 from timm.loss import TwoWayLoss
 from torch import Tensor
 
-from birdmix.model.logits import Logits
+from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.losses import Loss, build_loss
-from birdmix.model.losses.build import class_weights
-from birdmix.model.losses.contrasts import TwoWay
-from birdmix.model.losses.terms import Asymmetric, Focal
+from birdmix.model.losses.loss_factory import class_weights
+from birdmix.model.losses.pairwise import TwoWay
+from birdmix.model.losses.pointwise import Asymmetric, Focal
 from birdmix.model.settings import LOSSES, LossSettings
 
 COUNTS = np.array([1, 2, 8, 0])
 
 
-def loss_of(settings: LossSettings, has_frames: bool = False, counts: np.ndarray = COUNTS) -> Loss:
+def built_loss(
+    settings: LossSettings, has_frames: bool = False, counts: np.ndarray = COUNTS
+) -> Loss:
     return build_loss(settings, counts, 20, has_frames)
 
 
-def value(
+def loss_value(
     settings: LossSettings,
     logits: list[list[float]],
     target: list[list[float]],
@@ -31,12 +33,12 @@ def value(
     known: list[list[bool]] | None = None,
     counts: np.ndarray | None = None,
 ) -> float:
-    """The loss of a small batch."""
+    """Return the loss of a small batch."""
     x, y = torch.tensor(logits), torch.tensor(target)
     w = torch.ones(len(x)) if weight is None else torch.tensor(weight)
     k = torch.ones_like(y, dtype=torch.bool) if known is None else torch.tensor(known)
     counts = np.ones(x.shape[1]) if counts is None else counts
-    return loss_of(settings, counts=counts)(Logits(x), y, w, k).item()
+    return built_loss(settings, counts=counts)(ClassifierOutput(x), y, w, k).item()
 
 
 def softplus(x: float) -> float:
@@ -52,33 +54,33 @@ LN2, LN3 = math.log(2), math.log(3)
 def test_bce_of_a_hand_computed_case():
     first = LN2
     second = 0.5 * math.log(4 / 3) + 0.5 * math.log(4)
-    got = value(LossSettings(), [[0.0, LN3]], [[1.0, 0.5]])
+    got = loss_value(LossSettings(), [[0.0, LN3]], [[1.0, 0.5]])
     assert got == pytest.approx((first + second) / 2)
 
 
-def test_unknown_labels_do_not_count():
-    got = value(LossSettings(), [[0.0, 50.0]], [[1.0, 0.0]], known=[[True, False]])
+def test_unknown_labels_are_ignored():
+    got = loss_value(LossSettings(), [[0.0, 50.0]], [[1.0, 0.0]], known=[[True, False]])
     assert got == pytest.approx(LN2)
 
 
-def test_a_sample_counts_by_its_weight():
-    got = value(LossSettings(), [[0.0], [10.0]], [[1.0], [1.0]], weight=[3.0, 1.0])
+def test_the_loss_is_a_mean_weighted_by_sample_weights():
+    got = loss_value(LossSettings(), [[0.0], [10.0]], [[1.0], [1.0]], weight=[3.0, 1.0])
     assert got == pytest.approx((3 * LN2 + softplus(-10)) / 4)
 
 
 @pytest.mark.parametrize("name", ["bce", "focal", "asymmetric"])
-def test_smoothing_draws_targets_towards_a_half(name: str):
-    smooth = value(LossSettings(name, smoothing=0.2), [[2.0]], [[1.0]])
-    assert smooth == pytest.approx(value(LossSettings(name), [[2.0]], [[0.9]]), rel=1e-4)
+def test_smoothing_moves_targets_towards_a_half(name: str):
+    smooth = loss_value(LossSettings(name, smoothing=0.2), [[2.0]], [[1.0]])
+    assert smooth == pytest.approx(loss_value(LossSettings(name), [[2.0]], [[0.9]]), rel=1e-4)
 
 
-def test_classes_count_by_their_weights():
+def test_class_weights_multiply_the_loss_of_each_class():
     settings = LossSettings(class_weight="inverse")  # 8/5, 2/5 of a mean of 1
-    got = value(settings, [[0.0, LN3]], [[1.0, 1.0]], counts=np.array([1, 4]))
+    got = loss_value(settings, [[0.0, LN3]], [[1.0, 1.0]], counts=np.array([1, 4]))
     assert got == pytest.approx((1.6 * LN2 + 0.4 * math.log(4 / 3)) / 2)
 
 
-def test_class_weights_by_counts():
+def test_class_weights_follow_the_label_counts():
     counts = np.array([1, 4, 0])
     inverse, sqrt, effective = (
         class_weights(kind, counts) for kind in ("inverse", "sqrt", "effective")
@@ -91,87 +93,89 @@ def test_class_weights_by_counts():
 
 
 def test_focal_of_a_hand_computed_case():
-    # Right by 3/4: (1/4)^2; wrong by 3/4: (3/4)^2. Positives count 1/4.
-    got = value(LossSettings("focal"), [[LN3, LN3]], [[1.0, 0.0]])
+    # Differences of 1/4 and 3/4 are squared. The weight of positives is 1/4.
+    got = loss_value(LossSettings("focal"), [[LN3, LN3]], [[1.0, 0.0]])
     right = 0.25 * (1 / 16) * math.log(4 / 3)
     wrong = 0.75 * (9 / 16) * math.log(4)
     assert got == pytest.approx((right + wrong) / 2)
 
 
-def test_focal_is_least_where_the_probability_is_the_target():
-    def at(logit: float) -> float:
-        return value(LossSettings("focal"), [[logit]], [[0.75]])
+def test_focal_is_minimal_where_the_probability_is_the_target():
+    def loss_at(logit: float) -> float:
+        return loss_value(LossSettings("focal"), [[logit]], [[0.75]])
 
-    assert at(LN3) == pytest.approx(0, abs=1e-12)
-    assert at(LN3 + 0.1) > at(LN3) < at(LN3 - 0.1)
+    assert loss_at(LN3) == pytest.approx(0, abs=1e-12)
+    assert loss_at(LN3 + 0.1) > loss_at(LN3) < loss_at(LN3 - 0.1)
 
 
-def test_focal_without_focus_is_half_of_bce():
+def test_focal_with_gamma_zero_is_half_of_bce():
     case = [[0.3, -2.0]], [[1.0, 0.2]]
-    got = value(LossSettings("focal", gamma=0.0, alpha=0.5), *case)
-    assert got == pytest.approx(value(LossSettings(), *case) / 2)
+    got = loss_value(LossSettings("focal", gamma=0.0, alpha=0.5), *case)
+    assert got == pytest.approx(loss_value(LossSettings(), *case) / 2)
 
 
 def test_cross_entropy_of_a_hand_computed_case():
     # Softmax of 1/4, 3/4; targets are scaled to 1/3, 2/3.
-    got = value(LossSettings("cross_entropy"), [[0.0, LN3]], [[0.4, 0.8]])
+    got = loss_value(LossSettings("cross_entropy"), [[0.0, LN3]], [[0.4, 0.8]])
     assert got == pytest.approx(math.log(4) / 3 + math.log(4 / 3) * 2 / 3)
 
 
-def test_unknown_classes_leave_the_softmax():
+def test_unknown_classes_are_excluded_from_the_softmax():
     known = [[True, True, False]]
-    got = value(LossSettings("cross_entropy"), [[0.0, 0.0, 50.0]], [[1.0, 0.0, 1.0]], known=known)
+    got = loss_value(
+        LossSettings("cross_entropy"), [[0.0, 0.0, 50.0]], [[1.0, 0.0, 1.0]], known=known
+    )
     assert got == pytest.approx(LN2)
 
 
-def test_cross_entropy_takes_nothing_from_a_sample_without_labels():
+def test_cross_entropy_of_an_example_without_labels_is_zero():
     settings = LossSettings("cross_entropy", smoothing=0.1)
-    assert value(settings, [[0.0, 5.0]], [[0.0, 0.0]]) == 0
+    assert loss_value(settings, [[0.0, 5.0]], [[0.0, 0.0]]) == 0
 
 
 def test_smoothing_of_cross_entropy_is_spread_over_the_known_classes():
     settings = LossSettings("cross_entropy", smoothing=0.2)
     known = [[True, True, False]]
-    got = value(settings, [[0.0, LN3, 0.0]], [[1.0, 0.0, 0.0]], known=known)
+    got = loss_value(settings, [[0.0, LN3, 0.0]], [[1.0, 0.0, 0.0]], known=known)
     assert got == pytest.approx(0.9 * math.log(4) + 0.1 * math.log(4 / 3))
 
 
 def test_soft_auc_of_a_hand_computed_case():
-    # Pairs 1 > 0.5, 1 > 0 and 0.5 > 0 count by 0.5, 1 and 0.5.
-    got = value(LossSettings("soft_auc"), [[2.0], [3.0], [0.0]], [[1.0], [0.5], [0.0]])
+    # The weights of the pairs 1 > 0.5, 1 > 0 and 0.5 > 0 are 0.5, 1 and 0.5.
+    got = loss_value(LossSettings("soft_auc"), [[2.0], [3.0], [0.0]], [[1.0], [0.5], [0.0]])
     assert got == pytest.approx((0.5 * softplus(1) + softplus(-2) + 0.5 * softplus(-3)) / 2)
 
 
 def test_soft_auc_is_a_mean_over_the_classes_that_have_pairs():
     logits = [[1.0, 7.0, 0.0], [0.0, -7.0, 0.0]]
-    got = value(LossSettings("soft_auc"), logits, [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    got = loss_value(LossSettings("soft_auc"), logits, [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
     assert got == pytest.approx((softplus(-1) + LN2) / 2)
 
 
-def test_pairs_count_by_the_product_of_their_weights():
+def test_the_weight_of_a_pair_is_the_product_of_its_sample_weights():
     case = [[0.0], [1.0], [2.0]], [[1.0], [0.0], [0.0]]
-    got = value(LossSettings("soft_auc"), *case, weight=[1.0, 1.0, 3.0])
+    got = loss_value(LossSettings("soft_auc"), *case, weight=[1.0, 1.0, 3.0])
     assert got == pytest.approx((softplus(1) + 3 * softplus(2)) / 4)
 
 
 def test_asymmetric_of_a_hand_computed_case():
-    # A positive at 3/4 weighs (1/4)^1; a negative at 3/4 is shifted to 0.7 and weighs 0.7^4.
-    got = value(LossSettings("asymmetric"), [[LN3, LN3]], [[1.0, 0.0]])
+    # A positive at 3/4 has the factor (1/4)^1; a negative at 3/4 is shifted to 0.7: factor 0.7^4.
+    got = loss_value(LossSettings("asymmetric"), [[LN3, LN3]], [[1.0, 0.0]])
     positive, negative = 0.25 * math.log(4 / 3), -(0.7**4) * math.log(0.3)
     assert got == pytest.approx((positive + negative) / 2)
 
 
-def test_asymmetric_bears_blended_ones_that_exceed_one_by_a_rounding():
+def test_asymmetric_is_finite_for_targets_that_exceed_one_by_rounding():
     above = float(np.nextafter(np.float32(1), np.float32(2)))
-    assert math.isfinite(value(LossSettings("asymmetric"), [[20.0]], [[above]]))
+    assert math.isfinite(loss_value(LossSettings("asymmetric"), [[20.0]], [[above]]))
 
 
 def test_distribution_balanced_of_a_hand_computed_case():
-    # One of two labels is there, held by 1 and 4 of 20: the rare one is weighed by the ratio 1,
-    # the other by 1/4, through the map; a 20th of their prior log-odds shifts their logits. Focus
-    # is 2 (1 - p)^2, and a negative sees its logit doubled.
-    got = loss_of(LossSettings("distribution_balanced"), counts=np.array([1, 4]))(
-        Logits(torch.zeros(1, 2)),
+    # One of two labels is positive; 1 and 4 of 20 recordings have them. The rebalancing ratio of
+    # the rare one is 1, of the other 1/4, mapped by a sigmoid; logits are shifted by a 20th of the
+    # prior log-odds. The focal factor is 2 (1 - p)^2, and the logit of a negative is doubled.
+    got = built_loss(LossSettings("distribution_balanced"), counts=np.array([1, 4]))(
+        ClassifierOutput(torch.zeros(1, 2)),
         torch.tensor([[1.0, 0.0]]),
         torch.ones(1),
         torch.ones(1, 2, dtype=torch.bool),
@@ -187,47 +191,49 @@ def test_distribution_balanced_of_a_hand_computed_case():
 
 
 def test_two_way_of_a_hand_computed_case():
-    # Across classes: positive 2 against negative 0, in one sample; across samples the first class
-    # has no negative, the second no positive.
-    got = value(LossSettings("two_way", tp=1.0, tn=1.0), [[2.0, 0.0]], [[1.0, 0.0]])
+    # Over classes: positive 2 against negative 0, in one example. Over examples the first class has
+    # no negative, the second no positive.
+    got = loss_value(LossSettings("two_way", tp=1.0, tn=1.0), [[2.0, 0.0]], [[1.0, 0.0]])
     assert got == pytest.approx(softplus(-2), rel=1e-5)
 
 
-def test_two_way_is_that_of_timm_where_that_is_defined():
+def test_two_way_equals_that_of_timm_for_hard_targets():
     logits = 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     target = (torch.rand(6, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
-    target[0], target[:, 0] = 0, 0  # a sample and a class without positives
+    target[0], target[:, 0] = 0, 0  # an example and a class without positives
     ones = torch.ones(6)
     got = TwoWay(tp=3.0, tn=0.5)(logits, target, 7 * ones, torch.ones(6, 4, dtype=torch.bool))
     assert torch.allclose(got, TwoWayLoss(tp=3.0, tn=0.5)(logits, target))
 
 
-def test_two_way_tells_blends_that_timm_cuts_at_a_half():
-    def slope(share: float) -> float:
+def test_two_way_is_graded_by_soft_targets():
+    def slope(target: float) -> float:
         logits = torch.tensor([[0.0, 0.0, 0.0]], requires_grad=True)
         loss = TwoWay()(
-            logits, torch.tensor([[share, 0.4, 0.0]]), torch.ones(1), torch.ones(1, 3).bool()
+            logits, torch.tensor([[target, 0.4, 0.0]]), torch.ones(1), torch.ones(1, 3).bool()
         )
         return torch.autograd.grad(loss, logits)[0][0, 0].item()
 
-    assert slope(0.5) < slope(0.3) < slope(0.1)  # the more of it is there, the more it is raised
+    assert slope(0.5) < slope(0.3) < slope(0.1)  # larger targets raise the logit more
 
 
-def test_the_maximum_over_frames_joins_the_clip_by_its_share():
+def test_the_loss_of_the_frame_maximum_is_added_by_frame_weight():
     frames = torch.tensor([[[0.0, LN3, -9.0]]])
-    logits = Logits(torch.zeros(1, 1), frames)
+    output = ClassifierOutput(torch.zeros(1, 1), frames)
     rest = torch.ones(1, 1), torch.ones(1), torch.ones(1, 1, dtype=torch.bool)
-    for settings, share in ((LossSettings(), 0.5), (LossSettings(frame_share=0.25), 0.25)):
-        got = loss_of(settings, has_frames=True, counts=np.ones(1))(logits, *rest)
-        assert got.item() == pytest.approx((1 - share) * LN2 + share * math.log(4 / 3))
-    alone = loss_of(LossSettings(frame_share=0.0), has_frames=True, counts=np.ones(1))
-    assert alone(logits, *rest).item() == pytest.approx(LN2)
+    for settings, frame_weight in ((LossSettings(), 0.5), (LossSettings(frame_weight=0.25), 0.25)):
+        got = built_loss(settings, has_frames=True, counts=np.ones(1))(output, *rest)
+        assert got.item() == pytest.approx(
+            (1 - frame_weight) * LN2 + frame_weight * math.log(4 / 3)
+        )
+    alone = built_loss(LossSettings(frame_weight=0.0), has_frames=True, counts=np.ones(1))
+    assert alone(output, *rest).item() == pytest.approx(LN2)
 
 
-# Laws
+# Properties of all losses
 
-#: Losses that are no means over samples.
-CONTRASTS = ("soft_auc", "two_way")
+#: Losses that are not means over examples.
+PAIRWISE = ("soft_auc", "two_way")
 
 ALL = pytest.mark.parametrize(
     "settings",
@@ -245,7 +251,7 @@ ALL = pytest.mark.parametrize(
 
 
 class Case:
-    """Seven samples of four classes: blends, a sample without labels, one without knowledge."""
+    """Seven examples of four classes: soft targets, one without labels, one with all unknown."""
 
     def __init__(self) -> None:
         rng = torch.Generator().manual_seed(0)
@@ -258,7 +264,9 @@ class Case:
         self.known[3] = False
 
     def loss(self, settings: LossSettings) -> Tensor:
-        return loss_of(settings)(Logits(self.logits), self.target, self.weight, self.known)
+        return built_loss(settings)(
+            ClassifierOutput(self.logits), self.target, self.weight, self.known
+        )
 
     def gradient(self, settings: LossSettings) -> Tensor:
         self.logits = self.logits.detach().requires_grad_()
@@ -266,7 +274,7 @@ class Case:
 
 
 @ALL
-def test_the_gradient_of_the_unknown_is_zero_and_of_the_known_is_not(settings: LossSettings):
+def test_only_known_labels_have_gradients(settings: LossSettings):
     case = Case()
     gradient = case.gradient(settings)
     assert (gradient[~case.known] == 0).all()
@@ -274,7 +282,7 @@ def test_the_gradient_of_the_unknown_is_zero_and_of_the_known_is_not(settings: L
 
 
 @ALL
-def test_what_is_unknown_does_not_matter(settings: LossSettings):
+def test_logits_and_targets_of_unknown_labels_have_no_effect(settings: LossSettings):
     case, other = Case(), Case()
     other.logits[~case.known] = 30.0
     other.target[~case.known] = 1.0
@@ -283,7 +291,7 @@ def test_what_is_unknown_does_not_matter(settings: LossSettings):
 
 
 @ALL
-def test_a_sample_without_weight_changes_nothing(settings: LossSettings):
+def test_an_example_of_weight_zero_has_no_effect(settings: LossSettings):
     case = Case()
     case.weight[1] = 0
     gradient = case.gradient(settings)
@@ -295,8 +303,8 @@ def test_a_sample_without_weight_changes_nothing(settings: LossSettings):
     assert torch.allclose(gradient[torch.arange(7) != 1], kept.gradient(settings), atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in CONTRASTS])
-def test_shares_of_a_batch_add_up_to_the_whole(name: str):
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in PAIRWISE])
+def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_shares(name: str):
     case, shares = Case(), [Case(), Case()]
     for first, share in enumerate(shares):
         for field in vars(case):
@@ -307,23 +315,23 @@ def test_shares_of_a_batch_add_up_to_the_whole(name: str):
 
 
 @ALL
-def test_only_ratios_of_weights_count(settings: LossSettings):
+def test_only_ratios_of_weights_matter(settings: LossSettings):
     case, doubled = Case(), Case()
     doubled.weight = 2 * doubled.weight
     assert torch.allclose(case.loss(settings), doubled.loss(settings))
 
 
 @ALL
-def test_the_order_of_samples_does_not_count(settings: LossSettings):
-    case, turned = Case(), Case()
-    for name in vars(turned):
-        setattr(turned, name, getattr(turned, name).flip(0))
-    assert torch.allclose(case.loss(settings), turned.loss(settings))
+def test_the_order_of_examples_does_not_matter(settings: LossSettings):
+    case, reversed_case = Case(), Case()
+    for name in vars(reversed_case):
+        setattr(reversed_case, name, getattr(reversed_case, name).flip(0))
+    assert torch.allclose(case.loss(settings), reversed_case.loss(settings))
 
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_short_logits_are_taken_to_32_bits(settings: LossSettings, dtype: torch.dtype):
+def test_logits_of_16_bits_are_converted_to_32(settings: LossSettings, dtype: torch.dtype):
     short, long = Case(), Case()
     short.logits = short.logits.to(dtype)
     long.logits = short.logits.float()
@@ -340,7 +348,7 @@ def test_large_logits_have_finite_losses_and_gradients(settings: LossSettings):
 
 
 @ALL
-def test_a_batch_that_tells_nothing_costs_nothing(settings: LossSettings):
+def test_the_loss_of_a_batch_without_known_labels_or_weights_is_zero(settings: LossSettings):
     unknown, weightless = Case(), Case()
     unknown.known[:] = False
     weightless.weight[:] = 0
@@ -350,22 +358,22 @@ def test_a_batch_that_tells_nothing_costs_nothing(settings: LossSettings):
 
 
 @ALL
-def test_a_batch_without_labels_is_finite(settings: LossSettings):
+def test_the_loss_of_a_batch_without_labels_is_finite(settings: LossSettings):
     case = Case()
     case.target[:] = 0
     assert case.loss(settings).isfinite() and case.gradient(settings).isfinite().all()
 
 
 @ALL
-def test_nothing_asks_the_device_for_a_value(settings: LossSettings):
+def test_losses_do_not_read_values_from_the_device(settings: LossSettings):
     case = Case()
     rest = (each.to("meta") for each in (case.target, case.weight, case.known))
-    loss = loss_of(settings).to("meta")(Logits(case.logits.to("meta")), *rest)
+    loss = built_loss(settings).to("meta")(ClassifierOutput(case.logits.to("meta")), *rest)
     assert loss.shape == () and loss.dtype == torch.float32
 
 
 @ALL
-def test_steps_down_the_gradient_lower_the_loss(settings: LossSettings):
+def test_a_step_along_the_negative_gradient_lowers_the_loss(settings: LossSettings):
     case = Case()
     before = case.loss(settings)
     case.logits = case.logits - 1e-2 * case.gradient(settings)
@@ -375,11 +383,11 @@ def test_steps_down_the_gradient_lower_the_loss(settings: LossSettings):
 # Settings
 
 
-def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
-    made_of = {"focal": Focal, "asymmetric": Asymmetric, "two_way": TwoWay}
-    for name, numbers in LOSSES.items():
-        taken = inspect.signature(made_of[name]).parameters if name in made_of else {}
-        assert set(numbers) == set(taken) - {"smoothing"}, name
+def test_the_parameters_in_the_settings_are_those_of_the_losses():
+    classes = {"focal": Focal, "asymmetric": Asymmetric, "two_way": TwoWay}
+    for name, parameters in LOSSES.items():
+        accepted = inspect.signature(classes[name]).parameters if name in classes else {}
+        assert set(parameters) == set(accepted) - {"smoothing"}, name
 
 
 @pytest.mark.parametrize(
@@ -387,16 +395,16 @@ def test_the_numbers_that_settings_know_are_those_that_the_losses_take():
     [
         ({"name": "focl"}, "name='focl' is unknown; did you mean 'focal'?"),
         ({"class_weight": "invers"}, "did you mean 'inverse'?"),
-        ({"smoothing": 1.0}, "smoothing=1.0: it lies in [0, 1)"),
-        ({"frame_share": -0.5}, "frame_share=-0.5: it lies in [0, 1)"),
-        ({"name": "focal", "gamma": 0.5}, "gamma=0.5: it is 0 or at least 1"),
-        ({"name": "focal", "alpha": 2.0}, "alpha=2.0: it lies in [0, 1]"),
-        ({"gamma": 2.0}, "gamma=2.0: bce has none; leave it out"),
+        ({"smoothing": 1.0}, "smoothing=1.0: it must be in [0, 1)"),
+        ({"frame_weight": -0.5}, "frame_weight=-0.5: it must be in [0, 1)"),
+        ({"name": "focal", "gamma": 0.5}, "gamma=0.5: it must be 0 or at least 1"),
+        ({"name": "focal", "alpha": 2.0}, "alpha=2.0: it must be in [0, 1]"),
+        ({"gamma": 2.0}, "gamma=2.0: bce has no gamma; leave it out"),
         ({"name": "two_way", "tp": 0.0}, "tp=0.0: it must be above 0"),
-        ({"name": "two_way", "smoothing": 0.1}, "two_way ranks and takes none"),
+        ({"name": "two_way", "smoothing": 0.1}, "two_way is a ranking loss"),
         (
             {"name": "distribution_balanced", "class_weight": "sqrt"},
-            "distribution_balanced takes none; set none",
+            "distribution_balanced has no class weights; set",
         ),
     ],
 )
@@ -406,11 +414,13 @@ def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_share_of_frames_is_refused_where_no_frames_are_heard():
-    with pytest.raises(ValueError, match=r"loss.frame_share=0.5: this head hears no frames.*sed"):
-        loss_of(LossSettings(frame_share=0.5))
+def test_a_frame_weight_is_refused_without_frame_logits():
+    with pytest.raises(
+        ValueError, match=r"loss.frame_weight=0.5: this head computes no frame.*sed"
+    ):
+        built_loss(LossSettings(frame_weight=0.5))
 
 
-def test_one_recording_has_no_distribution():
-    with pytest.raises(ValueError, match="there is 1 to train on"):
+def test_distribution_balanced_needs_two_recordings():
+    with pytest.raises(ValueError, match="needs 2 training recordings or more; there is 1"):
         build_loss(LossSettings("distribution_balanced"), np.ones(2), 1, has_frames=False)

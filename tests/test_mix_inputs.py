@@ -1,4 +1,4 @@
-"""What operators are given: converted without loss, or refused in one line. Empty batches too."""
+"""Inputs of mix operators: lossless conversion of types, errors, empty batches."""
 
 import pickle
 from dataclasses import replace
@@ -13,16 +13,16 @@ from birdmix.mix import (
     Boxes,
     Chain,
     CutMix,
+    Examples,
     Inject,
-    Mixed,
+    MixResult,
     Mixup,
     Mixup2,
     OneOf,
     Operator,
     Plan,
-    Samples,
-    level,
-    mixed_level,
+    measure_level_db,
+    mixed_level_db,
 )
 
 PAIRS = Mixup2(1.0, 1.0)
@@ -47,11 +47,11 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def mix(**tensors: Tensor) -> Mixed:
+def mix(**tensors: Tensor) -> MixResult:
     return PAIRS(EYE, EYE, rng=rng(), **tensors)
 
 
-# Converted
+# Conversion of types
 
 
 @pytest.mark.parametrize(
@@ -63,63 +63,63 @@ def test_weights_of_any_type_are_mixed_exactly(dtype: torch.dtype):
     assert mixed.weight.is_floating_point()
 
 
-def test_a_weight_is_floating_whether_a_mix_fires_or_not():
+def test_weights_are_floating_with_and_without_a_mix():
     weight = torch.arange(6)
     assert Mixup(0.0)(EYE, EYE, weight, rng=rng()).weight.dtype == torch.float32
     assert Mixup(1.0).eval()(EYE, EYE, weight, rng=rng()).weight.dtype == torch.float32
 
 
-def test_a_replay_converts_what_it_is_given_as_a_call_does():
+def test_replay_converts_types_as_a_call_does():
     plan = PAIRS.draw(6, rng())
-    mixed = PAIRS.replay(plan, Samples(EYE, EYE, weight=torch.arange(1, 7)))
+    mixed = PAIRS.replay(plan, Examples(EYE, EYE, weight=torch.arange(1, 7)))
     assert mixed.weight.tolist() == pytest.approx(MIXED_WEIGHTS, abs=5e-5)
 
 
 def test_integer_weights_of_a_pool_are_mixed_exactly():
-    pool = Samples(EYE, EYE, weight=torch.full((6,), 2))
+    pool = Examples(EYE, EYE, weight=torch.full((6,), 2))
     weight = torch.ones(6, dtype=torch.int64)
     mixed = Inject(1.0, gain=(0.5, 0.5))(EYE, EYE, weight, rng=rng(), pool=pool)
     assert torch.allclose(mixed.weight, torch.full((6,), (1 + 0.5 * 2) / 1.5))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
-def test_a_mask_of_zeros_and_ones_is_a_mask(dtype: torch.dtype):
+def test_known_masks_of_zeros_and_ones_become_bool(dtype: torch.dtype):
     known = EYE > 0
     expected, mixed = mix(known=known), mix(known=known.to(dtype))
     assert mixed.known.dtype == torch.bool and torch.equal(mixed.known, expected.known)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
-def test_integer_frames_are_not_truncated(dtype: torch.dtype):
+def test_integer_frames_are_mixed_without_truncation(dtype: torch.dtype):
     frames = EYE[..., None].expand(-1, -1, 4)
     assert torch.equal(mix(frames=frames.to(dtype)).frames, mix(frames=frames).frames)
 
 
-def test_bool_targets_are_targets():
+def test_bool_targets_are_mixed_as_floats():
     mixed = PAIRS(EYE, EYE > 0, rng=rng())
     assert torch.equal(mixed.target, mix().target)
 
 
-def test_integer_levels_are_levels():
-    loud = Mixup2(1.0, 1.0, label_rule=RULES["amplitude"])
+def test_integer_levels_are_mixed_as_floats():
+    by_amplitude = Mixup2(1.0, 1.0, label_rule=RULES["amplitude"])
     decibels = torch.arange(-30, 0, 5)
-    mixed = loud(EYE, EYE, rng=rng(), level=decibels)
-    assert torch.equal(mixed.target, loud(EYE, EYE, rng=rng(), level=decibels.float()).target)
-    expected = loud(EYE, EYE, rng=rng(), level=decibels.float()).level
-    assert torch.equal(mixed.level, expected)
-    assert torch.equal(mixed_level(mixed.plan, decibels), expected)
+    mixed = by_amplitude(EYE, EYE, rng=rng(), level=decibels)
+    expected = by_amplitude(EYE, EYE, rng=rng(), level=decibels.float())
+    assert torch.equal(mixed.target, expected.target)
+    assert torch.equal(mixed.level, expected.level)
+    assert torch.equal(mixed_level_db(mixed.plan, decibels), expected.level)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("rule", RULES)
-def test_waveforms_of_any_precision_mix_alike(name: str, rule: str, dtype: torch.dtype):
-    x, pool = normal(6, 50), Samples(normal(6, 50, seed=1), EYE)
-    floored = replace(RULES[rule], min_snr_db=-20)
-    operator = OPERATORS[name](label_rule=floored, match_rms=True, post="peak_guard")
-    expected = operator(x, EYE, rng=rng(), pool=pool, level=level(x))
-    pool = pool._replace(x=pool.x.to(dtype), level=level(pool.x.to(dtype)))
-    mixed = operator(x.to(dtype), EYE, rng=rng(), pool=pool, level=level(x.to(dtype)))
+def test_mixes_agree_for_waveforms_of_any_precision(name: str, rule: str, dtype: torch.dtype):
+    x, pool = normal(6, 50), Examples(normal(6, 50, seed=1), EYE)
+    audible = replace(RULES[rule], min_snr_db=-20)
+    operator = OPERATORS[name](label_rule=audible, match_rms=True, post="peak_guard")
+    expected = operator(x, EYE, rng=rng(), pool=pool, level=measure_level_db(x))
+    pool = pool._replace(x=pool.x.to(dtype), level=measure_level_db(pool.x.to(dtype)))
+    mixed = operator(x.to(dtype), EYE, rng=rng(), pool=pool, level=measure_level_db(x.to(dtype)))
     # bfloat16 has 8 bits of precision, and samples reach about 5.
     tolerance = 1e-5 if dtype == torch.float64 else 0.1
     assert mixed.x.dtype == dtype and mixed.target.dtype == torch.float32
@@ -127,7 +127,7 @@ def test_waveforms_of_any_precision_mix_alike(name: str, rule: str, dtype: torch
     assert torch.allclose(mixed.target, expected.target, atol=tolerance)
 
 
-# Refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_waveforms_of_any_precision_mix_alike(name: str, rule: str, dtype: torch
         ({"weight": [1.0] * 6}, r"weight is a list; pass a tensor"),
         ({"weight": torch.ones(6, device="meta")}, r"weight is on meta, x on cpu"),
         ({"known": EYE * 0.5}, r"known is torch.float32 and holds other values than 0 and 1"),
-        ({"known": EYE > 0, "frames": torch.ones(6, 6, 4) * 2}, r"frames reaches from 2 to 2"),
+        ({"known": EYE > 0, "frames": torch.ones(6, 6, 4) * 2}, r"frames ranges from 2 to 2"),
         ({"frames_known": torch.ones(6, 6, 4) > 0}, r"frames None; they must agree"),
         ({"frames": torch.ones(6, 6, 4), "frames_known": torch.ones(6, 6, 5)}, r"must agree"),
         ({"level": torch.zeros(6, 2, 3)}, r"level has shape \[6, 2, 3\]"),
         ({"level": torch.zeros(6, 0)}, r"level has shape \[6, 0\]"),
-        ({"pool": EYE}, r"pool is a Tensor; pass a birdmix.mix.Samples"),
+        ({"pool": EYE}, r"pool is a Tensor; pass a birdmix.mix.Examples"),
         ({"progress": 2.0}, r"progress=2.0"),
     ],
 )
-def test_what_does_not_fit_is_refused(tensors: dict, expected: str):
+def test_tensors_that_do_not_agree_raise_an_error(tensors: dict, expected: str):
     with pytest.raises(ValueError, match=expected):
         mix(**tensors)
 
@@ -162,14 +162,14 @@ def test_what_does_not_fit_is_refused(tensors: dict, expected: str):
         ({"frames": torch.ones(6, 6, 4), "weight": torch.ones(6, 2)}, r"pool weight has shape"),
     ],
 )
-def test_a_pool_that_does_not_fit_is_refused(pool: dict, expected: str):
-    given = {"frames": torch.ones(6, 6, 4), "level": torch.zeros(6)}
+def test_a_pool_that_does_not_agree_with_the_batch_raises_an_error(pool: dict, expected: str):
+    batch = {"frames": torch.ones(6, 6, 4), "level": torch.zeros(6)}
     with pytest.raises(ValueError, match=expected):
-        Inject(1.0)(EYE, EYE, rng=rng(), pool=Samples(EYE, EYE, **pool), **given)
+        Inject(1.0)(EYE, EYE, rng=rng(), pool=Examples(EYE, EYE, **pool), **batch)
 
 
 @pytest.mark.parametrize("seed", [0, None, np.random.RandomState(0)])
-def test_what_is_no_generator_is_refused(seed: object):
+def test_rng_must_be_a_numpy_generator(seed: object):
     for operator in (PAIRS, Chain(PAIRS), OneOf(PAIRS)):
         with pytest.raises(ValueError, match=r"pass a generator: numpy.random.default_rng"):
             operator(EYE, EYE, rng=seed)
@@ -178,28 +178,28 @@ def test_what_is_no_generator_is_refused(seed: object):
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda: level(torch.ones(2, 8, dtype=torch.int16)), r"int16.*x / 32768"),
-        (lambda: level(torch.ones(8)), r"shape \[8\]"),
-        (lambda: level(torch.ones(2, 8), 9), r"num_stretches=9"),
-        (lambda: level(torch.ones(2, 8), 0), r"num_stretches=0"),
-        (lambda: mixed_level(PAIRS.draw(3, rng()), torch.zeros(2)), r"\[2\] for a plan of 3"),
+        (lambda: measure_level_db(torch.ones(2, 8, dtype=torch.int16)), r"int16.*x / 32768"),
+        (lambda: measure_level_db(torch.ones(8)), r"shape \[8\]"),
+        (lambda: measure_level_db(torch.ones(2, 8), 9), r"num_intervals=9"),
+        (lambda: measure_level_db(torch.ones(2, 8), 0), r"num_intervals=0"),
+        (lambda: mixed_level_db(PAIRS.draw(3, rng()), torch.zeros(2)), r"\[2\] for a plan of 3"),
         (
-            lambda: mixed_level(
+            lambda: mixed_level_db(
                 Inject(1.0).draw(2, rng(), pool_size=2), torch.zeros(2), torch.zeros(2, 5)
             ),
             r"pool_level \[2, 5\]",
         ),
     ],
 )
-def test_levels_that_do_not_fit_are_refused(call, expected: str):
+def test_invalid_levels_raise_an_error(call, expected: str):
     with pytest.raises(ValueError, match=expected):
         call()
 
 
-def test_what_is_no_plan_or_no_samples_cannot_be_replayed():
+def test_replay_checks_the_types_of_plan_and_examples():
     with pytest.raises(ValueError, match=r"plan is a NoneType; pass a birdmix.mix.Plan"):
-        PAIRS.replay(None, Samples(EYE, EYE))
-    with pytest.raises(ValueError, match=r"samples is a tuple; pass a birdmix.mix.Samples"):
+        PAIRS.replay(None, Examples(EYE, EYE))
+    with pytest.raises(ValueError, match=r"examples is a tuple; pass a birdmix.mix.Examples"):
         PAIRS.replay(PAIRS.draw(6, rng()), (EYE, EYE))
 
 
@@ -213,35 +213,35 @@ def test_what_is_no_plan_or_no_samples_cannot_be_replayed():
         ([[0, 1], [1, 0]], [[1.0], [1.0]], r"\[2, 2\] and its gain \[2, 1\]"),
         ([[1, 0], [0, 1]], [[1.0, 0.0], [1.0, 0.0]], r"column 0 .* is \[1, 0\]"),
         ([[0.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], r"float64"),
-        ([[0, -1], [1, 0]], [[1.0, 1.0], [1.0, 1.0]], r"holds -1; rows count from 0"),
-        ([[0, 1], [1, 0]], [[1.0, np.nan], [1.0, 1.0]], r"gains are finite"),
+        ([[0, -1], [1, 0]], [[1.0, 1.0], [1.0, 1.0]], r"holds -1; indices start at 0"),
+        ([[0, 1], [1, 0]], [[1.0, np.nan], [1.0, 1.0]], r"gains must be finite"),
         ([[0, 1], [1, 0]], [[1.0, -1.0], [1.0, 1.0]], r"at least 0"),
-        ([[0, 1], [1, 0]], [[1.0, 1.0], [0.0, 0.0]], r"all gains of sample 1 are 0"),
+        ([[0, 1], [1, 0]], [[1.0, 1.0], [0.0, 0.0]], r"all gains of example 1 are 0"),
     ],
 )
-def test_what_is_no_plan_is_refused(source: list, gain: list, expected: str):
+def test_an_invalid_plan_raises_an_error(source: list, gain: list, expected: str):
     with pytest.raises(ValueError, match=expected):
         Plan(np.array(source), np.array(gain))
 
 
-def test_what_are_no_boxes_is_refused():
-    half, whole = np.array([[0.0, 0.5]] * 2), np.array([[0.0, 1.0]] * 2)
+def test_invalid_boxes_raise_an_error():
+    half, full = np.array([[0.0, 0.5]] * 2), np.array([[0.0, 1.0]] * 2)
     with pytest.raises(ValueError, match=r"begins before it ends"):
-        Boxes(half[:, ::-1], whole)
-    with pytest.raises(ValueError, match=r"reaches from 0 to 1.5"):
-        Boxes(half * 3, whole)
+        Boxes(half[:, ::-1], full)
+    with pytest.raises(ValueError, match=r"ranges from 0 to 1.5"):
+        Boxes(half * 3, full)
     with pytest.raises(ValueError, match=r"mel has shape \[3, 2\]"):
         Boxes(half, np.array([[0.0, 1.0]] * 3))
     with pytest.raises(ValueError, match=r"2 boxes for a source of shape \[3, 2\]"):
-        Plan(np.array([[0, 1], [1, 0], [2, 0]]), np.ones((3, 2)), Boxes(half, whole))
+        Plan(np.array([[0, 1], [1, 0], [2, 0]]), np.ones((3, 2)), Boxes(half, full))
 
 
-def test_a_plan_of_any_number_type_is_the_same_plan():
+def test_plans_of_any_number_type_are_equal():
     source, gain = [[0, 1], [1, 0]], [[0.5, 0.5], [0.25, 0.75]]
     plan = Plan(np.array(source, np.int32), np.array(gain, np.float64))
     assert plan == Plan(np.array(source), np.array(gain, np.float32))
     assert plan.source.dtype == np.int64 and plan.gain.dtype == np.float32
-    assert PAIRS.replay(plan, Samples(EYE[:2], EYE[:2])).target.dtype == torch.float32
+    assert PAIRS.replay(plan, Examples(EYE[:2], EYE[:2])).target.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["sum", "blend", "cut"])
@@ -264,7 +264,7 @@ def test_plans_are_not_hashable_as_their_arrays_can_change():
             hash(unhashable)
 
 
-# Nothing to mix
+# Empty batches
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0])
@@ -272,8 +272,8 @@ def test_plans_are_not_hashable_as_their_arrays_can_change():
 @pytest.mark.parametrize("shape", [(0, 40), (0, 1, 8, 10)])
 def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, shape: tuple):
     x, target = torch.zeros(shape), torch.zeros(0, 3)
-    given = (x, target, target[:, 0], target > 0, target[..., None])
-    pool = Samples(torch.ones(2, *shape[1:]), torch.ones(2, 3), frames=torch.ones(2, 3, 1))
+    tensors = (x, target, target[:, 0], target > 0, target[..., None])
+    pool = Examples(torch.ones(2, *shape[1:]), torch.ones(2, 3), frames=torch.ones(2, 3, 1))
     options = {"scope": scope, "match_rms": True, "linear": True, "post": "peak_normalise"}
     operators: list[Operator] = [
         Mixup(prob, **options),
@@ -282,20 +282,20 @@ def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, s
         Inject(prob, snr_db=(0, 0), **options),
     ]
     for operator in (*operators, Chain(*operators), OneOf(*operators)):
-        mixed = operator(*given, rng=rng(), pool=pool, level=torch.zeros(0, 5))
-        assert [each.shape for each in mixed[:5]] == [each.shape for each in given]
+        mixed = operator(*tensors, rng=rng(), pool=pool, level=torch.zeros(0, 5))
+        assert [each.shape for each in mixed[:5]] == [each.shape for each in tensors]
         assert mixed.level.shape == (0, 5) and mixed.frames_known.shape == (0, 3, 1)
     for operator in operators:
         plan = operator.draw(0, rng(), pool_size=2)
-        assert operator.replay(plan, Samples(*given), pool).x.shape == shape
+        assert operator.replay(plan, Examples(*tensors), pool).x.shape == shape
         assert plan.is_identity and plan == Plan.identity(0)
 
 
 @pytest.mark.parametrize("post", ["none", "peak_guard", "peak_normalise", "standardise"])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_samples_without_a_single_number_pass_too(name: str, post: str):
+def test_examples_of_length_0_pass_through_every_operator(name: str, post: str):
     x, target = torch.zeros(4, 0), torch.zeros(4, 0)
     operator = OPERATORS[name](match_rms=True, post=post)
-    mixed = operator(x, target, rng=rng(), pool=Samples(x, target))
+    mixed = operator(x, target, rng=rng(), pool=Examples(x, target))
     assert mixed.x.shape == (4, 0) and mixed.target.shape == (4, 0)
-    assert level(x).tolist() == [[-np.inf]] * 4
+    assert measure_level_db(x).tolist() == [[-np.inf]] * 4

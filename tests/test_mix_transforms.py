@@ -1,4 +1,4 @@
-"""Mixing under torch.func: a mix is linear in x, so its tangent is the mix of the tangents."""
+"""Mix operators under torch.func (jvp, vmap, grad). A mix is linear in x, so is its tangent."""
 
 from dataclasses import replace
 
@@ -12,15 +12,15 @@ from birdmix.mix import (
     RULES,
     Chain,
     CutMix,
+    Examples,
     Inject,
-    Mixed,
+    MixResult,
     Mixup,
     Mixup2,
     Operator,
-    Samples,
-    level,
+    measure_level_db,
 )
-from birdmix.mix.apply import apply
+from birdmix.mix.apply_plan import apply_plan_to_inputs
 
 OPERATORS = {
     "sum of three": lambda **options: Mixup(1.0, 0.0, scope="sample", **options),
@@ -43,11 +43,11 @@ def soft(*shape: int, seed: int = 0) -> Tensor:
 
 X, TANGENT, TARGET = normal(B, *SHAPE), normal(B, *SHAPE, seed=1), soft(B, 4)
 KNOWN, FRAMES = soft(B, 4, seed=2) > 0.3, soft(B, 4, 3, seed=3)
-POOL = Samples(normal(3, *SHAPE, seed=4), soft(3, 4, seed=5), frames=soft(3, 4, 3, seed=6))
+POOL = Examples(normal(3, *SHAPE, seed=4), soft(3, 4, seed=5), frames=soft(3, 4, 3, seed=6))
 RULE = replace(RULES["amplitude"], min_snr_db=-20)
 
 
-def mix(operator: Operator, x: Tensor, target: Tensor = TARGET) -> Mixed:
+def mix(operator: Operator, x: Tensor, target: Tensor = TARGET) -> MixResult:
     rng = np.random.default_rng(3)
     return operator(x, target, TARGET[:, 0], KNOWN, FRAMES, rng=rng, pool=POOL)
 
@@ -59,19 +59,21 @@ def test_the_tangent_of_a_mix_is_the_mix_of_the_tangents(name: str, match_rms: b
     mixed, tangent = func.jvp(lambda x: mix(operator, x).x, (X,), (TANGENT,))
     expected = mix(operator, X)
     assert torch.allclose(mixed, expected.x, atol=1e-5)
-    if expected.plan.matched:  # gains that were measured are constants
+    if expected.plan.matched:  # measured gains are constants
         x, direction = X.clone().requires_grad_(), normal(B, *SHAPE, seed=9)
         (gradient,) = torch.autograd.grad((mix(operator, x).x * direction).sum(), x)
         forward, backward = (tangent * direction).sum(), (gradient * TANGENT).sum()
         assert torch.allclose(forward, backward, rtol=1e-4)
     else:
-        nothing = torch.zeros_like(POOL.x)
-        assert torch.allclose(tangent, apply(expected.plan, TANGENT, nothing), atol=1e-5)
+        pool_tangent = torch.zeros_like(POOL.x)
+        assert torch.allclose(
+            tangent, apply_plan_to_inputs(expected.plan, TANGENT, pool_tangent), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("post", ["none", "standardise"])
-def test_vmap_mixes_every_batch_by_one_plan(name: str, post: str):
+def test_vmap_mixes_all_batches_by_one_plan(name: str, post: str):
     operator = OPERATORS[name](match_rms=True, linear=True, post=post, label_rule=RULE)
     x, target = normal(3, B, *SHAPE, seed=7), soft(3, B, 4, seed=8)
 
@@ -79,31 +81,31 @@ def test_vmap_mixes_every_batch_by_one_plan(name: str, post: str):
         mixed = mix(operator, x, target)
         return (*mixed[:5], mixed.frames_known)
 
-    for number, batch in enumerate(zip(*func.vmap(tensors)(x, target), strict=True)):
-        for each, expected in zip(batch, tensors(x[number], target[number]), strict=True):
-            assert torch.allclose(each.float(), expected.float(), atol=1e-4)
-    # and where only some of what is mixed is batched
+    for index, batch in enumerate(zip(*func.vmap(tensors)(x, target), strict=True)):
+        for actual, expected in zip(batch, tensors(x[index], target[index]), strict=True):
+            assert torch.allclose(actual.float(), expected.float(), atol=1e-4)
+    # Only the targets are batched, not x.
     assert torch.equal(
         func.vmap(lambda target: mix(operator, X, target).target)(target)[1],
         mix(operator, X, target[1]).target,
     )
 
 
-def test_vmap_takes_levels_weights_and_pools():
+def test_vmap_mixes_levels_weights_and_pools():
     inject = Inject(1.0, snr_db=(0, 0), label_rule=RULE, post="peak_guard")
     x, pool, target = normal(2, B, 40), normal(2, 3, 40, seed=1), soft(2, 3, 4)
 
     def tensors(x: Tensor, weight: Tensor, pool: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        samples = Samples(pool, target, level=level(pool))
+        pool_examples = Examples(pool, target, level=measure_level_db(pool))
         rng = np.random.default_rng(0)
-        mixed = inject(x, TARGET, weight, rng=rng, pool=samples, level=level(x))
+        mixed = inject(x, TARGET, weight, rng=rng, pool=pool_examples, level=measure_level_db(x))
         return mixed.x, mixed.target, mixed.weight, mixed.level
 
-    given = (x, torch.arange(2 * B).view(2, B), pool, target)
-    for each, expected in zip(
-        func.vmap(tensors)(*given), tensors(*(tensor[1] for tensor in given)), strict=True
+    inputs = (x, torch.arange(2 * B).view(2, B), pool, target)
+    for actual, expected in zip(
+        func.vmap(tensors)(*inputs), tensors(*(tensor[1] for tensor in inputs)), strict=True
     ):
-        assert torch.allclose(each[1], expected, atol=1e-4)
+        assert torch.allclose(actual[1], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Optimizers, what they leave alone, learning rates and weight averages."""
+"""Optimizers, frozen parameters, learning-rate schedules and weight averages."""
 
 import csv
 from pathlib import Path
@@ -8,19 +8,19 @@ import timm.optim
 import torch
 from torch import nn
 
-from birdmix.app.build import build_training
-from birdmix.app.data import open_data
+from birdmix.experiments.builders import build_training_run
+from birdmix.loading.run_data import open_data
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import (
     build_optimizer,
+    build_weight_average,
     freeze,
     lr_factor,
-    rest_frozen,
-    weight_average,
+    set_frozen_to_eval,
 )
 from birdmix.model.settings import ModelSettings, OptimSettings
-from birdmix.training.processes import open_processes
-from tests.conftest import SMALL, configured, train
+from birdmix.training.distributed_processes import connect_processes
+from tests.conftest import SMALL, make_config, train
 
 SCHEDULES = ("cosine", "one_cycle", "constant", "polynomial")
 
@@ -38,7 +38,7 @@ def test_an_unknown_optimizer_is_refused_with_the_nearest_name():
         build_optimizer(nn.Linear(1, 1), OptimSettings(name="adamww"))
 
 
-def test_an_optimizer_takes_more_arguments():
+def test_more_arguments_are_passed_to_the_optimizer():
     adam = build_optimizer(nn.Linear(1, 1), OptimSettings(args={"betas": [0.8, 0.9]}))
     assert list(adam.param_groups[0]["betas"]) == [0.8, 0.9]
     sgd = build_optimizer(nn.Linear(1, 1), OptimSettings("sgd", {"momentum": 0.5}))
@@ -53,33 +53,33 @@ def test_an_optimizer_takes_more_arguments():
         ("adamw", {"betas": [2.0, 0.9]}),
         ("adamw", {"betas": [0.9]}),
         ("adamw", {"betas": [0.9, 0.99, 0.999]}),
-        # timm drops these without a word
+        # timm ignores these silently
         ("sgd", {"betas": [0.9, 0.9]}),
         *((name, {"momentum": 0.8}) for name in ("adamw", "adam", "lion", "adagrad")),
     ],
 )
-def test_an_argument_that_an_optimizer_does_not_take_is_refused(name: str, args: dict):
+def test_an_argument_that_an_optimizer_does_not_accept_is_refused(name: str, args: dict):
     with pytest.raises(ValueError, match=rf"{name}.*{next(iter(args))}|{next(iter(args))}.*{name}"):
         build_optimizer(nn.Linear(1, 1), OptimSettings(name, args))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("adahessian", "needs gradients of gradients"),
-        ("lookahead_adamw", r"no timm optimizer; timm.optim.list_optimizers\(\) lists them"),
+        ("adahessian", "needs second-order gradients"),
+        ("lookahead_adamw", r"not a timm optimizer; timm.optim.list_optimizers\(\) lists them"),
     ],
 )
-def test_an_optimizer_that_cannot_train_here_is_refused(name: str, said: str):
-    with pytest.raises(ValueError, match=rf"optim.name='?{name}'? .*{said}"):
+def test_an_optimizer_that_cannot_train_here_is_refused(name: str, message: str):
+    with pytest.raises(ValueError, match=rf"optim.name='?{name}'? .*{message}"):
         build_optimizer(nn.Linear(1, 1), OptimSettings(name))
 
 
-def test_what_an_optimizer_lacks_here_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):
-    def lacking(*_: object, **__: object) -> None:
+def test_a_missing_requirement_of_an_optimizer_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("CUDA required\nfor this one")
 
-    monkeypatch.setattr(timm.optim, "create_optimizer_v2", lacking)
+    monkeypatch.setattr(timm.optim, "create_optimizer_v2", fail)
     with pytest.raises(ValueError, match=r"optim.name=adamw cannot .*\(CUDA required\)$"):
         build_optimizer(nn.Linear(1, 1), OptimSettings())
 
@@ -91,7 +91,7 @@ def test_norms_and_biases_have_no_weight_decay():
             assert (parameter.ndim > 1) == (group["weight_decay"] > 0)
 
 
-def test_layer_decay_slows_what_lies_deeper():
+def test_layer_decay_lowers_the_rate_of_deeper_layers():
     model = classifier()
     optimizer = build_optimizer(model, OptimSettings(layer_decay=0.5))
     scale = {
@@ -101,12 +101,12 @@ def test_layer_decay_slows_what_lies_deeper():
     }
     scales = {name: scale[id(each)] for name, each in model.named_parameters()}
     assert scales["head.classes.weight"] == 1
-    below = [scales[f"backbone.layer{n}.0.conv1.weight"] for n in (4, 3, 2, 1)]
-    assert below == sorted(below, reverse=True) and len(set(below)) == 4
-    assert scales["backbone.conv1.0.weight"] < below[-1] < below[0] < 1
+    layer_scales = [scales[f"backbone.layer{n}.0.conv1.weight"] for n in (4, 3, 2, 1)]
+    assert layer_scales == sorted(layer_scales, reverse=True) and len(set(layer_scales)) == 4
+    assert scales["backbone.conv1.0.weight"] < layer_scales[-1] < layer_scales[0] < 1
 
 
-# What is frozen
+# Frozen parameters
 
 
 def test_frozen_parts_are_not_in_the_optimizer():
@@ -125,31 +125,31 @@ def test_a_frozen_backbone_keeps_weights_and_statistics():
     optimizer = build_optimizer(model, OptimSettings(lr=0.1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
-    rest_frozen(model)
-    model(torch.randn(4, 1, 32, 32)).clip.sum().backward()
+    set_frozen_to_eval(model)
+    model(torch.randn(4, 1, 32, 32)).logits.sum().backward()
     optimizer.step()
     changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
     assert "head.classes.weight" in changed
     assert not any(name.startswith("backbone.") for name in changed)
 
 
-def test_only_what_is_frozen_rests():
+def test_only_frozen_modules_are_set_to_evaluation():
     model = classifier()
     freeze(model, ["backbone.layer1"])
     model.train()
-    rest_frozen(model)
-    resting = {name for name, module in model.named_modules() if not module.training}
-    assert resting and all(name.startswith("backbone.layer1") for name in resting)
+    set_frozen_to_eval(model)
+    in_eval = {name for name, module in model.named_modules() if not module.training}
+    assert in_eval and all(name.startswith("backbone.layer1") for name in in_eval)
 
 
-def test_a_part_is_named_in_full():
-    with pytest.raises(ValueError, match=r"'layer1'.*there is: backbone, head, backbone.conv1"):
+def test_unknown_parts_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'layer1'.*valid names: backbone, head, backbone.conv1"):
         freeze(classifier(), ["layer1"])
     with pytest.raises(ValueError, match="did you mean 'backbone'"):
         freeze(classifier(), ["backbon"])
 
 
-def test_freezing_all_is_refused():
+def test_freezing_all_parameters_is_refused():
     with pytest.raises(ValueError, match="leaves nothing to train"):
         freeze(classifier(), ["backbone", "head"])
 
@@ -162,53 +162,53 @@ def rates(num_steps: int = 100, **settings: object) -> list[float]:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_learning_rate_rises_to_its_peak_and_never_again(schedule: str):
-    got = rates(schedule=schedule, warmup_share=0.1)
+def test_the_learning_rate_rises_to_its_peak_and_then_falls(schedule: str):
+    got = rates(schedule=schedule, warmup_fraction=0.1)
     assert got[:11] == sorted(got[:11]) and len(set(got[:11])) == 11
     assert max(got) == got[10] == 1
     assert got[10:] == sorted(got[10:], reverse=True)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "polynomial"])
-@pytest.mark.parametrize("final_share", [0.0, 1e-3])
-def test_the_learning_rate_ends_where_it_is_told_to(schedule: str, final_share: float):
-    got = rates(schedule=schedule, final_share=final_share)
-    assert got[100] == pytest.approx(final_share)
+@pytest.mark.parametrize("final_fraction", [0.0, 1e-3])
+def test_the_learning_rate_ends_at_final_fraction(schedule: str, final_fraction: float):
+    got = rates(schedule=schedule, final_fraction=final_fraction)
+    assert got[100] == pytest.approx(final_fraction)
 
 
-def test_halfway_rates():
+def test_learning_rates_halfway():
     half = {
-        schedule: rates(schedule=schedule, warmup_share=0.0)[50]
+        schedule: rates(schedule=schedule, warmup_fraction=0.0)[50]
         for schedule in ("cosine", "one_cycle", "constant", "polynomial")
     }
     assert half == pytest.approx(
         {"cosine": 0.5, "one_cycle": 0.5, "constant": 1.0, "polynomial": 0.5}
     )
-    assert rates(schedule="polynomial", warmup_share=0.0, power=2.0)[50] == pytest.approx(0.25)
-    assert rates(warmup_share=0.0, final_share=0.2)[50] == pytest.approx(0.6)
+    assert rates(schedule="polynomial", warmup_fraction=0.0, power=2.0)[50] == pytest.approx(0.25)
+    assert rates(warmup_fraction=0.0, final_fraction=0.2)[50] == pytest.approx(0.6)
 
 
 def test_one_cycle_starts_at_a_25th_and_rises_by_a_half_cosine():
-    got = rates(schedule="one_cycle", warmup_share=0.3)
+    got = rates(schedule="one_cycle", warmup_fraction=0.3)
     assert got[0] == pytest.approx(1 / 25)
     assert got[15] == pytest.approx((1 + 1 / 25) / 2)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_single_step_has_a_rate(schedule: str):
-    for warmup_share in (0.0, 0.5):
-        assert 0 < rates(1, schedule=schedule, warmup_share=warmup_share)[0] <= 1
+def test_a_run_of_one_step_has_a_positive_rate(schedule: str):
+    for warmup_fraction in (0.0, 0.5):
+        assert 0 < rates(1, schedule=schedule, warmup_fraction=warmup_fraction)[0] <= 1
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"schedule": "cosin"}, "schedule='cosin' is unknown; did you mean 'cosine'?"),
-        ({"schedule": "constant", "final_share": 0.1}, "a constant rate ends at its peak"),
-        ({"final_share": 2.0}, "final_share=2.0: it lies in [0, 1]"),
-        ({"power": 2.0}, "power=2.0: cosine has none, polynomial has"),
+        ({"schedule": "constant", "final_fraction": 0.1}, "schedule=constant ends at its peak"),
+        ({"final_fraction": 2.0}, "final_fraction=2.0: it must be in [0, 1]"),
+        ({"power": 2.0}, "power=2.0: only schedule=polynomial has a power"),
         ({"power": 0.0}, "power=0.0: it must be above 0"),
-        ({"layer_decay": 0.0}, "layer_decay=0.0: it lies in (0, 1]"),
+        ({"layer_decay": 0.0}, "layer_decay=0.0: it must be in (0, 1]"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
@@ -217,12 +217,12 @@ def test_a_wrong_setting_is_refused_in_one_line(settings: dict, expected: str):
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
-# The average
+# The weight average
 
 
 def test_the_average_follows_the_weights_and_forgets_its_start():
     model = nn.Linear(1, 1, bias=False)
-    average = weight_average(model, decay=0.9)
+    average = build_weight_average(model, decay=0.9)
     with torch.no_grad():
         model.weight.fill_(5.0)
     for _ in range(60):
@@ -233,8 +233,8 @@ def test_the_average_follows_the_weights_and_forgets_its_start():
 # In a run
 
 
-def test_a_run_trains_what_is_not_frozen_at_the_rates_of_its_layers(demo: Path, tmp_path: Path):
-    config = configured(
+def test_a_run_trains_unfrozen_parameters_at_the_rates_of_their_layers(demo: Path, tmp_path: Path):
+    config = make_config(
         *SMALL,
         f"data.root={demo}",
         "trainer.max_epochs=2",
@@ -247,7 +247,7 @@ def test_a_run_trains_what_is_not_frozen_at_the_rates_of_its_layers(demo: Path, 
         "run_dir=.",
     )
     data = open_data(config.data, config.frontend.log_mel.sample_rate)
-    fresh = build_training(config, data, tmp_path, open_processes(config.trainer)).model
+    fresh = build_training_run(config, data, tmp_path, connect_processes(config.trainer)).model
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
     training = train(config, data, tmp_path)
     after = training.model.state_dict()
@@ -255,7 +255,7 @@ def test_a_run_trains_what_is_not_frozen_at_the_rates_of_its_layers(demo: Path, 
     assert {"backbone.layer2.0.conv1.weight", "head.classes.weight"} < changed
     frozen = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
     assert not any(name.startswith(frozen) for name in changed)
-    last = config.optim.lr * lr_factor(training.num_steps - 1, training.num_steps, config.optim)
+    last = config.optim.lr * lr_factor(training.total_steps - 1, training.total_steps, config.optim)
     rates = {group["lr"] / last for group in training.optimizer.param_groups}
     assert sorted(rates, reverse=True)[:2] == pytest.approx([1.0, 0.5])
     with (tmp_path / "metrics.csv").open() as stream:

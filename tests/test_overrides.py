@@ -1,14 +1,15 @@
-"""Overrides: text settings take the text that was typed."""
+"""Overrides of the command line: text settings get exactly the text that was typed."""
 
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from birdmix.app.configure import compose_config, read_config, write_config
-from birdmix.app.overrides import as_typed, quoted, typed_arguments, unquoted
+from birdmix.config.composition import compose_config
+from birdmix.config.overrides import add_quotes, quote_arguments, quote_overrides, remove_quotes
+from birdmix.config.run_config_file import read_config, write_config
 
-#: Texts that Hydra would read as something else, or not at all.
+#: Texts that Hydra would read as another value, or reject.
 TEXTS = [
     *("2024_05", "2026_11_26", "1e5", "007", "0x1F", "true", "1.10", "+5", "-0", "inf", "[a]"),
     *("/x/vögel", "/x/うぐいす", "/a/b=c", "/a b/c", "a,b", "/x:y", "~/x", "/a/$b", "/a#b", "it's"),
@@ -24,25 +25,25 @@ def value_of(override: str) -> object:
 @pytest.mark.parametrize("text", [*TEXTS, "/x/caf\udce9"])
 def test_a_text_setting_takes_the_text_as_typed(text: str):
     for key in ("data.root", "run_dir", "optim.name", "+data.pseudo.table"):
-        (typed,) = as_typed([f"{key}={text}"])
+        (typed,) = quote_overrides([f"{key}={text}"])
         assert value_of(typed) == text
-    (typed,) = as_typed([f"optim.freeze=[{quoted(text)}, b]"])
+    (typed,) = quote_overrides([f"optim.freeze=[{add_quotes(text)}, b]"])
     assert value_of(typed) == [text, "b"]
 
 
-def test_the_configuration_holds_the_texts_as_typed():
+def test_the_composed_configuration_contains_the_texts_as_typed():
     config = compose_config(["data.root=2024_05", "data.table=/x/vögel=1", "data.negative=[1e5]"])
     assert (config.data.root, config.data.table) == ("2024_05", "/x/vögel=1")
     assert config.data.negative == ["1e5"]
 
 
-def test_lists_of_texts_are_taken_element_by_element():
-    (typed,) = as_typed(["data.negative=[1e5, 2024_05 , vögel,null, 'a,b', true]"])
+def test_each_element_of_a_list_of_texts_is_taken_as_typed():
+    (typed,) = quote_overrides(["data.negative=[1e5, 2024_05 , vögel,null, 'a,b', true]"])
     assert value_of(typed) == ["1e5", "2024_05", "vögel", "null", "a,b", "true"]
-    assert as_typed(["data.negative=[]"]) == ["data.negative=[]"]
+    assert quote_overrides(["data.negative=[]"]) == ["data.negative=[]"]
 
 
-def test_quotes_null_and_interpolations_mean_what_they_did():
+def test_quotes_null_and_interpolations_work_as_in_hydra():
     config = compose_config(
         [
             "data.root='2024_05'",
@@ -76,31 +77,40 @@ def test_numbers_stay_numbers():
         ("experiment=2024_05,x", ["2024_05", "x"]),
     ],
 )
-def test_sweeps_are_split_as_before_and_their_texts_taken_as_typed(override: str, values: list):
-    (flag, typed) = typed_arguments(["-m", override])
+def test_sweeps_are_split_as_in_hydra_and_their_texts_are_taken_as_typed(
+    override: str, values: list
+):
+    (flag, typed) = quote_arguments(["-m", override])
     sweep = OverridesParser.create().parse_override(typed)
     assert flag == "-m" and sweep.is_sweep_override()
 
     def plain(value: object) -> object:
         if isinstance(value, list):
-            return [plain(each) for each in value]
-        return (
-            value
-            if value is None or isinstance(value, int | float)
-            else getattr(value, "text", value)
-        )
+            return [plain(element) for element in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return getattr(value, "text", value)
 
     assert [plain(each) for each in sweep.sweep_iterator(transformer=lambda value: value)] == values
 
 
 def test_flags_and_plain_texts_pass_unchanged():
-    line = ["--cfg", "job", "-p", "data", "mix=both", "data.root=/a/b", "~mix", "hydra.job.num=1_0"]
-    assert typed_arguments(line) == line
+    arguments = [
+        "--cfg",
+        "job",
+        "-p",
+        "data",
+        "mix=both",
+        "data.root=/a/b",
+        "~mix",
+        "hydra.job.num=1_0",
+    ]
+    assert quote_arguments(arguments) == arguments
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "plain"])
-def test_what_is_quoted_is_unquoted_to_the_same(text: str):
-    assert unquoted(quoted(text)) == unquoted(quoted(text, '"')) == text
+def test_unquoting_a_quoted_text_gives_the_text_back(text: str):
+    assert remove_quotes(add_quotes(text)) == remove_quotes(add_quotes(text, '"')) == text
 
 
 @pytest.mark.parametrize(
@@ -111,17 +121,17 @@ def test_what_is_quoted_is_unquoted_to_the_same(text: str):
         "model.backbone_args={a: [2024_05]}",
     ],
 )
-def test_a_number_with_underscores_is_refused_where_text_may_stand(override: str):
+def test_a_number_with_underscores_is_refused_in_a_setting_of_any_type(override: str):
     with pytest.raises(ValueError, match=r"read as the number 202405; write 202405, or '2024_05'"):
-        as_typed([override])
+        quote_overrides([override])
     text = override.replace("2024_05", "'2024_05'")
-    assert as_typed([text]) == [text]
-    assert as_typed(["data.augment=[{a: x_2024_05, '1_0': b}]"])
+    assert quote_overrides([text]) == [text]
+    assert quote_overrides(["data.augment=[{a: x_2024_05, '1_0': b}]"])
 
 
-def test_saved_texts_read_back_as_they_were(tmp_path: Path):
+def test_texts_are_equal_after_writing_and_reading_a_configuration(tmp_path: Path):
     texts = [*TEXTS, "null", "0123", "12:30", "12:30:59", "2026-11-26", "~", "a: b", "- a", "é"]
-    config = compose_config([f"data.negative=[{','.join(map(quoted, texts))}]"])
+    config = compose_config([f"data.negative=[{','.join(map(add_quotes, texts))}]"])
     assert config.data.negative == texts
     for number, text in enumerate(texts):
         config.data.root = text

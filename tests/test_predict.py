@@ -1,4 +1,4 @@
-"""`birdmix predict`: every recording ends in exactly one place, whatever ends the process."""
+"""`birdmix predict`: each recording is in exactly one table, also after kills."""
 
 import json
 import os
@@ -18,13 +18,13 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from birdmix.app.cli import app
-from birdmix.app.parts import Part
-from birdmix.inference.journal import Entry, Journal
-from birdmix.inference.targets import find_targets
+from birdmix.cli.main import app
+from birdmix.inference.input_files import find_input_files
+from birdmix.inference.journal import EntryWithLogits, Journal
+from birdmix.inference.process_share import ProcessShare
 from birdmix.labels import Labels
 from birdmix.ownership import LIST
-from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.pseudo_labels import read_pseudo_labels
 from birdmix.recordings.settings import PseudoSettings
 from tests.conftest import ROOT
 
@@ -41,7 +41,7 @@ def call(bundle: Path, folder: Path, out: Path, *options: str) -> str:
     return " ".join(done.output.split())
 
 
-def refusal(bundle: Path, folder: Path, out: Path, *options: str) -> str:
+def predict_error(bundle: Path, folder: Path, out: Path, *options: str) -> str:
     done = runner.invoke(
         app, ["predict", "--bundle", str(bundle), str(folder), "--out", str(out), *options]
     )
@@ -55,7 +55,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """Return what a user gets, but for how long it took and when it was written."""
+    """Return all files of a user but those that hold times."""
     return {
         file.relative_to(out).as_posix(): file.read_bytes()
         for file in sorted(out.rglob("*"))
@@ -64,17 +64,17 @@ def tables(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def scores(bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All tables of the demo's soundscapes, by the bundle's own thresholds."""
-    out = tmp_path_factory.mktemp("scores")
+def predicted(bundle: Path, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables of the demo's soundscapes, with the bundle's own thresholds."""
+    out = tmp_path_factory.mktemp("predicted")
     formats = [f"--format={name}" for name in ("raven", "audacity", "birdnet", "kaleidoscope")]
-    call(bundle, demo / "test_soundscapes", out, "--scores", "csv", *formats)
+    call(bundle, demo / "test_soundscapes", out, "--probabilities", "csv", *formats)
     return out
 
 
-def test_a_folder_is_heard_window_by_window(scores: Path, demo: Path):
-    every = read(scores / "scores.csv")
-    assert len(every) == 2 * 12 and read(scores / "failed.csv").empty
+def test_a_folder_is_predicted_window_by_window(predicted: Path, demo: Path):
+    every = read(predicted / "probabilities.csv")
+    assert len(every) == 2 * 12 and read(predicted / "failed.csv").empty
     first = every[every["path"] == every["path"][0]]
     assert first["start_seconds"].tolist() == [5 * w for w in range(12)]
     assert first["end_seconds"].tolist() == [5 * w + 5 for w in range(12)]
@@ -83,35 +83,39 @@ def test_a_folder_is_heard_window_by_window(scores: Path, demo: Path):
     assert every[codes].gt(0).all(axis=None) and every[codes].lt(1).all(axis=None)
 
 
-def test_detections_are_the_windows_at_the_bundles_thresholds(scores: Path, bundle: Path):
+def test_detections_are_the_windows_that_reach_the_bundles_thresholds(
+    predicted: Path, bundle: Path
+):
     manifest = json.loads((bundle / "bundle.json").read_text())
     thresholds = dict(zip(manifest["labels"]["codes"], manifest["thresholds"], strict=True))
-    every, found = read(scores / "scores.csv"), read(scores / "detections.csv")
-    for (path, code), some in found.groupby(["path", "species"]):
+    every, found = read(predicted / "probabilities.csv"), read(predicted / "detections.csv")
+    for (path, code), group in found.groupby(["path", "species"]):
         rows = every[every["path"] == path]
-        called = rows[rows[code] >= thresholds[code] - 1e-6]
-        assert (some["end_seconds"] - some["start_seconds"]).sum() == 5 * len(called)
-        assert some["confidence"].max() == pytest.approx(called[code].max(), abs=1e-5)
+        reached = rows[rows[code] >= thresholds[code] - 1e-6]
+        assert (group["end_seconds"] - group["start_seconds"]).sum() == 5 * len(reached)
+        assert group["confidence"].max() == pytest.approx(reached[code].max(), abs=1e-5)
     named = (every[list(thresholds)] >= [t or 2 for t in thresholds.values()]).any(axis=None)
     assert named == bool(len(found))
 
 
-def test_scores_are_soft_labels_of_another_run(scores: Path, demo: Path, bundle: Path):
+def test_probabilities_can_be_soft_labels_of_another_run(predicted: Path, demo: Path, bundle: Path):
     labels = Labels(tuple(json.loads((bundle / "bundle.json").read_text())["labels"]["codes"]))
-    settings = PseudoSettings(str(scores / "scores.csv"), str(demo / "test_soundscapes"))
-    recordings = read_pseudo(settings, labels, follow_links=False)
+    settings = PseudoSettings(str(predicted / "probabilities.csv"), str(demo / "test_soundscapes"))
+    recordings = read_pseudo_labels(settings, labels, follow_links=False)
     assert len(recordings) == 24 and recordings.targets().max() <= 0.75
 
 
-def test_run_json_says_what_was_done(scores: Path, demo: Path):
-    run = json.loads((scores / "run.json").read_text())
+def test_run_json_records_inputs_options_and_counts(predicted: Path, demo: Path):
+    run = json.loads((predicted / "run.json").read_text())
     assert run["folder"] == str(demo / "test_soundscapes")
-    assert run["counts"]["recordings"] == run["counts"]["heard_now"] == 2
-    assert run["heard_with"]["window"] == "5.0" and len(run["heard_with"]["bundle 1"]) == 64
-    assert run["options"]["scores"] == "csv" and run["hours_heard_now"] == round(2 / 60, 4)
+    assert run["counts"]["recordings"] == run["counts"]["predicted_now"] == 2
+    assert run["predicted_with"]["window"] == "5.0" and len(run["predicted_with"]["bundle 1"]) == 64
+    assert run["options"]["probabilities"] == "csv" and run["hours_predicted_now"] == round(
+        2 / 60, 4
+    )
 
 
-def test_any_rate_channels_and_depth_of_folders_are_heard(bundle: Path, tmp_path: Path):
+def test_any_sample_rate_channels_and_depth_of_folders_are_predicted(bundle: Path, tmp_path: Path):
     folder = tmp_path / "in"
     (folder / "a" / "b").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -119,80 +123,84 @@ def test_any_rate_channels_and_depth_of_folders_are_heard(bundle: Path, tmp_path
     soundfile.write(stereo, rng.normal(0, 0.1, (48_000 * 7, 2)), 48_000)
     soundfile.write(folder / "short.flac", rng.normal(0, 0.1, 800), 8000)
     shutil.copy(folder / "short.flac", folder / "._short.flac")
-    call(bundle, folder, tmp_path / "out", "--scores", "csv", "--threshold", "1e-6")
-    every = read(tmp_path / "out" / "scores.csv")
+    call(bundle, folder, tmp_path / "out", "--probabilities", "csv", "--threshold", "1e-6")
+    every = read(tmp_path / "out" / "probabilities.csv")
     assert every["path"].tolist() == ["a/b/SITE_20240501_233000.wav"] * 2 + ["short.flac"]
     assert every["end_seconds"].tolist() == [5, 7, 0.1]
     assert every["datetime"].tolist() == ["2024-05-01T23:30:00", "2024-05-01T23:30:05", ""]
     assert every["deployment"].tolist() == ["a/b", "a/b", "in"]
-    heard = read(tmp_path / "out" / "recordings.csv")
-    assert heard["seconds"].tolist() == [7, 0.1] and heard["windows"].tolist() == [2, 1]
-    assert (heard["detections"] == len(every.columns) - 5).all()  # each species, merged
+    recordings = read(tmp_path / "out" / "recordings.csv")
+    assert recordings["seconds"].tolist() == [7, 0.1] and recordings["windows"].tolist() == [2, 1]
+    assert (recordings["detections"] == len(every.columns) - 5).all()  # each species, merged
 
 
 def test_single_files_are_predicted_as_in_their_folder(
-    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
 ):
     files = sorted((demo / "test_soundscapes").iterdir())
-    runner_said = runner.invoke(
+    done = runner.invoke(
         app,
         ["predict", *map(str, files), "--bundle", str(bundle), "--out", str(tmp_path / "o")],
     )
-    assert runner_said.exit_code == 0, runner_said.output
+    assert done.exit_code == 0, done.output
     for name in ("detections.csv", "recordings.csv", "effort.csv"):
-        assert (tmp_path / "o" / name).read_bytes() == (scores / name).read_bytes()
+        assert (tmp_path / "o" / name).read_bytes() == (predicted / name).read_bytes()
     call(bundle, files[1], tmp_path / "one")
     assert read(tmp_path / "one" / "recordings.csv")["path"].tolist() == [files[1].name]
     assert json.loads((tmp_path / "one" / "run.json").read_text())["folder"] == str(files[1].parent)
-    assert "no such file or folder" in refusal(bundle, tmp_path / "absent.wav", tmp_path / "x")
+    assert "no such file or folder" in predict_error(
+        bundle, tmp_path / "absent.wav", tmp_path / "x"
+    )
 
 
-def test_files_and_folders_together_are_named_from_the_folder_that_holds_them(tmp_path: Path):
+def test_paths_of_files_and_folders_are_relative_to_their_common_folder(tmp_path: Path):
     for name in ("a/x.wav", "a/y.m4a", "b/c/z.wav", "b/c/w.wav", "b/v.m4a"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"?")
-    folder, recordings, unread = find_targets(
+    folder, recordings, unsupported = find_input_files(
         [tmp_path / "a", tmp_path / "b/c/z.wav", tmp_path / "b/v.m4a", tmp_path / "a/x.wav"]
     )
     assert folder == tmp_path and recordings == ["a/x.wav", "b/c/z.wav", "b/v.m4a"]
-    assert [path for path, _ in unread] == ["a/y.m4a"]  # one that is named itself is asked for
+    assert [path for path, _ in unsupported] == [
+        "a/y.m4a"
+    ]  # a file that is given itself is a recording
 
 
-def test_sound_that_cannot_be_read_is_counted_and_named(bundle: Path, tmp_path: Path):
+def test_sound_in_unsupported_formats_is_counted_and_listed(bundle: Path, tmp_path: Path):
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("a.wav", "b.wave", "$RECYCLE.BIN/a.wav"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         soundfile.write(folder / name, np.full(8000, 0.1), 8000, format="WAV")
     (folder / "c.m4a").write_bytes(b"?")
     (folder / "d.zip").write_bytes(b"?")
-    said = call(bundle, folder, out)
-    assert "heard 2 of 2 recordings" in said
-    assert "warning: 2 files of sound are not read (1 m4a, 1 zip), first c.m4a: m4a is not" in said
+    output = call(bundle, folder, out)
+    assert "2 of 2 recordings predicted" in output
+    assert "warning: 2 audio files are not read (1 m4a, 1 zip), first c.m4a: m4a is not" in output
     assert read(out / "recordings.csv")["path"].tolist() == ["a.wav", "b.wave"]
     assert read(out / "failed.csv")["path"].tolist() == ["c.m4a", "d.zip"]
-    assert json.loads((out / "run.json").read_text())["counts"]["unread"] == 2
+    assert json.loads((out / "run.json").read_text())["counts"]["unsupported"] == 2
     (tmp_path / "none").mkdir()
     (tmp_path / "none/c.m4a").write_bytes(b"?")
-    said = refusal(bundle, tmp_path / "none", out)
-    assert "no recordings here; 1 file of sound is not read (1 m4a), first c.m4a" in said
+    output = predict_error(bundle, tmp_path / "none", out)
+    assert "no recordings here; 1 audio file is not read (1 m4a), first c.m4a" in output
 
 
-def test_a_clock_that_was_not_set_is_a_warning_and_no_datetime(bundle: Path, tmp_path: Path):
+def test_a_clock_that_was_not_set_is_a_warning_and_gives_no_datetime(bundle: Path, tmp_path: Path):
     (tmp_path / "in").mkdir()
     noise = np.random.default_rng(0).normal(0, 0.1, 8000)
     soundfile.write(tmp_path / "in" / "19700101_000012.WAV", noise, 8000)
     call(bundle, tmp_path / "in", tmp_path / "out")
-    heard = read(tmp_path / "out" / "recordings.csv")
-    assert heard["warning"].tolist() == ["the clock was not set: 1970-01-01T00:00:12"]
-    assert heard["datetime"].tolist() == [""]
+    recordings = read(tmp_path / "out" / "recordings.csv")
+    assert recordings["warning"].tolist() == ["the clock was not set: 1970-01-01T00:00:12"]
+    assert recordings["datetime"].tolist() == [""]
 
 
-def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path, tmp_path: Path):
+def test_every_odd_file_is_in_exactly_one_table(bundle: Path, real_audio: Path, tmp_path: Path):
     odd = real_audio / "odd"
     call(bundle, odd, tmp_path)
-    heard, failed = read(tmp_path / "recordings.csv"), read(tmp_path / "failed.csv")
+    recordings, failed = read(tmp_path / "recordings.csv"), read(tmp_path / "failed.csv")
     everything = {p.relative_to(odd).as_posix() for p in odd.rglob("*") if p.is_file()}
-    assert sorted([*heard["path"], *failed["path"]]) == sorted(everything)
+    assert sorted([*recordings["path"], *failed["path"]]) == sorted(everything)
     assert len(everything) == 48
     assert set(failed["path"]) == {
         "flac/04 - wrong number of channels.flac",
@@ -208,13 +216,13 @@ def test_every_odd_file_ends_in_exactly_one_place(bundle: Path, real_audio: Path
         "tinytag/no_audio_data_uncompressed.wav",
     }
     assert failed["error"].str.len().gt(5).all() and not failed["error"].str.contains("odd/").any()
-    warning = heard.set_index("path")["warning"]
+    warning = recordings.set_index("path")["warning"]
     assert "silent" in warning["tinytag/24bit_pcm.wav"]
-    assert "header says 47232 samples, 46080 decoded" in warning["tinytag/mp3_audio.wav"]
+    assert "header states 47232 samples, 46080 decoded" in warning["tinytag/mp3_audio.wav"]
     assert "clipped" in warning["hound/waveformatextensible-ieeefloat-44100Hz-mono.wav"]
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 
 
 @pytest.fixture(scope="module")
@@ -230,115 +238,128 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-MAIN = "from birdmix.app.cli import main; main()"
-SOME = ("--scores", "csv", "--format", "raven", "--threshold", "0.01")
+MAIN = "from birdmix.cli.main import main; main()"
+OPTIONS = ("--probabilities", "csv", "--format", "raven", "--threshold", "0.01")
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(
+def test_killed_at_any_moment_and_resumed_it_writes_the_same_tables(
     bundle: Path, nights: Path, tmp_path: Path, kills: int
 ):
-    call(bundle, nights, tmp_path / "whole", *SOME)
+    call(bundle, nights, tmp_path / "whole", *OPTIONS)
     out = tmp_path / "killed"
     command = [sys.executable, "-c", MAIN, "predict", "--bundle", str(bundle)]
-    command += [str(nights), "--out", str(out), *SOME]
-    heard_before = 0
+    command += [str(nights), "--out", str(out), *OPTIONS]
+    num_before = 0
     for kill in range(kills):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         target, deadline = 2 + 5 * kill, time.monotonic() + 200
-        while heard(out) < target and process.poll() is None and time.monotonic() < deadline:
+        while num_entries(out) < target and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        assert heard(out) >= max(heard_before, target)  # nothing is lost
-        heard_before = heard(out)
-    said = call(bundle, nights, out, *SOME)
-    assert f"{heard_before} of 41 recordings were heard before" in said
+        assert num_entries(out) >= max(num_before, target)  # nothing is lost
+        num_before = num_entries(out)
+    output = call(bundle, nights, out, *OPTIONS)
+    assert f"{num_before} of 41 recordings were predicted before" in output
     assert tables(out) == tables(tmp_path / "whole")
 
 
-def heard(out: Path) -> int:
-    """Return how many recordings a journal holds, from a copy: its writer locks it."""
+def num_entries(out: Path) -> int:
+    """Return the number of recordings in a journal, from a copy, as its writer locks it."""
     copy = out.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     try:
         shutil.copytree(out, copy)
         with sqlite3.connect(copy / "journal.sqlite") as database:
-            return database.execute("SELECT COUNT(*) FROM heard").fetchone()[0]
+            return database.execute("SELECT COUNT(*) FROM recordings").fetchone()[0]
     except (OSError, sqlite3.Error):
         return 0
 
 
-def test_more_recordings_changed_ones_and_fewer(bundle: Path, nights: Path, tmp_path: Path):
+def test_only_new_and_changed_recordings_are_predicted_again(
+    bundle: Path, nights: Path, tmp_path: Path
+):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     files = sorted(nights.glob("*.wav"))
     for file in files[:4]:
         shutil.copy(file, folder)
-    assert "heard 4 of 4" in call(bundle, folder, out)
+    assert "4 of 4 recordings predicted" in call(bundle, folder, out)
     shutil.copy(files[4], folder)
     shutil.copy(files[5], folder / files[0].name)
     (folder / files[1].name).unlink()
-    said = call(bundle, folder, out)
-    assert "2 of 4 recordings were heard before" in said and "heard 2 of 2" in said
+    output = call(bundle, folder, out)
+    assert (
+        "2 of 4 recordings were predicted before" in output
+        and "2 of 2 recordings predicted" in output
+    )
     call(bundle, folder, tmp_path / "new")
     assert tables(out) == tables(tmp_path / "new")
 
 
-def test_what_is_made_of_it_changes_without_listening(bundle: Path, scores: Path, demo: Path):
-    folder, out = demo / "test_soundscapes", scores.with_name("other")
-    shutil.copytree(scores, out)
-    said = call(bundle, folder, out, "--threshold", "0.01", "--smoothing", "0.5")
-    assert "2 of 2 recordings were heard before" in said and "times real time" not in said
-    assert "afresh" not in said
+def test_threshold_and_smoothing_change_without_predicting_again(
+    bundle: Path, predicted: Path, demo: Path
+):
+    folder, out = demo / "test_soundscapes", predicted.with_name("other")
+    shutil.copytree(predicted, out)
+    output = call(bundle, folder, out, "--threshold", "0.01", "--smoothing", "0.5")
+    assert "2 of 2 recordings were predicted before" in output and "times real time" not in output
+    assert "everything again" not in output
 
 
-def test_another_way_of_listening_starts_afresh_and_says_so(
-    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+def test_another_fingerprint_starts_an_empty_journal_and_is_reported(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
 ):
     folder, out = demo / "test_soundscapes", tmp_path / "out"
-    shutil.copytree(scores, out)
-    said = call(bundle, folder, out, "--step", "2.5", "--scores", "csv")
-    assert "starting afresh, since what is heard depends on step (was 5.0)" in said
-    assert len(read(out / "scores.csv")) == 2 * 23
+    shutil.copytree(predicted, out)
+    output = call(bundle, folder, out, "--hop", "2.5", "--probabilities", "csv")
+    assert "predicting everything again, since predictions depend on hop (was 5.0)" in output
+    assert len(read(out / "probabilities.csv")) == 2 * 23
     shutil.copy(out / "journal-before.sqlite", out / "journal.sqlite")  # nothing is lost
-    assert "2 of 2 recordings were heard before" in call(bundle, folder, out)
-    other = edited(bundle, tmp_path / "other", softmax=True)
-    assert "depends on bundle 1 (was" in call(other, folder, out)
+    assert "2 of 2 recordings were predicted before" in call(bundle, folder, out)
+    other = copy_with_manifest(bundle, tmp_path / "other", softmax=True)
+    assert "depend on bundle 1 (was" in call(other, folder, out)
 
 
-def test_what_changes_nothing_heard_does_not_start_afresh(
-    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+def test_options_that_do_not_change_logits_keep_the_journal(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
 ):
     out, moved = tmp_path / "out", tmp_path / "moved"
-    shutil.copytree(scores, out)
+    shutil.copytree(predicted, out)
     shutil.copytree(demo / "test_soundscapes", moved)
-    other = edited(bundle, tmp_path / "other", thresholds=[0.3] * 12, metrics={"made": 1.0})
+    other = copy_with_manifest(
+        bundle, tmp_path / "other", thresholds=[0.3] * 12, metrics={"made": 1.0}
+    )
     for call_of in (
         (bundle, moved),
         (other, moved),
         (bundle, moved, "--power", "3", "--combine", "power"),
     ):
-        said = call(call_of[0], call_of[1], out, *call_of[2:])
-        assert "2 of 2 recordings were heard before" in said and "afresh" not in said
+        output = call(call_of[0], call_of[1], out, *call_of[2:])
+        assert (
+            "2 of 2 recordings were predicted before" in output and "everything again" not in output
+        )
 
 
-def test_a_refused_command_costs_nothing(bundle: Path, scores: Path, demo: Path, tmp_path: Path):
+def test_a_refused_command_changes_no_table(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
+):
     out = tmp_path / "out"
-    shutil.copytree(scores, out)
+    shutil.copytree(predicted, out)
     before = tables(out)
     for wrong in (
-        ("--pool", "mean"),
+        ("--frame-pooling", "mean"),
         ("--bundle", str(bundle), "--combine", "rank"),
-        ("--step", "2.5", "--timezone", "Europe/Berln"),
-        ("--step", "2.5", "--species", "absent"),
+        ("--hop", "2.5", "--timezone", "Europe/Berln"),
+        ("--hop", "2.5", "--species", "absent"),
     ):
-        refusal(bundle, demo / "test_soundscapes", out, *wrong)
+        predict_error(bundle, demo / "test_soundscapes", out, *wrong)
     assert tables(out) == before
-    assert "2 of 2 recordings were heard before" in call(bundle, demo / "test_soundscapes", out)
+    assert "2 of 2 recordings were predicted before" in call(bundle, demo / "test_soundscapes", out)
 
 
-def test_recordings_that_are_gone_are_said_and_come_back(
+def test_absent_recordings_are_reported_and_used_again_when_they_return(
     bundle: Path, nights: Path, tmp_path: Path
 ):
     folder, card = tmp_path / "in", tmp_path / "card"
@@ -347,248 +368,281 @@ def test_recordings_that_are_gone_are_said_and_come_back(
     for number, file in enumerate(sorted(nights.glob("S_*.wav"))[:4]):
         shutil.copy2(file, folder if number % 2 else card)
     (folder / "card").symlink_to(card)
-    call(bundle, folder, tmp_path / "out", *SOME)
+    call(bundle, folder, tmp_path / "out", *OPTIONS)
     whole = tables(tmp_path / "out")
     (folder / "card").unlink()
-    said = call(bundle, folder, tmp_path / "out", *SOME)
-    assert "2 recordings heard before are no longer here, and not in the tables" in said
+    output = call(bundle, folder, tmp_path / "out", *OPTIONS)
+    assert "2 recordings predicted before are no longer here, and not in the tables" in output
     assert len(read(tmp_path / "out" / "recordings.csv")) == 2
     (folder / "card").symlink_to(card)
-    assert "4 of 4 recordings were heard before" in call(bundle, folder, tmp_path / "out", *SOME)
+    assert "4 of 4 recordings were predicted before" in call(
+        bundle, folder, tmp_path / "out", *OPTIONS
+    )
     assert tables(tmp_path / "out") == whole
 
 
-def test_what_stood_there_is_kept_up_with(bundle: Path, scores: Path, demo: Path, tmp_path: Path):
+def test_formats_written_before_are_updated(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
+):
     out = tmp_path / "out"
-    shutil.copytree(scores, out)
+    shutil.copytree(predicted, out)
     call(bundle, demo / "test_soundscapes", out, "--threshold", "0.999")
     assert read(out / "detections.csv").empty and not list((out / "raven").rglob("*.txt"))
     assert len(read(out / "birdnet" / "birdnet.csv")) == 0
 
 
-def test_a_folder_of_which_nothing_is_heard_ends_otherwise(bundle: Path, tmp_path: Path):
+def test_exit_code_is_1_if_nothing_could_be_predicted(bundle: Path, tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.wav").write_bytes(b"no sound")
     done = runner.invoke(
         app,
         ["predict", "--bundle", str(bundle), str(tmp_path / "in"), "--out", str(tmp_path / "out")],
     )
-    assert done.exit_code == 1 and "broken.wav: cannot be opened as sound" in done.output
+    assert done.exit_code == 1 and "broken.wav: cannot be opened as audio" in done.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_a_line(
+def test_a_signal_ends_it_with_one_line(
     bundle: Path, nights: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ):
-    kept = Journal.keep
+    add = Journal.add
 
-    def interrupted(self: Journal, entry: Entry) -> None:
-        kept(self, entry)
+    def interrupt(self: Journal, entry: EntryWithLogits) -> None:
+        add(self, entry)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Journal, "keep", interrupted)
+    monkeypatch.setattr(Journal, "add", interrupt)
     done = runner.invoke(
         app, ["predict", "--bundle", str(bundle), str(nights), "--out", str(tmp_path)]
     )
     assert done.exit_code == 128 + number
-    assert "interrupted; what was heard is kept, and the same command goes on" in done.stderr
+    assert "interrupted; predictions so far are kept, and the same command continues" in done.stderr
     monkeypatch.undo()
-    assert "1 of 41 recordings were heard before" in call(bundle, nights, tmp_path)
+    assert "1 of 41 recordings were predicted before" in call(bundle, nights, tmp_path)
 
 
-def test_a_damaged_journal_is_said_and_replaced(scores: Path, bundle: Path, demo: Path):
-    out = scores.with_name("damaged")
-    shutil.copytree(scores, out)
+def test_a_damaged_journal_is_reported_and_replaced(predicted: Path, bundle: Path, demo: Path):
+    out = predicted.with_name("damaged")
+    shutil.copytree(predicted, out)
     whole = (out / "journal.sqlite").read_bytes()
     damages = (b"no journal" * 1000, whole[:8192] + bytes(len(whole) - 8192))
     for aside, damage in zip(("journal-damaged", "journal-damaged-2"), damages, strict=True):
         (out / "journal.sqlite").write_bytes(damage)
-        said = call(bundle, demo / "test_soundscapes", out, "--scores", "csv")
-        assert "journal.sqlite was damaged; starting afresh" in said and "heard 2 of 2" in said
+        output = call(bundle, demo / "test_soundscapes", out, "--probabilities", "csv")
+        assert (
+            "journal.sqlite was damaged; starting again" in output
+            and "2 of 2 recordings predicted" in output
+        )
         assert (out / f"{aside}.sqlite").read_bytes() == damage
-    assert (out / "scores.csv").read_bytes() == (scores / "scores.csv").read_bytes()
+    assert (out / "probabilities.csv").read_bytes() == (
+        predicted / "probabilities.csv"
+    ).read_bytes()
 
 
-#: What a row of the journal is changed to, in SQL, and what is said of it.
+#: Changes of the journal, in SQL, and the fault that is reported.
 WRONG_CELLS = {
-    "score of another type": ("UPDATE scores SET score = 'text' WHERE heard = 1", "not rows of 3"),
-    "score of another length": ("UPDATE scores SET score = x'00' WHERE heard = 1", "not rows of 3"),
-    "score torn": (
-        "UPDATE scores SET score = substr(score, 1, 24) WHERE heard = 1",
-        "2 rows of scores instead of 5",
+    "score of another type": (
+        "UPDATE logits SET logits = 'text' WHERE recording = 1",
+        "not rows of 3",
     ),
-    "no score": ("DELETE FROM scores WHERE heard = 1", "0 rows of scores instead of 5"),
+    "score of another length": (
+        "UPDATE logits SET logits = x'00' WHERE recording = 1",
+        "not rows of 3",
+    ),
+    "logits incomplete": (
+        "UPDATE logits SET logits = substr(logits, 1, 24) WHERE recording = 1",
+        "2 windows instead of 5",
+    ),
+    "no logits": ("DELETE FROM logits WHERE recording = 1", "0 windows instead of 5"),
     "NaN": (
-        "UPDATE scores SET score = CAST(x'0000c07f' || substr(score, 5) AS BLOB) WHERE heard = 1",
+        "UPDATE logits SET logits = CAST(x'0000c07f' || substr(logits, 5) AS BLOB) "
+        "WHERE recording = 1",
         "not finite",
     ),
     "infinite": (
-        "UPDATE scores SET score = CAST(x'0000807f' || substr(score, 5) AS BLOB) WHERE heard = 1",
+        "UPDATE logits SET logits = CAST(x'0000807f' || substr(logits, 5) AS BLOB) "
+        "WHERE recording = 1",
         "not finite",
     ),
-    "part of another number": ("UPDATE scores SET part = 7 WHERE heard = 1", "scores are missing"),
-    "size": ("UPDATE heard SET size = 'big' WHERE id = 1", "of another type"),
-    "seconds": ("UPDATE heard SET seconds = -1 WHERE id = 1", "its length is -1.0 s"),
-    "seconds without end": ("UPDATE heard SET seconds = 9e999 WHERE id = 1", "length is inf s"),
-    "datetime": ("UPDATE heard SET recorded_at = 'May' WHERE id = 1", "its datetime is none"),
-    "no UTF-8": (
-        "UPDATE heard SET recorded_at = CAST(x'ff' AS TEXT) WHERE id = 1",
-        "its datetime is none",
+    "part of another number": (
+        "UPDATE logits SET chunk = 7 WHERE recording = 1",
+        "logits are missing",
     ),
-    "warning": ("UPDATE heard SET warning = x'00' WHERE id = 1", "of another type"),
+    "size": ("UPDATE recordings SET size = 'big' WHERE id = 1", "of another type"),
+    "seconds": ("UPDATE recordings SET seconds = -1 WHERE id = 1", "its length is -1.0 s"),
+    "seconds without end": (
+        "UPDATE recordings SET seconds = 9e999 WHERE id = 1",
+        "length is inf s",
+    ),
+    "datetime": (
+        "UPDATE recordings SET recorded_at = 'May' WHERE id = 1",
+        "its datetime is invalid",
+    ),
+    "no UTF-8": (
+        "UPDATE recordings SET recorded_at = CAST(x'ff' AS TEXT) WHERE id = 1",
+        "its datetime is invalid",
+    ),
+    "warning": ("UPDATE recordings SET warning = x'00' WHERE id = 1", "of another type"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG_CELLS)
-def test_a_recording_with_a_wrong_cell_is_no_longer_known(name: str, tmp_path: Path):
-    change, said = WRONG_CELLS[name]
+def test_an_entry_with_a_damaged_cell_is_dropped(name: str, tmp_path: Path):
+    change, output = WRONG_CELLS[name]
     file, score = tmp_path / "j", np.ones((5, 3), np.float32)
 
-    def opened() -> Journal:
-        return Journal(file, {"a": "1"}, 3, num_rows=lambda seconds: (int(seconds), int(seconds)))
+    def open_journal() -> Journal:
+        return Journal(
+            file, {"a": "1"}, 3, num_windows=lambda seconds: (int(seconds), int(seconds))
+        )
 
-    with opened() as journal:
+    with open_journal() as journal:
         for path in ("a.wav", "b.wav"):
-            journal.keep(Entry(path, 7, 8, 5.0, None, "", score))
+            journal.add(EntryWithLogits(path, 7, 8, 5.0, None, "", score))
     with closing(sqlite3.connect(file)) as database:
         database.execute(change)
         database.commit()
-    with opened() as journal:
-        if journal.aside is None:
-            assert said in journal.dropped.pop("a.wav") and not journal.dropped
-            assert journal.known().keys() == {"b.wav"}
-        else:  # newer versions of SQLite look at types themselves
-            assert journal.aside == tmp_path / "j-damaged" and not journal.known()
-        journal.keep(Entry("a.wav", 7, 8, 5.0, None, "", score))
-    with opened() as journal:
-        assert not journal.dropped and "a.wav" in journal.known()
+    with open_journal() as journal:
+        if journal.backup is None:
+            assert output in journal.dropped.pop("a.wav") and not journal.dropped
+            assert journal.sizes_and_times().keys() == {"b.wav"}
+        else:  # newer versions of SQLite check types themselves
+            assert journal.backup == tmp_path / "j-damaged" and not journal.sizes_and_times()
+        journal.add(EntryWithLogits("a.wav", 7, 8, 5.0, None, "", score))
+    with open_journal() as journal:
+        assert not journal.dropped and "a.wav" in journal.sizes_and_times()
 
 
-def test_only_columns_of_species_that_a_model_lacks_hold_nan(tmp_path: Path):
+def test_only_columns_of_unknown_species_may_be_nan(tmp_path: Path):
     score = np.ones((2, 3), np.float32)
     score[:, 1] = np.nan
     for unknown, dropped in (([False, True, False], set()), ([True, False, False], {"a"})):
         with Journal(tmp_path / "j", {}, 3, unknown=np.array(unknown)) as journal:
             assert journal.dropped.keys() == dropped
-            journal.keep(Entry("a", 7, 8, 5.0, None, "", score))
+            journal.add(EntryWithLogits("a", 7, 8, 5.0, None, "", score))
 
 
-def test_another_database_in_the_journals_place_is_set_aside_whole(tmp_path: Path):
+def test_another_database_in_place_of_the_journal_is_backed_up(tmp_path: Path):
     file = tmp_path / "journal.sqlite"
     with closing(sqlite3.connect(file)) as database:
-        database.execute("CREATE TABLE scores (mine TEXT)")
-        database.execute("INSERT INTO scores VALUES ('years of work')")
+        database.execute("CREATE TABLE logits (mine TEXT)")
+        database.execute("INSERT INTO logits VALUES ('years of work')")
         database.commit()
     with Journal(file, {"a": "1"}, 3) as journal:
-        assert journal.aside == tmp_path / "journal-damaged.sqlite"
-    with closing(sqlite3.connect(journal.aside)) as database:
-        assert database.execute("SELECT mine FROM scores").fetchall() == [("years of work",)]
+        assert journal.backup == tmp_path / "journal-damaged.sqlite"
+    with closing(sqlite3.connect(journal.backup)) as database:
+        assert database.execute("SELECT mine FROM logits").fetchall() == [("years of work",)]
 
 
-def test_a_damaged_entry_is_said_and_its_recording_predicted_again(
-    bundle: Path, scores: Path, demo: Path
-):
-    out = scores.with_name("wrong")
-    shutil.copytree(scores, out)
+def test_a_damaged_entry_is_reported_and_predicted_again(bundle: Path, predicted: Path, demo: Path):
+    out = predicted.with_name("wrong")
+    shutil.copytree(predicted, out)
     with closing(sqlite3.connect(out / "journal.sqlite")) as database:
-        database.execute("UPDATE scores SET score = substr(score, 1, 48) WHERE heard = 1")
+        database.execute("UPDATE logits SET logits = substr(logits, 1, 48) WHERE recording = 1")
         database.commit()
-    said = call(bundle, demo / "test_soundscapes", out, "--scores", "csv")
-    assert "1 recordings have damaged entries and are predicted again: " in said
-    assert "(1 rows of scores instead of 12)" in said and "heard 1 of 1" in said
-    assert tables(out) == tables(scores)
+    output = call(bundle, demo / "test_soundscapes", out, "--probabilities", "csv")
+    assert "1 recordings have damaged entries and are predicted again: " in output
+    assert "(1 windows instead of 12)" in output and "1 of 1 recordings predicted" in output
+    assert tables(out) == tables(predicted)
 
 
 @pytest.mark.parametrize("value", ["nonsense f32", "", "onnx"])
-def test_a_journal_cannot_name_an_engine_that_there_is_none_of(
-    bundle: Path, scores: Path, demo: Path, tmp_path: Path, value: str
+def test_an_unknown_engine_in_a_journal_is_ignored(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path, value: str
 ):
-    shutil.copytree(scores, tmp_path / "out")
+    shutil.copytree(predicted, tmp_path / "out")
     with closing(sqlite3.connect(tmp_path / "out" / "journal.sqlite")) as database:
         database.execute("UPDATE about SET value = ? WHERE key = 'engine 1'", (value,))
         database.commit()
     folder = demo / "test_soundscapes"
-    if value == "onnx":  # what has begun with an engine goes on with it
-        assert "is not exported to it" in refusal(bundle, folder, tmp_path / "out")
+    if value == "onnx":  # a prediction is continued with its engine
+        assert "is not exported to it" in predict_error(bundle, folder, tmp_path / "out")
     else:
-        assert "depends on engine 1 (was " in call(bundle, folder, tmp_path / "out")
+        assert "depend on engine 1 (was " in call(bundle, folder, tmp_path / "out")
 
 
-def test_a_second_process_in_one_place_is_refused(tmp_path: Path):
-    taken = pytest.raises(ValueError, match="another birdmix is listening into this")
+def test_a_second_process_on_one_journal_is_refused(tmp_path: Path):
+    taken = pytest.raises(ValueError, match="another birdmix is writing into this")
     with Journal(tmp_path / "j", {"a": "1"}, 1), taken:
         Journal(tmp_path / "j", {"a": "1"}, 1)
     with Journal(tmp_path / "j", {"a": "1"}, 1) as journal:
         assert not journal.changed
 
 
-def test_a_journal_gives_back_what_it_was_given(tmp_path: Path):
+def test_a_journal_returns_its_entries_unchanged(tmp_path: Path):
     rng = np.random.default_rng(0)
     entries = [
-        Entry(path, 7, 2**62, 1.5, told, "odd", rng.normal(size=(rows, 3)).astype(np.float32))
-        for path, told, rows in (("b\udcff.wav", None, 1), ("a/é.wav", "2024-05-01", 9000))
+        EntryWithLogits(
+            path, 7, 2**62, 1.5, recorded_at, "odd", rng.normal(size=(rows, 3)).astype(np.float32)
+        )
+        for path, recorded_at, rows in (("b\udcff.wav", None, 1), ("a/é.wav", "2024-05-01", 9000))
     ]
     with Journal(tmp_path / "j", {}, 3) as journal:
         for each in [entries[0], *entries]:  # one twice
-            journal.keep(each)
+            journal.add(each)
     with Journal(tmp_path / "j", {}, 3) as journal:
-        found = list(journal.entries({each.path for each in entries}))
-        assert [each.path for each in journal.entries({"a/é.wav"})] == ["a/é.wav"]
+        found = list(journal.entries_with_logits({each.path for each in entries}))
+        assert [each.path for each in journal.entries_with_logits({"a/é.wav"})] == ["a/é.wav"]
     assert [each.path for each in found] == ["a/é.wav", "b\udcff.wav"]
     for each, wanted in zip(found, entries[::-1], strict=True):
-        np.testing.assert_array_equal(each.score, wanted.score)
+        np.testing.assert_array_equal(each.logits, wanted.logits)
         assert (each.size, each.modified, each.recorded_at) == (7, 2**62, wanted.recorded_at)
 
 
-def test_a_full_disk_ends_in_one_line_and_goes_on_later(
+def test_a_full_disk_ends_with_one_line_and_can_be_resumed(
     bundle: Path, nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    kept = Journal.keep
+    add = Journal.add
 
-    def full(self: Journal, entry: Entry) -> None:
-        if len(self.known()) == 20:
+    def raise_disk_full(self: Journal, entry: EntryWithLogits) -> None:
+        if len(self.sizes_and_times()) == 20:
             self.database.execute("PRAGMA max_page_count = 1")
-        kept(self, entry)
+        add(self, entry)
 
-    monkeypatch.setattr(Journal, "keep", full)
-    dense = (*SOME, "--step", "0.1")
-    said = refusal(bundle, nights, tmp_path / "out", *dense)
-    assert "database or disk is full" in said and "the same command goes on" in said
+    monkeypatch.setattr(Journal, "add", raise_disk_full)
+    dense = (*OPTIONS, "--hop", "0.1")
+    output = predict_error(bundle, nights, tmp_path / "out", *dense)
+    assert (
+        "database or disk is full" in output
+        and "free some space, then run the same command" in output
+    )
     assert not (tmp_path / "out" / "detections.csv").exists()
     monkeypatch.undo()
-    assert "were heard before" in call(bundle, nights, tmp_path / "out", *dense)
+    assert "were predicted before" in call(bundle, nights, tmp_path / "out", *dense)
 
 
 # ---------------------------------------------------------------- several bundles, processes
 
 
-def test_a_bundle_twice_says_what_it_says_once(bundle: Path, scores: Path, demo: Path):
-    out = scores.with_name("twice")
-    call(bundle, demo / "test_soundscapes", out, "--bundle", str(bundle), "--scores", "csv")
-    alone, twice = read(scores / "scores.csv"), read(out / "scores.csv")
+def test_a_bundle_given_twice_predicts_as_once(bundle: Path, predicted: Path, demo: Path):
+    out = predicted.with_name("twice")
+    call(bundle, demo / "test_soundscapes", out, "--bundle", str(bundle), "--probabilities", "csv")
+    alone, twice = read(predicted / "probabilities.csv"), read(out / "probabilities.csv")
     pd.testing.assert_frame_equal(alone, twice, atol=1e-5)
 
 
-def test_ranks_need_a_threshold_and_are_shares(bundle: Path, demo: Path, tmp_path: Path):
+def test_ranks_need_a_threshold_and_lie_between_0_and_1(bundle: Path, demo: Path, tmp_path: Path):
     folder = demo / "test_soundscapes"
     both = ("--bundle", str(bundle), "--combine", "rank")
-    assert "thresholds; give one" in refusal(bundle, folder, tmp_path, *both)
-    call(bundle, folder, tmp_path, *both, "--threshold", "0.9", "--scores", "csv")
-    every = read(tmp_path / "scores.csv").iloc[:, 5:]
+    assert "thresholds do not apply to ranks; set one" in predict_error(
+        bundle, folder, tmp_path, *both
+    )
+    call(bundle, folder, tmp_path, *both, "--threshold", "0.9", "--probabilities", "csv")
+    every = read(tmp_path / "probabilities.csv").iloc[:, 5:]
     np.testing.assert_allclose(np.sort(every.iloc[:, 0]), (np.arange(24) + 0.5) / 24, atol=1e-4)
 
 
-def test_processes_share_a_folder_and_their_parts_are_one_data_set(
+def test_parts_of_several_processes_together_equal_one_prediction(
     bundle: Path, nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
-        assert f"part {rank + 1} of 3: " in call(bundle, nights, tmp_path, *SOME)
+        assert f"part {rank + 1} of 3: " in call(bundle, nights, tmp_path, *OPTIONS)
     monkeypatch.delenv("WORLD_SIZE")
-    assert "part 3 of 3: " in call(bundle, nights, tmp_path, *SOME, "--part", "3/3")
-    call(bundle, nights, tmp_path / "alone", *SOME)
-    for name in ("detections.csv", "scores.csv", "recordings.csv", "failed.csv"):
+    assert "part 3 of 3: " in call(bundle, nights, tmp_path, *OPTIONS, "--part", "3/3")
+    call(bundle, nights, tmp_path / "alone", *OPTIONS)
+    for name in ("detections.csv", "probabilities.csv", "recordings.csv", "failed.csv"):
         files = sorted(tmp_path.glob(f"part-*-of-0003/{name}"))
         parts = pd.concat([read(file) for file in files])
         keys = [key for key in ("path", "start_seconds", "species") if key in parts]
@@ -596,60 +650,62 @@ def test_processes_share_a_folder_and_their_parts_are_one_data_set(
         together = parts.sort_values(keys, ignore_index=True)
         alone = read(tmp_path / "alone" / name).sort_values(keys, ignore_index=True)
         pd.testing.assert_frame_equal(together.astype(object), alone.astype(object))
-    assert "another number of processes" in refusal(bundle, nights, tmp_path)
+    assert "another number of processes" in predict_error(bundle, nights, tmp_path)
 
 
-def test_the_share_of_a_process_is_asked_of_its_launcher():
-    of = Part.of_process
-    assert of({}) == Part(1, 1)
-    assert of({"RANK": "2", "WORLD_SIZE": "5"}) == Part(3, 5)
+def test_the_part_of_a_process_is_read_from_its_launcher():
+    of = ProcessShare.from_environment
+    assert of({}) == ProcessShare(1, 1)
+    assert of({"RANK": "2", "WORLD_SIZE": "5"}) == ProcessShare(3, 5)
     batch = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}  # a batch script, outside of any step
-    assert of(batch) == Part(1, 1)
+    assert of(batch) == ProcessShare(1, 1)
     step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
-    assert of(step) == Part(4, 4)
+    assert of(step) == ProcessShare(4, 4)
     numbers = {"COUNT": "5", "MIN": "10", "MAX": "50", "STEP": "10", "ID": "30"}
     array = {f"SLURM_ARRAY_TASK_{name}": value for name, value in numbers.items()}
-    assert of(array) == Part(3, 5)
-    assert of(step | array) == Part(2 * 4 + 4, 20)
-    assert Part.of("3/8") == Part(3, 8)
+    assert of(array) == ProcessShare(3, 5)
+    assert of(step | array) == ProcessShare(2 * 4 + 4, 20)
+    assert ProcessShare.parse("3/8") == ProcessShare(3, 8)
 
 
-def test_a_share_that_nobody_would_hear_is_refused():
+def test_parts_that_would_leave_out_recordings_are_refused():
     gaps = {"COUNT": "3", "MIN": "1", "MAX": "7", "STEP": "1", "ID": "3"}  # --array=1,3,7
     with pytest.raises(ValueError, match="3 jobs from 1 to 7 has gaps"):
-        Part.of_process({f"SLURM_ARRAY_TASK_{name}": value for name, value in gaps.items()})
-    for text, told in (("9/8", "no such part"), ("0/8", "no such part"), ("3-8", "as 3/8")):
-        with pytest.raises(ValueError, match=told):
-            Part.of(text)
+        ProcessShare.from_environment(
+            {f"SLURM_ARRAY_TASK_{name}": value for name, value in gaps.items()}
+        )
+    for text, message in (("9/8", "no such part"), ("0/8", "no such part"), ("3-8", "as 3/8")):
+        with pytest.raises(ValueError, match=message):
+            ProcessShare.parse(text)
     with pytest.raises(ValueError, match="no such part"):
-        Part.of_process({"RANK": "5", "WORLD_SIZE": "3"})
+        ProcessShare.from_environment({"RANK": "5", "WORLD_SIZE": "3"})
 
 
-def test_shares_are_whole_and_stay_when_recordings_come():
+def test_parts_are_complete_and_stable_when_recordings_are_added():
     paths = [f"{number}\udcff.wav" for number in range(1003)]
-    shares = [set(Part(number, 4).deal(paths)) for number in range(1, 5)]
+    shares = [set(ProcessShare(number, 4).select(paths)) for number in range(1, 5)]
     assert set().union(*shares) == set(paths) and sum(map(len, shares)) == len(paths)
     assert min(map(len, shares)) > 200
     for number, share in enumerate(shares, 1):
-        assert share <= set(Part(number, 4).deal(["0000.wav", *paths, "new.wav"]))
+        assert share <= set(ProcessShare(number, 4).select(["0000.wav", *paths, "new.wav"]))
 
 
 # ---------------------------------------------------------------- wrong input
 
 
-def edited(bundle: Path, to: Path, **changes: object) -> Path:
+def copy_with_manifest(bundle: Path, to: Path, **changes: object) -> Path:
     shutil.copytree(bundle, to)
     manifest = json.loads((to / "bundle.json").read_text())
     (to / "bundle.json").write_text(json.dumps(manifest | changes))
     return to
 
 
-def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_path: Path):
+def test_wrong_input_is_one_line_with_a_remedy(bundle: Path, demo: Path, tmp_path: Path):
     folder, out = demo / "test_soundscapes", tmp_path / "o"
-    other = edited(bundle, tmp_path / "other", format=99)
-    torn = edited(bundle, tmp_path / "torn")
-    (torn / "model.safetensors").write_bytes(b"torn")
-    long = edited(bundle, tmp_path / "long", segment_seconds=7.0)
+    other = copy_with_manifest(bundle, tmp_path / "other", format=99)
+    damaged = copy_with_manifest(bundle, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"damaged")
+    long = copy_with_manifest(bundle, tmp_path / "long", segment_seconds=7.0)
     empty = tmp_path / "empty"
     empty.mkdir()
     unknown = tmp_path / "species.txt"
@@ -657,30 +713,30 @@ def test_wrong_input_is_one_line_with_its_remedy(bundle: Path, demo: Path, tmp_p
     for options, expected in (
         ((empty, folder), "no bundle here"),
         ((other, folder), "bundle format 99"),
-        ((torn, folder), "the weights do not load"),
+        ((damaged, folder), "the weights do not load"),
         ((bundle, tmp_path / "absent"), "no such file or folder"),
         ((bundle, empty), "no recordings here"),
-        ((bundle, folder, "--bundle", long), "the bundles hear 5, 7 s: say how long a row is"),
-        ((bundle, folder, "--window", "6"), "rows of 6 s of which 5 s are heard"),
-        ((bundle, folder, "--pool", "max"), "hears no frames"),
-        ((bundle, folder, "--pool", "maxi"), "did you mean 'max'?"),
-        ((bundle, folder, "--step", "0"), "--step 0: it must be above 0"),
-        ((bundle, folder, "--smoothing", "1"), "--smoothing 1: it lies in [0, 1)"),
-        ((bundle, folder, "--threshold", "50"), "--threshold 50: it lies between 0 and 1"),
+        ((bundle, folder, "--bundle", long), "segments of 5, 7 s: set the length of a window"),
+        ((bundle, folder, "--window", "6"), "--window 6: longer than the context of 5 s"),
+        ((bundle, folder, "--frame-pooling", "max"), "has no frame logits"),
+        ((bundle, folder, "--frame-pooling", "maxi"), "did you mean 'max'?"),
+        ((bundle, folder, "--hop", "0"), "--hop 0: it must be from 0.05"),
+        ((bundle, folder, "--smoothing", "1"), "--smoothing 1: it must lie in [0, 1)"),
+        ((bundle, folder, "--threshold", "50"), "--threshold 50: it must lie between 0 and 1"),
         ((bundle, folder, "--timezone", "Europe/Berln"), "did you mean 'Europe/Berlin'?"),
         ((bundle, folder, "--species", unknown), "none of its 1 lines is a species"),
         ((bundle, folder, "--format", "ravn"), "did you mean 'raven'?"),
         ((bundle, folder, "--engine", "onix"), "did you mean 'onnx'?"),
         ((bundle, folder, "--part", "9/8"), "part 9 of 8: there is no such part"),
     ):
-        assert expected in refusal(options[0], options[1], out, *map(str, options[2:]))
+        assert expected in predict_error(options[0], options[1], out, *map(str, options[2:]))
     assert not (out / "detections.csv").exists()
 
 
-def test_a_bundle_whose_weights_are_no_numbers_is_refused_and_named(
+def test_a_bundle_with_weights_that_are_not_finite_is_refused(
     bundle: Path, demo: Path, tmp_path: Path
 ):
-    broken = edited(bundle, tmp_path / "broken")
+    broken = copy_with_manifest(bundle, tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")
     name = next(name for name in weights if name.endswith("weight"))
     weights[name] = np.full_like(weights[name], np.nan)
@@ -691,7 +747,7 @@ def test_a_bundle_whose_weights_are_no_numbers_is_refused_and_named(
     assert not (tmp_path / "o" / "detections.csv").exists()
 
 
-def test_samples_beyond_any_sense_cost_no_detection_and_are_named(
+def test_absurd_samples_are_reported_and_leave_predictions_finite(
     bundle: Path, demo: Path, tmp_path: Path
 ):
     folder = tmp_path / "in"
@@ -702,17 +758,20 @@ def test_samples_beyond_any_sense_cost_no_detection_and_are_named(
     wave[1000] = 1e20
     soundfile.write(folder / "absurd.wav", wave, rate, subtype="FLOAT")
     soundfile.write(folder / "none.wav", wave * np.float32(1e20), rate, subtype="FLOAT")
-    said = call(bundle, folder, tmp_path / "o", "--scores", "csv")
+    output = call(bundle, folder, tmp_path / "o", "--probabilities", "csv")
     failed = read(tmp_path / "o" / "failed.csv").set_index("path")["error"]
-    assert "beyond 2e+09 times full scale: it is no sound" in failed["none.wav"]
-    assert "1 of 2 recordings are odd, first absurd.wav: absurd-level: 1 of" in said
-    heard = read(tmp_path / "o" / "recordings.csv").set_index("path")
-    assert heard["warning"]["zero.wav"] == "" and "absurd-level" in heard["warning"]["absurd.wav"]
-    every = read(tmp_path / "o" / "scores.csv").set_index("path").iloc[:, 4:]
+    assert "beyond 2e+09 times full scale: not audio" in failed["none.wav"]
+    assert "1 of 2 recordings have warnings, first absurd.wav: absurd-level: 1 of" in output
+    recordings = read(tmp_path / "o" / "recordings.csv").set_index("path")
+    assert (
+        recordings["warning"]["zero.wav"] == ""
+        and "absurd-level" in recordings["warning"]["absurd.wav"]
+    )
+    every = read(tmp_path / "o" / "probabilities.csv").set_index("path").iloc[:, 4:]
     np.testing.assert_allclose(every.loc["absurd.wav"], every.loc["zero.wav"], atol=1e-6)
 
 
-def test_overlapping_recordings_and_copies_are_said_and_count_once(
+def test_overlapping_recordings_and_copies_are_reported_and_count_once(
     bundle: Path, demo: Path, tmp_path: Path
 ):
     wave, rate = soundfile.read(next((demo / "test_soundscapes").iterdir()), dtype="float32")
@@ -724,9 +783,12 @@ def test_overlapping_recordings_and_copies_are_said_and_count_once(
     for copy in (folder / "backup" / first.name, folder / "site" / f"Copy of {first.name}"):
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(first, copy)
-    said = call(bundle, folder, out)
-    assert "2 recordings have the bytes of others, first backup/S_20240501_050000.wav of" in said
-    assert "2 recordings overlap others of their deployment in time, by 5 s in all" in said
+    output = call(bundle, folder, out)
+    assert (
+        "2 recordings have the same bytes as others, first backup/S_20240501_050000.wav (copy of"
+        in output
+    )
+    assert "2 recordings overlap others of their deployment in time, by 5 s in all" in output
     assert (out / "effort.csv").read_text().splitlines()[1:] == ["2024-05-01,5,site,35"]
     warning = read(out / "recordings.csv").set_index("path")["warning"]
     assert warning["backup/S_20240501_050000.wav"] == "copy of site/S_20240501_050000.wav"
@@ -737,18 +799,25 @@ def test_overlapping_recordings_and_copies_are_said_and_count_once(
     assert (counts["copies"], counts["overlapping"]) == (2, 2)
 
 
-def test_a_list_of_species_leaves_the_others_out(
-    bundle: Path, scores: Path, demo: Path, tmp_path: Path
+def test_a_list_of_species_leaves_out_all_others(
+    bundle: Path, predicted: Path, demo: Path, tmp_path: Path
 ):
-    codes = list(read(scores / "scores.csv").columns[5:])
+    codes = list(read(predicted / "probabilities.csv").columns[5:])
     names = json.loads((bundle / "bundle.json").read_text())["labels"]["names"]
     (tmp_path / "list.txt").write_text(f"# mine\n{names[3]}\n{codes[1]}\nTurdus merula\n")
     out = tmp_path / "out"
-    shutil.copytree(scores, out)
-    wanted = ("--species", str(tmp_path / "list.txt"), "--scores", "csv", "--threshold", "0.001")
-    said = call(bundle, demo / "test_soundscapes", out, *wanted)
-    assert "1 of 3 species are not in the bundle: Turdus merula" in said
+    shutil.copytree(predicted, out)
+    wanted = (
+        "--species",
+        str(tmp_path / "list.txt"),
+        "--probabilities",
+        "csv",
+        "--threshold",
+        "0.001",
+    )
+    output = call(bundle, demo / "test_soundscapes", out, *wanted)
+    assert "1 of 3 species are not in the bundle: Turdus merula" in output
     kept = [codes[1], codes[3]]
-    assert list(read(out / "scores.csv").columns[5:]) == kept
+    assert list(read(out / "probabilities.csv").columns[5:]) == kept
     assert set(read(out / "detections.csv")["species"]) <= set(kept)
     assert len(pd.read_csv(out / "detections.csv"))

@@ -1,4 +1,4 @@
-"""Several processes: each position once, one run directory, the gradients of the whole batch."""
+"""Runs of several processes: shares of batches, combined gradients, lost processes, torchrun."""
 
 import os
 import signal
@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 import torch
 
-from birdmix.app.build import build_model, build_training
-from birdmix.app.data import Data, open_data
-from birdmix.app.schema import Config
+from birdmix.config.schema import Config
+from birdmix.experiments.builders import build_model, build_training_run
 from birdmix.labels import Labels
-from birdmix.loading.sampler import EpochBatches
-from birdmix.mix import Audit, Mixup, Plan
-from birdmix.training import loop
+from birdmix.loading.run_data import RunData, open_data
+from birdmix.loading.sampler import SegmentBatchSampler
+from birdmix.mix import MixStats, Mixup, Plan
+from birdmix.training import training_loop
 from birdmix.training.checkpoint import load_checkpoint
-from birdmix.training.processes import Processes, open_processes
-from tests.children import SAID, finish, start, start_many
-from tests.conftest import ROOT, SMALL, TOY, assert_equal_runs, configured, train
+from birdmix.training.distributed_processes import Processes, connect_processes
+from tests.child_processes import OUTPUT_FILE, finish, start, start_many
+from tests.conftest import ROOT, SMALL, TOY, assert_equal_runs, make_config, train
 
-#: Nothing random but the order, no batch statistics: the same gradients on any number of processes.
+#: Only the order is random, and no batch statistics: equal gradients on any number of processes.
 PLAIN = (
     *SMALL,
     "data.batch_size=5",
@@ -44,50 +44,54 @@ PLAIN = (
 
 @pytest.fixture
 def config(demo: Path) -> Config:
-    return configured(*TOY, f"data.root={demo}", "checkpoint.every_steps=1", "data.batch_size=10")
+    return make_config(*TOY, f"data.root={demo}", "checkpoint.every_steps=1", "data.batch_size=10")
 
 
-def data_of(config: Config) -> Data:
+def data_of(config: Config) -> RunData:
     return open_data(config.data, config.frontend.log_mel.sample_rate)
 
 
 @pytest.mark.parametrize("num_processes", [2, 3, 7])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_every_position_comes_up_in_one_process(num_processes: int, drop_last: bool):
+def test_every_position_is_in_exactly_one_process(num_processes: int, drop_last: bool):
     def shares(rank: int, count: int, start: tuple[int, int] = (0, 0)) -> list[list]:
-        order = EpochBatches(
+        order = SegmentBatchSampler(
             np.ones(23), 8, seed=1, num_epochs=2, drop_last=drop_last, start=start, rank=rank,
             num_processes=count,
         )  # fmt: skip
         return list(order)
 
-    whole = shares(0, 1)
-    dealt = [shares(rank, num_processes) for rank in range(num_processes)]
-    for batch, *hands in zip(whole, *dealt, strict=True):
-        assert sorted(key for hand in hands for key in hand) == batch
-        assert max(map(len, hands)) - min(map(len, hands)) <= 1
-    assert shares(1, num_processes, start=(0, 2)) == dealt[1][2:]
+    single = shares(0, 1)
+    multiple = [shares(rank, num_processes) for rank in range(num_processes)]
+    for batch, *parts in zip(single, *multiple, strict=True):
+        assert sorted(key for part in parts for key in part) == batch
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert shares(1, num_processes, start=(0, 2)) == multiple[1][2:]
 
 
 def test_the_plan_is_a_function_of_epoch_batch_and_process(config: Config, tmp_path: Path):
-    training = build_training(config, data_of(config), tmp_path, open_processes(config.trainer))
+    training = build_training_run(
+        config, data_of(config), tmp_path, connect_processes(config.trainer)
+    )
 
     def plan(rank: int, epoch: int = 0, batch: int = 0) -> Plan:
         training.processes = Processes(training.fabric, rank, size=2)
-        return Mixup(1.0).draw(8, rng=training.keys(epoch, batch).rng("mix.mixup"))
+        return Mixup(1.0).draw(8, rng=training.batch_random_keys(epoch, batch).rng("mix.mixup"))
 
-    def same(one: Plan, two: Plan) -> bool:
+    def are_equal(one: Plan, two: Plan) -> bool:
         return np.array_equal(one.source, two.source) and np.array_equal(one.gain, two.gain)
 
-    assert same(plan(1), plan(1))
+    assert are_equal(plan(1), plan(1))
     for other in (plan(0), plan(1, batch=1), plan(1, epoch=1)):
-        assert not same(plan(1), other)
+        assert not are_equal(plan(1), other)
 
 
-def test_two_processes_take_the_steps_that_one_takes(demo: Path, tmp_path: Path):
-    config = configured(*PLAIN, f"data.root={demo}")
+def test_two_processes_train_the_weights_of_a_single_one(demo: Path, tmp_path: Path):
+    config = make_config(*PLAIN, f"data.root={demo}")
     one = train(config, data_of(config), tmp_path / "one")
-    assert len(set(data_of(config).train.column("weight"))) > 1  # shares weigh unequally
+    assert (
+        len(set(data_of(config).train.numeric_column("weight"))) > 1
+    )  # the shares of a batch have unequal weights
     two = tmp_path / "two"
     two.mkdir()
     finish(two, *start_many(config, two))
@@ -95,87 +99,86 @@ def test_two_processes_take_the_steps_that_one_takes(demo: Path, tmp_path: Path)
     for name, weight in one.model.state_dict().items():
         torch.testing.assert_close(other["model"][name], weight, rtol=1e-4, atol=1e-5)
     losses = ["train_loss", "validation_soundscape_loss"]
-    figures, others = (
+    expected, actual = (
         pd.read_csv(each / "metrics.csv")[losses] for each in (tmp_path / "one", two)
     )
-    np.testing.assert_allclose(others, figures, rtol=1e-5)
-    said = (two / SAID).read_text()
-    assert said.count("recordings of 12 classes to train on") == said.count("epoch 2/2") == 1
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    output = (two / OUTPUT_FILE).read_text()
+    assert output.count("recordings of 12 classes to train on") == output.count("epoch 2/2") == 1
 
 
 @pytest.mark.parametrize("num_workers", [pytest.param(2, marks=pytest.mark.slow), 0])
-def test_a_lost_process_ends_the_run_and_it_goes_on_to_the_same_end(
+def test_a_run_that_lost_a_process_resumes_exactly(
     config: Config, tmp_path: Path, num_workers: int
 ):
     config.data.num_workers = num_workers
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for directory in (whole, killed):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    for directory in (uninterrupted, killed):
         directory.mkdir()
-    finish(whole, *start_many(config, whole))
-    first, second = start_many(config, killed, act=die_in_the_second_process)
+    finish(uninterrupted, *start_many(config, uninterrupted))
+    first, second = start_many(config, killed, act=kill_second_process)
     for process in (first, second):
         process.join(60)
-    said = (killed / SAID).read_text()
-    assert second.exitcode == -signal.SIGKILL and first.exitcode == 2, said
-    assert "process 0: error: process 0 of 0 .. 1 lost another one, which was killed" in said
+    output = (killed / OUTPUT_FILE).read_text()
+    assert second.exitcode == -signal.SIGKILL and first.exitcode == 2, output
+    assert "process 0: error: process 0 of 0 .. 1 lost the connection to another one" in output
     assert load_checkpoint(killed)["position"]["step"] == 1
     finish(killed, *start_many(config, killed))
-    assert_equal_runs(whole, killed)
-    books = load_checkpoint(whole)["audit"]
-    assert len(books) == 2
+    assert_equal_runs(uninterrupted, killed)
+    assert len(load_checkpoint(uninterrupted)["mix_stats"]) == 2
 
 
-def die_in_the_second_process() -> None:
-    whole = loop._backward
+def kill_second_process() -> None:
+    backward = training_loop._backward
 
-    def fourth(*arguments):
-        fourth.calls += 1
-        if fourth.calls == 4 and os.environ["RANK"] == "1":
+    def kill_at_fourth_call(*arguments):
+        kill_at_fourth_call.calls += 1
+        if kill_at_fourth_call.calls == 4 and os.environ["RANK"] == "1":
             os.killpg(0, signal.SIGKILL)
-        return whole(*arguments)
+        return backward(*arguments)
 
-    fourth.calls = 0
-    loop._backward = fourth
+    kill_at_fourth_call.calls = 0
+    training_loop._backward = kill_at_fourth_call
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_goes_on_with_one(config: Config, tmp_path: Path):
-    first, second = start_many(config, tmp_path, act=die_in_the_second_process)
+def test_a_run_of_two_processes_resumes_with_one(config: Config, tmp_path: Path):
+    first, second = start_many(config, tmp_path, act=kill_second_process)
     first.join(60)
     second.join(60)
     finish(tmp_path, start(config, tmp_path))
-    said = (tmp_path / SAID).read_text()
-    assert "may differ from that of an uninterrupted run: processes 2 -> 1" in said
+    output = (tmp_path / OUTPUT_FILE).read_text()
+    assert "may differ from that of an uninterrupted run: processes 2 -> 1" in output
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     assert metrics["epoch"].tolist() == [1, 2]
 
 
-def test_books_of_several_processes_add_up():
-    def books(rank: int) -> Audit:
-        audit = Audit(["mixup"])
+def test_mix_statistics_of_several_processes_add_up():
+    def stats_of(rank: int) -> MixStats:
+        stats = MixStats(["mixup"])
         x, rng = torch.rand(4, 100), np.random.default_rng(rank)
         mixed = Mixup(0.8)(x, torch.eye(4), rng=rng)
         peak = mixed.x.abs().amax(dim=1)
-        audit.enter(
+        stats.update(
             {"mixup": mixed.plan}, torch.eye(4), mixed.target, (4, 100), peak, peak.isfinite()
         )
-        return audit
+        return stats
 
-    each = [books(rank) for rank in range(3)]
-    whole = Audit.merged([audit.state_dict() for audit in each])
-    assert whole.samples == 12
-    for name in ("mix_mixup_fired", "mix_mixup_sources", "mix_label_mass_out"):
-        mean = np.mean([audit.report()[name] for audit in each])
-        assert whole.report()[name] == pytest.approx(mean)
-    clipped = sum(audit.report()["mix_clipped"] for audit in each)
-    assert whole.report()["mix_clipped"] == clipped
+    parts = [stats_of(rank) for rank in range(3)]
+    merged = MixStats.merge([stats.state_dict() for stats in parts])
+    assert merged.num_examples == 12
+    for name in ("mix_mixup_rate", "mix_mixup_sources", "mix_label_mass_out"):
+        mean = np.mean([stats.compute()[name] for stats in parts])
+        assert merged.compute()[name] == pytest.approx(mean)
+    clipped = sum(stats.compute()["mix_clipped"] for stats in parts)
+    assert merged.compute()["mix_clipped"] == clipped
 
 
 def test_synchronised_batch_norms_need_gpus(config: Config, tmp_path: Path):
     config.trainer.sync_batch_norm = True
     with pytest.raises(ValueError, match="trainer.sync_batch_norm=true needs GPUs"):
         build_model(config, Labels(("a", "b", "c")), torch.device("cpu"))
-    plain = configured("run_dir=.", "model=efficientnet_b0")
+    plain = make_config("run_dir=.", "model=efficientnet_b0")
     torch.manual_seed(0)
     model = build_model(plain, Labels(("a", "b", "c")), torch.device("cuda"))
     plain.trainer.sync_batch_norm = True
@@ -183,7 +186,7 @@ def test_synchronised_batch_norms_need_gpus(config: Config, tmp_path: Path):
     synchronised = build_model(plain, Labels(("a", "b", "c")), torch.device("cuda"))
     assert any(isinstance(each, torch.nn.SyncBatchNorm) for each in synchronised.modules())
     mel = torch.rand(2, 1, 64, 64)
-    with torch.no_grad():  # the same network: weights, names and activations
+    with torch.no_grad():  # equal weights, names and activations
         torch.testing.assert_close(model.eval()(mel), synchronised.eval()(mel))
     assert model.state_dict().keys() == synchronised.state_dict().keys()
 
@@ -199,7 +202,7 @@ def torchrun(*overrides: str) -> subprocess.Popen:
     )
 
 
-def test_torchrun_leaves_one_run_and_sigterm_loses_nothing(demo: Path, tmp_path: Path):
+def test_torchrun_writes_one_run_directory_and_sigterm_saves_it(demo: Path, tmp_path: Path):
     run = tmp_path / "run"
     settings = (*SMALL, f"data.root={demo}", "loggers=[]")
     process = torchrun(*settings, f"run_dir={run}", "trainer.max_epochs=5000")
@@ -207,8 +210,8 @@ def test_torchrun_leaves_one_run_and_sigterm_loses_nothing(demo: Path, tmp_path:
     while not (run / "last.ckpt").exists() and time.monotonic() < give_up_at:
         time.sleep(0.1)
     process.terminate()
-    said = process.communicate(timeout=60)[0]
-    assert f"(SIGTERM) and saved; go on with: python train.py resume={run}" in said
+    output = process.communicate(timeout=60)[0]
+    assert f"(SIGTERM) and saved; resume with: python train.py resume={run}" in output
     stopped = load_checkpoint(run)["position"]
     assert stopped["epoch"] >= 1
     assert len(pd.read_csv(run / "metrics.csv")) == stopped["epoch"]

@@ -1,4 +1,4 @@
-"""A whole run: what it leaves behind, and what it refuses."""
+"""Training runs: the files they write, what they refuse, and resuming."""
 
 import json
 import shutil
@@ -11,17 +11,17 @@ import pytest
 from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
-from birdmix.app.configure import configure
-from birdmix.app.console import time_line
-from birdmix.app.run import run
-from birdmix.app.schema import Config
 from birdmix.bundle.manifest import read_manifest
-from birdmix.kaggle.rows import aligned
+from birdmix.config.resume_policy import new_or_resumed_config
+from birdmix.config.schema import Config
+from birdmix.experiments.run import run
+from birdmix.experiments.run_console import format_time_shares
+from birdmix.kaggle.submission_csv import read_aligned
 from birdmix.recordings.settings import DataSettings
-from tests.conftest import SMALL, configured
+from tests.conftest import SMALL, make_config
 
 
-def test_a_run_leaves_everything_it_promises(finished_run: Path):
+def test_a_run_writes_all_its_files_and_leaves_no_partial_ones(finished_run: Path):
     names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*")}
     assert {
         "config.yaml",
@@ -39,21 +39,21 @@ def test_a_run_leaves_everything_it_promises(finished_run: Path):
     assert not [name for name in names if "partial" in name]
 
 
-def test_the_final_figures_hold_the_test_score(finished_run: Path, demo: Path):
+def test_the_final_metrics_contain_the_roc_auc_of_the_submission(finished_run: Path, demo: Path):
     metrics = json.loads((finished_run / "metrics.json").read_text())
-    truth, score = aligned(finished_run / "submission.csv", demo / "solution.csv")
-    by_hand = [roc_auc_score(truth[c], score[c]) for c in truth if truth[c].nunique() > 1]
-    assert metrics["soundscape_macro_roc_auc"] == pytest.approx(np.mean(by_hand))
+    truth, probability = read_aligned(finished_run / "submission.csv", demo / "solution.csv")
+    expected = [roc_auc_score(truth[c], probability[c]) for c in truth if truth[c].nunique() > 1]
+    assert metrics["soundscape_macro_roc_auc"] == pytest.approx(np.mean(expected))
     assert metrics["epoch"] == 2
 
 
-def test_metrics_have_a_row_per_epoch(finished_run: Path):
+def test_metrics_csv_has_a_row_per_epoch(finished_run: Path):
     metrics = pd.read_csv(finished_run / "metrics.csv")
     assert metrics["epoch"].tolist() == [1, 2]
     assert {"train_loss", "lr", "validation_soundscape_macro_roc_auc"} <= set(metrics.columns)
 
 
-def test_the_submission_has_the_samples_columns_and_a_row_per_window(
+def test_the_submission_has_the_columns_of_the_sample_submission_and_a_row_per_window(
     finished_run: Path, demo: Path
 ):
     submission = pd.read_csv(finished_run / "submission.csv")
@@ -61,69 +61,72 @@ def test_the_submission_has_the_samples_columns_and_a_row_per_window(
     sample = pd.read_csv(demo / "sample_submission.csv")
     assert list(submission.columns) == list(sample.columns)
     assert sorted(submission["row_id"]) == sorted(solution["row_id"])
-    scores = submission.drop(columns="row_id")
-    assert scores.gt(0).all(axis=None) and scores.lt(1).all(axis=None)
+    probabilities = submission.drop(columns="row_id")
+    assert probabilities.gt(0).all(axis=None) and probabilities.lt(1).all(axis=None)
 
 
-def test_a_second_run_does_not_overwrite_the_first(finished_run: Path, demo: Path):
-    config = configured(*SMALL, f"data.root={demo}", "run_dir=.")
-    with pytest.raises(ValueError, match="holds a run already; go on with it by resume="):
+def test_a_new_run_in_the_directory_of_another_run_is_refused(finished_run: Path, demo: Path):
+    config = make_config(*SMALL, f"data.root={demo}", "run_dir=.")
+    with pytest.raises(ValueError, match="already holds a run; resume it with resume="):
         run(config, finished_run)
 
 
 def resume(run_dir: Path, *overrides: str) -> Config:
-    """What train.py makes of a command line that goes on with a run."""
-    given = [f"resume={run_dir}", *overrides]
-    return configure(OmegaConf.structured(configured(*given, "run_dir=.")), given)
+    """Return the settings that train.py makes of a command line that resumes a run."""
+    arguments = [f"resume={run_dir}", *overrides]
+    return new_or_resumed_config(
+        OmegaConf.structured(make_config(*arguments, "run_dir=.")), arguments
+    )
 
 
 @pytest.fixture
-def copy(finished_run: Path, tmp_path: Path) -> Path:
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the small run's directory."""
     return shutil.copytree(finished_run, tmp_path / "copy")
 
 
-def test_a_finished_run_resumed_only_writes_its_results_again(finished_run: Path, copy: Path):
-    config = resume(copy)
+def test_resuming_a_finished_run_only_writes_its_results_again(finished_run: Path, run_copy: Path):
+    config = resume(run_copy)
     assert config.trainer.max_epochs == 2
-    (copy / "metrics.json").unlink()
-    run(config, copy)
+    (run_copy / "metrics.json").unlink()
+    run(config, run_copy)
     names = ("config.yaml", "metrics.csv", "metrics.json", "submission.csv")
     for name in (*names, "bundle/model.safetensors"):
-        assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
-    assert json.loads((copy / "timings.json").read_text())["seconds"] > 0
+        assert (run_copy / name).read_bytes() == (finished_run / name).read_bytes()
+    assert json.loads((run_copy / "timings.json").read_text())["seconds"] > 0
 
 
-def test_a_picture_that_fails_is_left_out_when_all_else_is_written(
-    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys
+def test_a_figure_that_fails_is_a_warning_after_all_other_files_are_written(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    shutil.rmtree(copy / "figures")
-    (copy / "metrics.json").unlink()
+    shutil.rmtree(run_copy / "figures")
+    (run_copy / "metrics.json").unlink()
 
-    def fail(*given: object) -> None:
-        assert json.loads((copy / "metrics.json").read_text())["epoch"] == 2
+    def fail(*_: object) -> None:
+        assert json.loads((run_copy / "metrics.json").read_text())["epoch"] == 2
         raise MemoryError("no font\nfits")
 
-    monkeypatch.setattr("birdmix.app.figures.draw_mixed_batch", fail)
-    monkeypatch.setattr("birdmix.training.loggers.RunLogger.show", fail)
-    run(resume(copy), copy)
-    left = {path.name for path in (copy / "figures").glob("*.png")}
-    assert left == {"learning_curves.png", "roc_auc_per_class.png"}
+    monkeypatch.setattr("birdmix.experiments.run_figures.draw_mixed_batch", fail)
+    monkeypatch.setattr("birdmix.training.loggers.RunLogger.log_media", fail)
+    run(resume(run_copy), run_copy)
+    written = {path.name for path in (run_copy / "figures").glob("*.png")}
+    assert written == {"learning_curves.png", "roc_auc_per_class.png"}
     printed = "".join(capsys.readouterr())
-    picture = copy / "figures" / "mixed_batch.png"
-    assert f"{picture} was left out, the rest of the run is complete: no font fits" in printed
-    assert "what loggers=tensorboard shows of the figures was left out" in printed
+    figure = run_copy / "figures" / "mixed_batch.png"
+    assert f"{figure} was not written, the rest of the run is complete: no font fits" in printed
+    assert "the output of loggers=tensorboard was not written" in printed
 
 
-def test_resume_passes_what_cannot_change_the_result(finished_run: Path):
+def test_resume_accepts_settings_that_cannot_change_the_result(finished_run: Path):
     config = resume(
         finished_run, "data.num_workers=3", "loggers=[]", "trainer.max_time=9h",
         "checkpoint.every_minutes=1", "trainer.accelerator=cpu", "validation.threshold=precision",
     )  # fmt: skip
     assert config.data.num_workers == 3 and config.trainer.max_time == "9h"
-    assert config.trainer.max_epochs == 2 and config.frontend.log_mel.n_mels == 32  # the run's own
+    assert config.trainer.max_epochs == 2 and config.frontend.log_mel.n_mels == 32  # as in the run
 
 
-def test_resume_passes_the_same_command_line_again(finished_run: Path, demo: Path):
+def test_resume_accepts_the_command_line_of_the_run(finished_run: Path, demo: Path):
     config = resume(finished_run, *SMALL, f"data.root={demo}", "trainer.max_epochs=2", "mix=both")
     assert config.resume == str(finished_run)
 
@@ -139,7 +142,7 @@ def test_resume_passes_the_same_command_line_again(finished_run: Path, demo: Pat
         ("experiment=esc10", "data.source demo -> folder"),
     ],
 )
-def test_resume_lists_what_would_change_the_result(
+def test_resume_lists_the_settings_that_would_change_the_result(
     finished_run: Path, override: str, difference: str
 ):
     with pytest.raises(ValueError, match="would change the run: .*resume_force=true") as error:
@@ -147,30 +150,35 @@ def test_resume_lists_what_would_change_the_result(
     assert difference in str(error.value)
 
 
-def test_resume_force_goes_on_and_keeps_the_settings_of_before(copy: Path, capsys):
-    before = (copy / "config.yaml").read_text()
-    run(resume(copy, "trainer.max_epochs=3", "resume_force=true"), copy)
-    assert pd.read_csv(copy / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
-    assert (copy / "config.until-step-6.yaml").read_text() == before
-    assert "max_epochs: 3" in (copy / "config.yaml").read_text()
-    assert "goes on with other settings: trainer.max_epochs 2 -> 3" in capsys.readouterr().out
+def test_resume_force_continues_and_keeps_the_former_settings_in_a_file(run_copy: Path, capsys):
+    before = (run_copy / "config.yaml").read_text()
+    run(resume(run_copy, "trainer.max_epochs=3", "resume_force=true"), run_copy)
+    assert pd.read_csv(run_copy / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
+    assert (run_copy / "config.until-step-6.yaml").read_text() == before
+    assert "max_epochs: 3" in (run_copy / "config.yaml").read_text()
+    assert "continues with other settings: trainer.max_epochs 2 -> 3" in capsys.readouterr().out
 
 
-def test_a_run_that_was_never_saved_starts_again(copy: Path, finished_run: Path, capsys):
+def test_a_run_without_a_checkpoint_starts_again_from_the_beginning(
+    run_copy: Path, finished_run: Path, capsys
+):
     for name in ("last.ckpt", "previous.ckpt"):
-        (copy / name).unlink(missing_ok=True)
+        (run_copy / name).unlink(missing_ok=True)
     with pytest.raises(ValueError, match="there is no such checkpoint"):
-        run(resume(copy), copy)  # two epochs were logged: somebody removed the checkpoints
-    first = (copy / "metrics.csv").read_text().splitlines()[:2]
-    (copy / "metrics.csv").write_text("\n".join(first) + "\n")
-    run(resume(copy), copy)
-    assert "was not saved before it ended; it starts again" in capsys.readouterr().out
+        run(resume(run_copy), run_copy)  # two epochs were logged: the checkpoints were removed
+    first = (run_copy / "metrics.csv").read_text().splitlines()[:2]
+    (run_copy / "metrics.csv").write_text("\n".join(first) + "\n")
+    run(resume(run_copy), run_copy)
+    assert (
+        "no checkpoint was saved; training starts again from the beginning"
+        in capsys.readouterr().out
+    )
     for name in ("metrics.csv", "bundle/model.safetensors"):
-        assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
+        assert (run_copy / name).read_bytes() == (finished_run / name).read_bytes()
 
 
-def test_the_best_epochs_are_kept_and_one_of_them_becomes_the_bundle(demo: Path, tmp_path: Path):
-    config = configured(
+def test_the_best_epochs_are_kept_and_the_best_becomes_the_bundle(demo: Path, tmp_path: Path):
+    config = make_config(
         *SMALL, f"data.root={demo}", "trainer.max_epochs=4", "run_dir=.", "loggers=[]",
         "checkpoint.best_k=2", "checkpoint.bundle=best", "validation.monitor=train_loss",
         "optim.lr=0.3",
@@ -181,35 +189,39 @@ def test_the_best_epochs_are_kept_and_one_of_them_becomes_the_bundle(demo: Path,
     kept = sorted(path.name for path in (tmp_path / "best").iterdir())
     assert kept == sorted(f"epoch-{epoch:03d}" for epoch in best)
     assert read_manifest(tmp_path / "bundle").metrics["epoch"] == best[0]
-    one, own = tmp_path / "best" / f"epoch-{best[0]:03d}", tmp_path / "bundle"
+    of_epoch, of_run = tmp_path / "best" / f"epoch-{best[0]:03d}", tmp_path / "bundle"
     weights = "model.safetensors"
-    assert (one / weights).read_bytes() == (own / weights).read_bytes()
-    thresholds = read_manifest(own).thresholds  # only the run's own bundle is given some
-    assert replace(read_manifest(one), thresholds=thresholds) == read_manifest(own)
-    assert thresholds is not None and read_manifest(one).thresholds is None
+    assert (of_epoch / weights).read_bytes() == (of_run / weights).read_bytes()
+    thresholds = read_manifest(of_run).thresholds  # only the run's bundle has thresholds
+    assert replace(read_manifest(of_epoch), thresholds=thresholds) == read_manifest(of_run)
+    assert thresholds is not None and read_manifest(of_epoch).thresholds is None
 
 
-def test_timings_have_a_row_per_epoch(finished_run: Path):
+def test_timings_csv_has_a_row_per_epoch(finished_run: Path):
     timings = pd.read_csv(finished_run / "timings.csv")
     assert timings["epoch"].tolist() == [1, 2]
     assert (timings["segments"] == 24).all() and (timings["model_seconds"] > 0).all()
     assert not [name for name in pd.read_csv(finished_run / "metrics.csv") if "seconds" in name]
 
 
-def test_the_line_on_time_says_what_to_change_when_loading_leads():
+def test_the_shares_of_time_are_printed_with_a_remedy_for_slow_loading():
     data = DataSettings(num_workers=0)
-    quick = time_line({"loading": 0.1, "model": 0.8, "mel": 0.1, "saving": 0.0}, data)
-    assert quick == "time: model 80 %, loading 10 %, mel 10 %"
-    slow = {"loading": 0.6, "model": 0.4}
-    assert "loading 60 %, model 40 %; raise data.num_workers (0 now" in time_line(slow, data)
+    fast_loading = format_time_shares(
+        {"loading": 0.1, "model": 0.8, "mel": 0.1, "saving": 0.0}, data
+    )
+    assert fast_loading == "time: model 80 %, loading 10 %, mel 10 %"
+    seconds = {"loading": 0.6, "model": 0.4}
+    assert "loading 60 %, model 40 %; raise data.num_workers (0 now" in format_time_shares(
+        seconds, data
+    )
     data.num_workers = 1000
-    assert "raise data.memory_gib" in time_line(slow, data)
+    assert "raise data.memory_gib" in format_time_shares(seconds, data)
 
 
-def test_folders_and_tables_train_too(demo: Path, tmp_path: Path):
+def test_a_run_trains_on_a_folder_per_class_and_on_a_table(demo: Path, tmp_path: Path):
     audio = demo / "train_audio"
     small = (*SMALL, "trainer.max_epochs=1", "run_dir=.", "loggers=[]")
-    folder = configured(
+    folder = make_config(
         *small, "data=folder", f"data.root={audio}", "data.num_folds=2", "data.memory_gib=0"
     )
     metrics = run(folder, tmp_path / "folder")
@@ -217,7 +229,7 @@ def test_folders_and_tables_train_too(demo: Path, tmp_path: Path):
     paths = sorted(path.relative_to(audio).as_posix() for path in audio.rglob("*.ogg"))
     rows = "".join(f"{path},{path.split('/')[0]},{i % 6}\n" for i, path in enumerate(paths))
     (audio / "table.csv").write_text("path,labels,group\n" + rows)
-    csv = configured(*small, "data=csv", f"data.table={audio / 'table.csv'}", "data.fold=null")
+    csv = make_config(*small, "data=csv", f"data.table={audio / 'table.csv'}", "data.fold=null")
     try:
         assert "validation_loss" not in run(csv, tmp_path / "csv")
     finally:

@@ -1,4 +1,4 @@
-"""Detections, and what listening writes of them."""
+"""Detections, and the tables of a prediction."""
 
 import csv
 import json
@@ -15,32 +15,44 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from birdmix.app.tables import harmless_table
-from birdmix.audio.clock import Clock
-from birdmix.inference.activity import write_activity
-from birdmix.inference.detections import Detection, HeardRecording, detect
-from birdmix.inference.found import read_found
-from birdmix.inference.overlaps import (
-    Repeated,
-    Timed,
-    elapsed,
-    find_copies,
-    find_overlaps,
+from birdmix.audio.start_time import TimeZoneConverter
+from birdmix.experiments.table_escaping import escape_table_formulas
+from birdmix.inference.detection_table import read_detection_table
+from birdmix.inference.detections import (
+    Detection,
+    RecordingResult,
+    SharedMetadata,
+    find_detections,
 )
-from birdmix.inference.scores import score_columns, write_scores
-from birdmix.inference.selections import FORMATS, Source
-from birdmix.inference.species import columns_of
-from birdmix.inference.tables import write_detections, write_failed, write_recordings
+from birdmix.inference.output.activity_csv import write_activity
+from birdmix.inference.output.detections_csv import write_detections
+from birdmix.inference.output.formats import PROBABILITIES, PROGRAMS, TABLES, OutputFormat
+from birdmix.inference.output.probabilities import probability_columns
+from birdmix.inference.output.recordings_csv import write_failed, write_recordings
+from birdmix.inference.overlaps import (
+    RepeatedAudio,
+    TimedRecording,
+    find_overlaps,
+    map_copies_to_originals,
+    seconds_between_datetimes,
+)
+from birdmix.inference.species_lookup import read_species_columns
 from birdmix.labels import Labels
 from birdmix.ownership import LIST, OutputFiles
-from birdmix.recordings.annotations import Annotation, read_annotations
-from birdmix.recordings.pseudo import read_pseudo
+from birdmix.recordings.annotation_files import Annotation, read_annotations
+from birdmix.recordings.pseudo_labels import read_pseudo_labels
 from birdmix.recordings.settings import PseudoSettings
-from birdmix.text import harmless, harmless_path, restored, restored_path
-from birdmix.windows import FLOOR, WindowPredictions
+from birdmix.text import (
+    escape_formula,
+    escape_formula_in_path,
+    unescape_formula,
+    unescape_formula_in_path,
+)
+from birdmix.windows import MIN_PROBABILITY, WindowPredictions
 from tests.recordings import read, write_wave
 
 LABELS = Labels(("rob", "wren"), ("Robin", "Wren, Eurasian"))
+INFO = SharedMetadata(LABELS, Path("sound"), (50, 15000.5), 1)
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
@@ -48,33 +60,33 @@ def logit(probability: np.ndarray) -> np.ndarray:
 
 
 def windows(
-    probability: list, step: float = 5, window: float = 5, path: str = "a/x.wav", warning: str = ""
+    probability: list, hop: float = 5, window: float = 5, path: str = "a/x.wav", warning: str = ""
 ) -> WindowPredictions:
-    """Windows of two classes, in which the second is never heard if only one is given."""
+    """Windows of two classes, in which the second has a low probability if only one is given."""
     score = logit(np.array(probability, np.float64))
     if score.ndim == 1:
         score = np.stack([score, np.full_like(score, -9)], axis=1)
-    start = np.arange(len(score)) * float(step)
+    start = np.arange(len(score)) * float(hop)
     return WindowPredictions(path, start, start + window, score, warning)
 
 
-def stretches(predictions: WindowPredictions, *thresholds: float) -> list[tuple]:
-    found = detect(predictions, np.array(thresholds))
+def spans(predictions: WindowPredictions, *thresholds: float) -> list[tuple]:
+    found = find_detections(predictions, np.array(thresholds))
     return [(each.start_seconds, each.end_seconds, each.column) for each in found]
 
 
-def heard(
+def result(
     *detections: Detection | tuple,
     path: str = "a/x.wav",
-    began: datetime | None = None,
+    recorded_at: datetime | None = None,
     seconds: float = 20,
     probability: list | None = None,
     warning: str = "",
-) -> HeardRecording:
+) -> RecordingResult:
     predictions = windows(probability or [0.1] * 4, path=path, warning=warning)
     found = tuple(Detection(*each[:4], each[0] + 2.5) for each in detections)
     deployment = path.rpartition("/")[0] or "top"
-    return HeardRecording(predictions, seconds, deployment, began, found)
+    return RecordingResult(predictions, seconds, deployment, recorded_at, found)
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -82,109 +94,109 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_neighbouring_windows_are_one_detection_and_others_are_not():
+def test_neighbouring_windows_are_merged_into_one_detection():
     side_by_side = windows([0.9, 0.6, 0.1, 0.7])
-    assert stretches(side_by_side, 0.5, 0.5) == [(0, 10, 0), (15, 20, 0)]
-    overlapping = windows([0.9, 0.1, 0.7], step=2)  # the third starts in the first
-    assert stretches(overlapping, 0.5, 0.5) == [(0, 9, 0)]
-    gaps = windows([0.9, 0.9], step=6)
-    assert stretches(gaps, 0.5, 0.5) == [(0, 5, 0), (6, 11, 0)]
+    assert spans(side_by_side, 0.5, 0.5) == [(0, 10, 0), (15, 20, 0)]
+    overlapping = windows([0.9, 0.1, 0.7], hop=2)  # the third starts in the first
+    assert spans(overlapping, 0.5, 0.5) == [(0, 9, 0)]
+    gaps = windows([0.9, 0.9], hop=6)
+    assert spans(gaps, 0.5, 0.5) == [(0, 5, 0), (6, 11, 0)]
 
 
-def test_windows_that_rounding_parts_are_neighbours():
-    assert stretches(windows([0.9] * 9, step=0.1, window=0.1), 0.5, 0.5) == [(0, 0.9, 0)]
+def test_windows_with_rounded_times_are_neighbours():
+    assert spans(windows([0.9] * 9, hop=0.1, window=0.1), 0.5, 0.5) == [(0, 0.9, 0)]
 
 
-def test_a_detection_is_as_sure_as_its_surest_window():
-    found = detect(windows([0.6, 0.8, 0.7, 0.1, 0.55]), np.array([0.5, 0.5]))
+def test_confidence_is_the_highest_probability_of_a_detection():
+    found = find_detections(windows([0.6, 0.8, 0.7, 0.1, 0.55]), np.array([0.5, 0.5]))
     assert [each.confidence for each in found] == pytest.approx([0.8, 0.55])
 
 
-def test_a_detections_peak_is_the_middle_of_the_first_of_its_surest_windows():
+def test_the_peak_is_the_middle_of_the_first_window_with_the_highest_probability():
     two = [[0.6, 0.1], [0.8, 0.7], [0.8, 0.9], [0.1, 0.1], [0.55, 0.1]]
-    found = detect(windows(two, step=2.5), np.array([0.5, 0.5]))
+    found = find_detections(windows(two, hop=2.5), np.array([0.5, 0.5]))
     assert [(each.column, each.peak_seconds) for each in found] == [(0, 5), (1, 7.5)]
-    apart = detect(windows(two), np.array([0.5, 0.5]))
+    apart = find_detections(windows(two), np.array([0.5, 0.5]))
     assert [(each.column, each.peak_seconds) for each in apart] == [(0, 7.5), (1, 12.5), (0, 22.5)]
 
 
 def test_each_class_has_its_threshold_and_nan_is_never():
     predictions = windows([[0.3, 0.6], [0.3, 0.3]])
-    assert stretches(predictions, 0.2, 0.5) == [(0, 10, 0), (0, 5, 1)]
-    assert stretches(predictions, np.nan, 0.5) == [(0, 5, 1)]
-    assert stretches(predictions, 1, np.nan) == []
-    assert stretches(predictions, 0, np.nan) == [(0, 10, 0)]
+    assert spans(predictions, 0.2, 0.5) == [(0, 10, 0), (0, 5, 1)]
+    assert spans(predictions, np.nan, 0.5) == [(0, 5, 1)]
+    assert spans(predictions, 1, np.nan) == []
+    assert spans(predictions, 0, np.nan) == [(0, 10, 0)]
 
 
-def test_a_probability_at_its_threshold_is_called():
+def test_a_probability_at_its_threshold_is_a_detection():
     predictions = windows(np.linspace(0.01, 0.99, 99).tolist())
     for window, threshold in enumerate(predictions.probability[:, 0]):
-        assert stretches(predictions, threshold, np.nan) == [(5 * window, 495, 0)]
+        assert spans(predictions, threshold, np.nan) == [(5 * window, 495, 0)]
 
 
-def test_detections_come_by_their_start_then_column():
-    found = stretches(windows([[0.1, 0.9], [0.9, 0.1], [0.1, 0.1], [0.9, 0.9]]), 0.5, 0.5)
+def test_detections_are_sorted_by_start_then_column():
+    found = spans(windows([[0.1, 0.9], [0.9, 0.1], [0.1, 0.1], [0.9, 0.9]]), 0.5, 0.5)
     assert found == [(0, 5, 1), (5, 10, 0), (15, 20, 0), (15, 20, 1)]
 
 
-def test_detections_do_not_depend_on_how_many_classes_are_looked_at_together(monkeypatch):
+def test_detections_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     start = np.arange(50) * 2.0
     predictions = WindowPredictions("x", start, start + 5, rng.normal(size=(50, 7)))
-    together = detect(predictions, np.full(7, 0.6))
-    monkeypatch.setattr("birdmix.inference.detections._CELLS", 100)
-    assert detect(predictions, np.full(7, 0.6)) == together
+    together = find_detections(predictions, np.full(7, 0.6))
+    monkeypatch.setattr("birdmix.inference.detections._BLOCK_CELLS", 100)
+    assert find_detections(predictions, np.full(7, 0.6)) == together
 
 
-def test_nothing_called_is_no_detections():
-    assert detect(windows([0.1, 0.2]), np.array([0.5, 0.5])) == ()
+def test_probabilities_below_the_thresholds_give_no_detections():
+    assert find_detections(windows([0.1, 0.2]), np.array([0.5, 0.5])) == ()
 
 
-def test_a_list_of_species_is_read_as_birdnet_and_people_write_it(tmp_path: Path):
+def test_a_list_of_species_may_be_birdnets_or_plain(tmp_path: Path):
     file = tmp_path / "species.txt"
     file.write_text(
         "\ufeff# of the valley\n\n Troglodytes sp._WREN, eurasian\nTurdus merula\n", "utf-8"
     )
     with pytest.warns(UserWarning, match="1 of 2 species are not in the bundle: Turdus merula"):
-        assert columns_of(LABELS, file) == [1]
-    assert columns_of(LABELS, None) == [0, 1]
+        assert read_species_columns(LABELS, file) == [1]
+    assert read_species_columns(LABELS, None) == [0, 1]
 
 
-def test_a_list_of_species_may_be_utf_16_and_spell_accents_in_either_way(tmp_path: Path):
+def test_a_list_of_species_may_be_utf_16_and_in_either_unicode_form(tmp_path: Path):
     nfc, nfd = "m\u00e9sange", "me\u0301sange"
     file = tmp_path / "species.txt"
     for codes, line in (((nfc, "x"), nfd), ((nfd, "x"), nfc)):
         file.write_text(f"Parus sp._{line.upper()}\n", encoding="utf-16")
-        assert columns_of(Labels(codes), file) == [0]
+        assert read_species_columns(Labels(codes), file) == [0]
         assert Labels(codes).column(line) == 0 and line in Labels(codes)
-    with pytest.raises(ValueError, match="label codes stand twice"):
+    with pytest.raises(ValueError, match="label codes are repeated"):
         Labels((nfc, nfd))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("\n # none\n", "it is empty; write a code or a name in each line, as rob, wren"),
         ("Turdus merula\n", "none of its 1 lines is a species of the bundle; write a code"),
         (None, "cannot be read"),
     ],
 )
-def test_a_list_of_no_species_is_refused(tmp_path: Path, text: str | None, told: str):
+def test_a_list_without_known_species_is_refused(tmp_path: Path, text: str | None, message: str):
     file = tmp_path / "species.txt"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(ValueError, match=f"--species .*species.txt: {told}"):
-        columns_of(LABELS, file)
+    with pytest.raises(ValueError, match=f"--species .*species.txt: {message}"):
+        read_species_columns(LABELS, file)
 
 
-def test_detections_are_written_with_the_moment_they_start(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5, 30, tzinfo=UTC)
+def test_detections_are_written_with_the_datetime_of_their_start(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5, 30, tzinfo=UTC)
     recordings = [
-        heard((2.5, 10, 1, 0.75), began=began),
-        heard((86400 + 1 / 3, 86401, 0, 1 - FLOOR), path="b.wav"),
-        heard(path="silent.wav"),
+        result((2.5, 10, 1, 0.75), recorded_at=start),
+        result((86400 + 1 / 3, 86401, 0, 1 - MIN_PROBABILITY), path="b.wav"),
+        result(path="silent.wav"),
     ]
-    assert write_detections(tmp_path / "detections.csv", recordings, LABELS) == 2
+    assert write_detections(tmp_path / "detections.csv", recordings, INFO) == 2
     first, second = rows(tmp_path / "detections.csv")
     assert first == {
         "path": "a/x.wav",
@@ -201,19 +213,25 @@ def test_detections_are_written_with_the_moment_they_start(tmp_path: Path):
     assert (second["start_seconds"], second["end_seconds"]) == ("86400.333333", "86401")
 
 
-def test_names_may_hold_anything(tmp_path: Path):
-    path = 'a, "b"\nü\udcff.wav'  # with a byte that is no UTF-8
-    write_detections(tmp_path / "detections.csv", [heard((0, 5, 0, 0.5), path=path)], LABELS)
+def test_paths_may_contain_any_bytes(tmp_path: Path):
+    path = 'a, "b"\nü\udcff.wav'  # with a byte that is not UTF-8
+    write_detections(tmp_path / "detections.csv", [result((0, 5, 0, 0.5), path=path)], INFO)
     assert [row["path"] for row in rows(tmp_path / "detections.csv")] == [path]
 
 
-def test_recordings_are_written_with_detections_or_not(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5, 30)
+def test_recordings_are_written_with_and_without_detections(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5, 30)
     recordings = [
-        heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), began=began, seconds=19.5, warning="cut short"),
-        heard(path="silent.wav"),
+        result(
+            (0, 5, 0, 0.5),
+            (5, 10, 1, 0.5),
+            recorded_at=start,
+            seconds=19.5,
+            warning="cut short",
+        ),
+        result(path="silent.wav"),
     ]
-    assert write_recordings(tmp_path / "recordings.csv", recordings) == 2
+    assert write_recordings(tmp_path / "recordings.csv", recordings, INFO) == 2
     first, second = rows(tmp_path / "recordings.csv")
     assert first == {
         "path": "a/x.wav",
@@ -234,24 +252,26 @@ def test_failures_are_written_with_their_reasons(tmp_path: Path):
     ]
 
 
-def counted_once(recordings: list[HeardRecording]) -> list[HeardRecording]:
-    """Return recordings that know which of them overlap."""
-    dated = [each for each in recordings if each.began is not None]
-    timed = [Timed(each.path, each.deployment, each.began, each.seconds) for each in dated]
-    overlap_of = Repeated({}, find_overlaps(timed)).overlap_of
-    return [replace(each, overlap=overlap_of.get(each.path)) for each in recordings]
+def with_overlaps(recordings: list[RecordingResult]) -> list[RecordingResult]:
+    """Return recordings with their overlaps."""
+    dated = [each for each in recordings if each.recorded_at is not None]
+    timed = [
+        TimedRecording(each.path, each.deployment, each.recorded_at, each.seconds) for each in dated
+    ]
+    overlap_by_path = RepeatedAudio({}, find_overlaps(timed)).overlap_by_path
+    return [replace(each, overlap=overlap_by_path.get(each.path)) for each in recordings]
 
 
-def activity(folder: Path, recordings: list[HeardRecording]) -> tuple[int, list[tuple]]:
+def activity(folder: Path, recordings: list[RecordingResult]) -> tuple[int, list[tuple]]:
     file = folder / "activity.csv"
-    num_undated = write_activity(file, counted_once(recordings), LABELS)
+    num_undated = write_activity(file, with_overlaps(recordings), INFO)
     names = ("species", "date", "hour", "detections", "seconds", "recorded_seconds")
     return num_undated, [tuple(row[name] for name in names) for row in rows(file)]
 
 
 def test_activity_splits_seconds_at_hours_and_counts_where_detections_start(tmp_path: Path):
-    began = datetime(2024, 5, 1, 22, 59, 50)
-    recording = heard((5, 15, 0, 0.9), (3605, 3620, 0, 0.9), began=began, seconds=3630)
+    start = datetime(2024, 5, 1, 22, 59, 50)
+    recording = result((5, 15, 0, 0.9), (3605, 3620, 0, 0.9), recorded_at=start, seconds=3630)
     _, found = activity(tmp_path, [recording])
     assert found == [
         ("rob", "2024-05-01", "22", "1", "5", "10"),
@@ -260,13 +280,13 @@ def test_activity_splits_seconds_at_hours_and_counts_where_detections_start(tmp_
     ]
 
 
-def test_activity_has_zeros_for_the_hours_in_which_somebody_listened(tmp_path: Path):
+def test_activity_has_zeros_for_recorded_hours_without_detections(tmp_path: Path):
     recordings = [
-        heard((0, 5, 1, 0.9), began=datetime(2024, 5, 2, 6)),
-        heard(began=datetime(2024, 5, 1, 5, 30)),
-        heard(began=datetime(2024, 5, 1, 5, 40)),
+        result((0, 5, 1, 0.9), recorded_at=datetime(2024, 5, 2, 6)),
+        result(recorded_at=datetime(2024, 5, 1, 5, 30)),
+        result(recorded_at=datetime(2024, 5, 1, 5, 40)),
     ]
-    num_undated, found = activity(tmp_path, [*recordings, heard((0, 5, 0, 0.9))])
+    num_undated, found = activity(tmp_path, [*recordings, result((0, 5, 0, 0.9))])
     assert num_undated == 1
     assert found == [
         ("wren", "2024-05-01", "5", "0", "0", "40"),
@@ -274,13 +294,13 @@ def test_activity_has_zeros_for_the_hours_in_which_somebody_listened(tmp_path: P
     ]
 
 
-def test_effort_is_told_by_the_hour_and_the_place(tmp_path: Path):
+def test_effort_is_written_by_hour_and_deployment(tmp_path: Path):
     night = datetime(2024, 5, 1, 23, 59, 50)
     recordings = [
-        heard(path="b/x.wav", began=night),
-        heard((0, 5, 0, 0.9), path="a/x.wav", began=night),
-        heard(path="a/y.wav", began=night - timedelta(seconds=10), seconds=5),
-        heard(path="c/undated.wav"),
+        result(path="b/x.wav", recorded_at=night),
+        result((0, 5, 0, 0.9), path="a/x.wav", recorded_at=night),
+        result(path="a/y.wav", recorded_at=night - timedelta(seconds=10), seconds=5),
+        result(path="c/undated.wav"),
     ]
     activity(tmp_path, recordings)
     assert [tuple(row.values()) for row in rows(tmp_path / "effort.csv")] == [
@@ -291,42 +311,46 @@ def test_effort_is_told_by_the_hour_and_the_place(tmp_path: Path):
     ]
 
 
-def test_parts_add_up_to_what_one_listening_finds(tmp_path: Path):
+def test_activity_of_parts_adds_up_to_that_of_the_whole(tmp_path: Path):
     mornings = [datetime(2024, 5, day, 5, minute) for day, minute in ((1, 50), (1, 20), (2, 50))]
     recordings = [
-        heard((0, 5, 0, 0.9), path="a/1.wav", began=mornings[0], seconds=900),
-        heard((595, 605, 0, 0.9), (0, 5, 1, 0.9), path="a/2.wav", began=mornings[1], seconds=900),
-        heard(path="b/3.wav", began=mornings[2], seconds=900),  # a part without any detection
+        result((0, 5, 0, 0.9), path="a/1.wav", recorded_at=mornings[0], seconds=900),
+        result(
+            (595, 605, 0, 0.9), (0, 5, 1, 0.9), path="a/2.wav", recorded_at=mornings[1], seconds=900
+        ),
+        # A part without any detection.
+        result(path="b/3.wav", recorded_at=mornings[2], seconds=900),
     ]
-    effort, heard_in_parts = Counter(), Counter()
+    effort, activity_of_parts = Counter(), Counter()
     for number, recording in enumerate(recordings):
         part = tmp_path / f"part-{number}"
-        write_activity(part / "activity.csv", [recording], LABELS)
+        write_activity(part / "activity.csv", [recording], INFO)
         for row in rows(part / "effort.csv"):
             effort[row["date"], row["hour"]] += float(row["recorded_seconds"])
         for row in rows(part / "activity.csv"):
             hour = (row["species"], row["date"], row["hour"])
-            heard_in_parts[*hour, "detections"] += int(row["detections"])
-            heard_in_parts[*hour, "seconds"] += float(row["seconds"])
-    write_activity(tmp_path / "activity.csv", recordings, LABELS)
+            activity_of_parts[*hour, "detections"] += int(row["detections"])
+            activity_of_parts[*hour, "seconds"] += float(row["seconds"])
+    write_activity(tmp_path / "activity.csv", recordings, INFO)
     together = rows(tmp_path / "activity.csv")
     assert len(together) == 2 * 4
     for row in together:
         hour = (row["species"], row["date"], row["hour"])
-        assert heard_in_parts[*hour, "detections"] == int(row["detections"])
-        assert heard_in_parts[*hour, "seconds"] == float(row["seconds"])
+        assert activity_of_parts[*hour, "detections"] == int(row["detections"])
+        assert activity_of_parts[*hour, "seconds"] == float(row["seconds"])
         assert effort[hour[1:]] == float(row["recorded_seconds"])
 
 
-def test_time_that_two_recordings_of_a_place_cover_counts_once(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5, 59, 30)
-    later = began + timedelta(seconds=20)
+def test_overlapping_time_of_a_deployment_counts_once(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5, 59, 30)
+    later = start + timedelta(seconds=20)
     recordings = [
-        heard((0, 10, 0, 0.9), (25, 40, 0, 0.9), path="a/1.wav", began=began, seconds=40),
-        # From 20 s on: the end of the second detection again, another one, and what it alone heard.
-        heard((0, 15, 0, 0.9), (30, 40, 0, 0.9), path="a/2.wav", began=later, seconds=40),
-        heard((5, 10, 1, 0.9), path="a/3.wav", began=later, seconds=10),  # within both
-        heard((0, 10, 0, 0.9), path="b/1.wav", began=began, seconds=40),  # another place
+        result((0, 10, 0, 0.9), (25, 40, 0, 0.9), path="a/1.wav", recorded_at=start, seconds=40),
+        # From 20 s on: the end of the second detection again, another one, and one of its own.
+        result((0, 15, 0, 0.9), (30, 40, 0, 0.9), path="a/2.wav", recorded_at=later, seconds=40),
+        result((5, 10, 1, 0.9), path="a/3.wav", recorded_at=later, seconds=10),  # within both
+        # Another deployment.
+        result((0, 10, 0, 0.9), path="b/1.wav", recorded_at=start, seconds=40),
     ]
     _, found = activity(tmp_path, recordings)
     assert [tuple(row.values()) for row in rows(tmp_path / "effort.csv")] == [
@@ -346,43 +370,43 @@ def test_time_that_two_recordings_of_a_place_cover_counts_once(tmp_path: Path):
     assert backwards[1] == found
 
 
-def test_clocks_of_whole_seconds_make_no_overlap(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5)
+def test_clocks_rounded_to_seconds_make_no_overlap(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5)
     recordings = [
-        heard((0, 60.5, 0, 0.9), path=f"a/{n}.wav", began=began + n * timedelta(seconds=59),
+        result((0, 60.5, 0, 0.9), path=f"a/{n}.wav", recorded_at=start + n * timedelta(seconds=59),
               seconds=60.5) for n in range(3)
     ]  # fmt: skip
     assert activity(tmp_path, recordings)[1] == [("rob", "2024-05-01", "5", "3", "181.5", "181.5")]
 
 
-def test_overlaps_are_of_one_place_and_of_clocks_that_can_be_compared():
-    began, berlin = datetime(2024, 10, 27, 2, 30), Clock("Europe/Berlin").zone
-    zoned = [began.replace(tzinfo=berlin, fold=fold) for fold in (0, 1)]  # an hour apart
+def test_overlaps_need_one_deployment_and_comparable_clocks():
+    start, berlin = datetime(2024, 10, 27, 2, 30), TimeZoneConverter("Europe/Berlin").zone
+    zoned = [start.replace(tzinfo=berlin, fold=fold) for fold in (0, 1)]  # an hour apart
     timed = [
-        Timed("a/1", "a", began, 60),
-        Timed("a/2", "a", began + timedelta(seconds=50), 60),
-        Timed("a/3", "a", began + timedelta(seconds=109), 60),
-        Timed("b/1", "b", began, 60),
-        Timed("a/4", "a", zoned[0], 60),
-        Timed("a/5", "a", zoned[1], 60),
-        Timed("a/6", "a", zoned[1].astimezone(UTC), 30),
+        TimedRecording("a/1", "a", start, 60),
+        TimedRecording("a/2", "a", start + timedelta(seconds=50), 60),
+        TimedRecording("a/3", "a", start + timedelta(seconds=109), 60),
+        TimedRecording("b/1", "b", start, 60),
+        TimedRecording("a/4", "a", zoned[0], 60),
+        TimedRecording("a/5", "a", zoned[1], 60),
+        TimedRecording("a/6", "a", zoned[1].astimezone(UTC), 30),
     ]
     found = find_overlaps(timed)
     assert [(each.partner, each.seconds) for each in found] == [
         ({"a/1": "a/2", "a/2": "a/1"}, 10), ({"a/6": "a/5", "a/5": "a/6"}, 30)
     ]  # fmt: skip
     spans = {"a/1": (0, 100), "a/2": (10, 5), "a/3": (90, 60), "a/4": (200, 9)}
-    chain = [Timed(p, "a", began + timedelta(seconds=s), n) for p, (s, n) in spans.items()]
+    chain = [TimedRecording(p, "a", start + timedelta(seconds=s), n) for p, (s, n) in spans.items()]
     assert [(each.partner, each.seconds) for each in find_overlaps(chain)] == [
         ({"a/1": "a/2", "a/2": "a/1", "a/3": "a/1"}, 15)
     ]
-    assert elapsed(*zoned) == 3600
+    assert seconds_between_datetimes(*zoned) == 3600
 
 
-def test_copies_count_for_nothing_and_the_original_for_itself(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5)
-    copy = replace(heard((0, 5, 0, 0.9), path="b/x.wav", began=began), copy_of="a/x.wav")
-    original = heard((0, 5, 0, 0.9), began=began)
+def test_copies_do_not_count_as_effort_or_activity(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5)
+    copy = replace(result((0, 5, 0, 0.9), path="b/x.wav", recorded_at=start), copy_of="a/x.wav")
+    original = result((0, 5, 0, 0.9), recorded_at=start)
     assert activity(tmp_path, [original, copy])[1] == [("rob", "2024-05-01", "5", "1", "5", "20")]
 
 
@@ -392,18 +416,18 @@ def test_copies_are_found_by_their_bytes(tmp_path: Path):
     for name, content in (contents | {"c.wav": b"xy"}).items():
         (tmp_path / name).write_bytes(content)
     alike = {1: ["a (1).wav", "a.wav", "b.wav", "gone.wav"], 2: ["0 copy.wav", "c.wav"]}
-    assert find_copies(tmp_path, alike) == {"a (1).wav": "a.wav", "0 copy.wav": "c.wav"}
+    assert map_copies_to_originals(tmp_path, alike) == {"a (1).wav": "a.wav", "0 copy.wav": "c.wav"}
 
 
-def test_activity_counts_no_padding(tmp_path: Path):
-    recording = heard((15, 20, 0, 0.9), began=datetime(2024, 5, 1, 5), seconds=17.5)
+def test_activity_ignores_the_padding_of_the_last_window(tmp_path: Path):
+    recording = result((15, 20, 0, 0.9), recorded_at=datetime(2024, 5, 1, 5), seconds=17.5)
     assert activity(tmp_path, [recording])[1] == [("rob", "2024-05-01", "5", "1", "2.5", "17.5")]
 
 
-def test_activity_goes_by_the_clock_on_the_wall(tmp_path: Path):
-    berlin = Clock("Europe/Berlin").zone
+def test_activity_uses_local_time_when_clocks_change(tmp_path: Path):
+    berlin = TimeZoneConverter("Europe/Berlin").zone
     nights = [datetime(2024, 10, 27, 1, tzinfo=berlin), datetime(2024, 3, 31, 1, tzinfo=berlin)]
-    recordings = [heard((0, 5, 0, 0.9), began=night, seconds=3 * 3600) for night in nights]
+    recordings = [result((0, 5, 0, 0.9), recorded_at=night, seconds=3 * 3600) for night in nights]
     hours = [(row[1], row[2], row[5]) for row in activity(tmp_path, recordings)[1]]
     assert hours == [
         *[("2024-03-31", hour, "3600") for hour in ("1", "3", "4")],
@@ -411,11 +435,14 @@ def test_activity_goes_by_the_clock_on_the_wall(tmp_path: Path):
     ]
 
 
-def test_every_window_is_written_with_all_its_scores(tmp_path: Path):
-    began = datetime(2024, 5, 1, 23, 59, 55, tzinfo=UTC)
-    recordings = [heard(probability=[[0.25, 0.5], [1e-9, 0.75]], began=began), heard(path="b.wav")]
-    assert write_scores(tmp_path / "scores.csv", recordings, LABELS) == 6
-    found = rows(tmp_path / "scores.csv")
+def test_every_window_is_written_with_all_probabilities(tmp_path: Path):
+    start = datetime(2024, 5, 1, 23, 59, 55, tzinfo=UTC)
+    recordings = [
+        result(probability=[[0.25, 0.5], [1e-9, 0.75]], recorded_at=start),
+        result(path="b.wav"),
+    ]
+    assert PROBABILITIES["csv"].write(tmp_path / "probabilities.csv", recordings, INFO) == 6
+    found = rows(tmp_path / "probabilities.csv")
     assert found[1] == {
         "path": "a/x.wav",
         "datetime": "2024-05-02T00:00:00+00:00",
@@ -428,20 +455,22 @@ def test_every_window_is_written_with_all_its_scores(tmp_path: Path):
     assert [row["path"] for row in found] == ["a/x.wav"] * 2 + ["b.wav"] * 4
 
 
-def test_parquet_says_what_csv_says(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("birdmix.inference.scores._CELLS", 6)  # groups of three rows
+def test_parquet_and_csv_have_equal_content(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(
+        "birdmix.inference.output.probabilities._GROUP_CELLS", 6
+    )  # groups of three rows
     rng = np.random.default_rng(0)
     recordings = [
-        heard(path=f"{at % 2}/{at}.wav", probability=rng.uniform(0.01, 0.99, (n, 2)).tolist())
+        result(path=f"{at % 2}/{at}.wav", probability=rng.uniform(0.01, 0.99, (n, 2)).tolist())
         for at, n in enumerate([1, 7, 2])
     ]
-    for suffix in ("csv", "parquet"):
-        assert write_scores(tmp_path / f"scores.{suffix}", recordings, LABELS) == 10
-    file = pq.ParquetFile(tmp_path / "scores.parquet")
+    for each in PROBABILITIES.values():
+        assert each.write(tmp_path / each.name, recordings, INFO) == 10
+    file = pq.ParquetFile(tmp_path / "probabilities.parquet")
     assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [3, 3, 3, 1]
     table = file.read()
     assert str(table.schema.field("rob").type) == "float"
-    for row, expected in zip(table.to_pylist(), rows(tmp_path / "scores.csv"), strict=True):
+    for row, expected in zip(table.to_pylist(), rows(tmp_path / "probabilities.csv"), strict=True):
         assert [str(row[name]) for name in ("path", "datetime", "deployment")] == [
             expected[name] for name in ("path", "datetime", "deployment")
         ]
@@ -449,58 +478,60 @@ def test_parquet_says_what_csv_says(tmp_path: Path, monkeypatch):
             assert row[name] == pytest.approx(float(expected[name]), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
-def test_scores_can_be_trained_on_as_soft_labels(tmp_path: Path, name: str):
+@pytest.mark.parametrize("each", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_probabilities_can_be_used_as_soft_labels(tmp_path: Path, each: OutputFormat):
     names = ("a/x.wav", "y.wav")
-    recordings = [heard(probability=[[0.25, 0.5], [0.01, 0.6]], path=path) for path in names]
+    recordings = [result(probability=[[0.25, 0.5], [0.01, 0.6]], path=path) for path in names]
     for path in names:
         write_wave(tmp_path / path)
-    write_scores(tmp_path / name, recordings, LABELS)
-    found = read_pseudo(PseudoSettings(str(tmp_path / name)), LABELS, follow_links=False)
+    each.write(tmp_path / each.name, recordings, INFO)
+    found = read_pseudo_labels(
+        PseudoSettings(str(tmp_path / each.name)), LABELS, follow_links=False
+    )
     assert found.paths == ["a/x.wav", "a/x.wav", "y.wav", "y.wav"]
     assert found.targets() == pytest.approx(np.array([[0.25, 0.5], [0, 0.6]] * 2))
 
 
-def test_parquet_takes_any_name_and_no_recordings(tmp_path: Path):
-    write_scores(tmp_path / "scores.parquet", [heard(path="ü\udcff.wav")], LABELS)
-    assert pq.read_table(tmp_path / "scores.parquet")["path"][0].as_py() == "ü\\xff.wav"
-    assert write_scores(tmp_path / "none.parquet", [], LABELS) == 0
+def test_parquet_supports_any_path_and_no_recordings(tmp_path: Path):
+    write = PROBABILITIES["parquet"].write
+    write(tmp_path / "one.parquet", [result(path="ü\udcff.wav")], INFO)
+    assert pq.read_table(tmp_path / "one.parquet")["path"][0].as_py() == "ü\\xff.wav"
+    assert write(tmp_path / "none.parquet", [], INFO) == 0
     assert pq.read_table(tmp_path / "none.parquet").column_names[-1] == "wren"
 
 
-def test_a_label_that_is_named_like_a_column_has_another_name():
+def test_a_label_named_like_a_column_is_renamed():
     labels = Labels(("path", "path_", "rob", "datetime"))
-    assert score_columns(labels)[5:] == ("path__", "path_", "rob", "datetime_")
+    assert probability_columns(labels)[5:] == ("path__", "path_", "rob", "datetime_")
 
 
-def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path: Path):
+def test_a_writer_that_fails_keeps_the_former_table(tmp_path: Path):
     def failing():
-        yield heard((0, 5, 0, 0.9))
+        yield result((0, 5, 0, 0.9))
         raise OSError("no space left on device")
 
-    for write, name in (
-        (write_detections, "detections.csv"),
-        (write_activity, "activity.csv"),
-        (write_scores, "scores.csv"),
-        (write_scores, "scores.parquet"),
-    ):
-        OutputFiles(tmp_path, (name,)).claim()
-        write(tmp_path / name, [heard((0, 5, 0, 0.9))], LABELS)
-        before = (tmp_path / name).read_bytes()
+    for each in (*TABLES, *PROBABILITIES.values()):
+        file = tmp_path / each.name
+        OutputFiles(tmp_path, (each.name,)).register()
+        each.write(file, [result((0, 5, 0, 0.9))], INFO)
+        before = file.read_bytes()
         with pytest.raises(OSError, match="no space"):
-            write(tmp_path / name, failing(), LABELS)
-        assert (tmp_path / name).read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 6  # effort.csv beside activity.csv, and the list
+            each.write(file, failing(), INFO)
+        assert file.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 7  # effort.csv beside activity.csv, and the list
 
 
-def written(folder: Path, name: str, *recordings: HeardRecording, channel: int = 1) -> Path:
-    out, band = folder / name, (50, 15000.5)
-    FORMATS[name](out, recordings, LABELS, Source(folder / "sound", band, channel))
+def write_format(folder: Path, name: str, *recordings: RecordingResult, channel: int = 1) -> Path:
+    out = folder / name
+    info = replace(INFO, folder=folder / "sound", channel=channel)
+    PROGRAMS[name].write(out, recordings, info)
     return out
 
 
 def test_raven_tables_have_the_columns_raven_requires(tmp_path: Path):
-    out = written(tmp_path, "raven", heard((0, 7.5, 1, 0.875)), heard(path="silent.wav"), channel=2)
+    out = write_format(
+        tmp_path, "raven", result((0, 7.5, 1, 0.875)), result(path="silent.wav"), channel=2
+    )
     assert [file.name for file in out.rglob("*.txt")] == ["x.wav.selections.txt"]
     header, row = (out / "a/x.wav.selections.txt").read_text().splitlines()
     assert dict(zip(header.split("\t"), row.split("\t"), strict=True)) == {
@@ -518,10 +549,10 @@ def test_raven_tables_have_the_columns_raven_requires(tmp_path: Path):
     }
 
 
-def test_raven_tables_come_back_as_recordings_with_events(tmp_path: Path):
+def test_raven_tables_are_read_back_as_recordings_with_events(tmp_path: Path):
     names = ("a/x.wav", "b/x.wav", "b/x.flac", 'b/"odd"\tü.wav')  # the same name, in two folders
-    recordings = [heard((1, 7.5, 1, 0.9), (5, 10, 0, 0.8), path=name) for name in names]
-    written(tmp_path, "raven", *recordings).rename(tmp_path / "sound")
+    recordings = [result((1, 7.5, 1, 0.9), (5, 10, 0, 0.8), path=name) for name in names]
+    write_format(tmp_path, "raven", *recordings).rename(tmp_path / "sound")
     for name in names:
         write_wave(tmp_path / "sound" / name, seconds=10)
     found = read("selections", tmp_path / "sound", label_column="Species").recordings
@@ -534,8 +565,8 @@ def test_raven_tables_come_back_as_recordings_with_events(tmp_path: Path):
         ]
 
 
-def test_audacity_labels_come_back_as_annotations(tmp_path: Path):
-    out = written(tmp_path, "audacity", heard((0, 7.5, 1, 0.999999), (5, 10, 0, 0.5)))
+def test_audacity_labels_are_read_back_as_annotations(tmp_path: Path):
+    out = write_format(tmp_path, "audacity", result((0, 7.5, 1, 0.999999), (5, 10, 0, 0.5)))
     file = out / "a/x.wav.txt"
     assert read_annotations(file) == [
         Annotation(0, 7.5, "Wren, Eurasian", f"{file}, row 1", may_overrun=True),
@@ -543,9 +574,9 @@ def test_audacity_labels_come_back_as_annotations(tmp_path: Path):
     ]
 
 
-def test_audacity_tracks_come_back_as_recordings_with_events(tmp_path: Path):
+def test_audacity_tracks_are_read_back_as_recordings_with_events(tmp_path: Path):
     detections = ((1.000001, 7.5, 1, 0.9), (5, 10, 0, 0.8), (8, 10, 1, 1e-6))
-    written(tmp_path, "audacity", heard(*detections)).rename(tmp_path / "sound")
+    write_format(tmp_path, "audacity", result(*detections)).rename(tmp_path / "sound")
     write_wave(tmp_path / "sound/a/x.wav", seconds=10)
     found = read("selections", tmp_path / "sound").recordings
     assert found.labels.codes == ("Robin", "Wren, Eurasian")
@@ -554,7 +585,7 @@ def test_audacity_tracks_come_back_as_recordings_with_events(tmp_path: Path):
 
 
 def test_birdnet_csv_has_birdnets_columns(tmp_path: Path):
-    (row,) = rows(written(tmp_path, "birdnet", heard((0, 7.5, 1, 0.875))) / "birdnet.csv")
+    (row,) = rows(write_format(tmp_path, "birdnet", result((0, 7.5, 1, 0.875))) / "birdnet.csv")
     assert row == {
         "Start (s)": "0",
         "End (s)": "7.5",
@@ -565,9 +596,9 @@ def test_birdnet_csv_has_birdnets_columns(tmp_path: Path):
     }
 
 
-def test_kaleidoscope_csv_leads_to_the_file(tmp_path: Path):
-    recordings = (heard((1e-5, 7.5, 1, 0.875)), heard((5, 10, 0, 0.5), path="x.wav"))
-    out = written(tmp_path, "kaleidoscope", *recordings)
+def test_kaleidoscope_csv_has_the_path_of_the_recording(tmp_path: Path):
+    recordings = (result((1e-5, 7.5, 1, 0.875)), result((5, 10, 0, 0.5), path="x.wav"))
+    out = write_format(tmp_path, "kaleidoscope", *recordings)
     first, second = rows(out / "kaleidoscope.csv")
     assert (first["INDIR"], first["FOLDER"], first["IN FILE"]) == (
         str(tmp_path / "sound"),
@@ -578,10 +609,10 @@ def test_kaleidoscope_csv_leads_to_the_file(tmp_path: Path):
     assert (second["FOLDER"], second["IN FILE"]) == ("", "x.wav")
 
 
-def test_kaleidoscope_csv_tells_name_confidence_and_time_in_kaleidoscopes_columns(tmp_path: Path):
-    began = datetime(2024, 5, 1, 5, 59, 59, tzinfo=UTC)
-    recording = heard((2.5, 7.5, 1, 0.875), began=began)
-    out = written(tmp_path, "kaleidoscope", recording, channel=2)
+def test_kaleidoscope_csv_has_kaleidoscopes_columns(tmp_path: Path):
+    start = datetime(2024, 5, 1, 5, 59, 59, tzinfo=UTC)
+    recording = result((2.5, 7.5, 1, 0.875), recorded_at=start)
+    out = write_format(tmp_path, "kaleidoscope", recording, channel=2)
     (row,) = rows(out / "kaleidoscope.csv")
     assert row == {
         "INDIR": str(tmp_path / "sound"),
@@ -605,16 +636,14 @@ def test_kaleidoscope_csv_tells_name_confidence_and_time_in_kaleidoscopes_column
 FORMULAS = Labels(("=cmd|'/c calc'!A0", "wren"), ("+1-800", "@SUM(A1)"))
 
 
-def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path):
-    recording = heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav", warning="=1+1")
-    recording = replace(recording, began=datetime(2024, 5, 1, 5))
-    write_detections(tmp_path / "detections.csv", [recording], FORMULAS)
-    write_recordings(tmp_path / "recordings.csv", [recording])
-    write_activity(tmp_path / "activity.csv", [recording], FORMULAS)
+def test_no_cell_is_a_formula_and_numbers_stay_numbers(tmp_path: Path):
+    recording = result((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav", warning="=1+1")
+    recording = replace(recording, recorded_at=datetime(2024, 5, 1, 5))
+    info = SharedMetadata(FORMULAS, Path("-s"), (0, 1), 1)
+    csv_formats = (PROBABILITIES["csv"], PROGRAMS["birdnet"], PROGRAMS["kaleidoscope"])
+    for each in (*TABLES, *csv_formats):
+        each.write(tmp_path / each.name, [recording], info)
     write_failed(tmp_path / "failed.csv", [("=x.wav", "\tbroken"), ("y.wav", "-1")])
-    write_scores(tmp_path / "scores.csv", [recording], FORMULAS)
-    for name in ("birdnet", "kaleidoscope"):
-        FORMATS[name](tmp_path / name, [recording], FORMULAS, Source(Path("-s"), (0, 1), 1))
     files = sorted(tmp_path.rglob("*.csv"))
     assert len(files) == 8
     for file in files:
@@ -627,19 +656,20 @@ def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path
     assert [row["error"] for row in rows(tmp_path / "failed.csv")] == ["'\tbroken", "-1"]
 
 
-def test_what_was_made_harmless_is_read_back_as_it_was(tmp_path: Path):
-    recording = heard((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav")
-    write_detections(tmp_path / "detections.csv", [recording], FORMULAS)
-    found = read_found(tmp_path / "detections.csv").found
+def test_escaped_cells_are_read_back_unchanged(tmp_path: Path):
+    recording = result((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav")
+    info = SharedMetadata(FORMULAS, tmp_path, (0, 1), 1)
+    write_detections(tmp_path / "detections.csv", [recording], info)
+    found = read_detection_table(tmp_path / "detections.csv").rows
     assert {(each.path, each.deployment) for each in found} == {("-12dB/=x.wav", "-12dB")}
     assert tuple(each.species for each in found) == FORMULAS.codes
     assert tuple(each.common_name for each in found) == FORMULAS.names
     write_wave(tmp_path / "-12dB/=x.wav", seconds=20)
-    write_scores(tmp_path / "scores.csv", [recording], FORMULAS)
-    settings = PseudoSettings(str(tmp_path / "scores.csv"))
-    assert read_pseudo(settings, FORMULAS, follow_links=False).paths == 4 * [recording.path]
-    written_by = FORMATS["raven"]
-    written_by(tmp_path / "raven", [recording], FORMULAS, Source(tmp_path, (0, 1), 1))
+    file = tmp_path / "probabilities.csv"
+    PROBABILITIES["csv"].write(file, [recording], info)
+    settings = PseudoSettings(str(file))
+    assert read_pseudo_labels(settings, FORMULAS, follow_links=False).paths == 4 * [recording.path]
+    PROGRAMS["raven"].write(tmp_path / "raven", [recording], info)
     (tmp_path / "raven").rename(tmp_path / "sound")
     write_wave(tmp_path / "sound/-12dB/=x.wav", seconds=20)
     read_back = read("selections", tmp_path / "sound", label_column="Species").recordings
@@ -648,21 +678,24 @@ def test_what_was_made_harmless_is_read_back_as_it_was(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["=x", "'=x", "''-x", "-5", "'-5", "x=", "'", "", "-", "\rx"])
 def test_harmless_text_is_restored(text: str):
-    assert restored(harmless(text)) == text and restored_path(harmless_path(text)) == text
-    assert harmless(text)[:1] not in tuple("=+-@\r") or text == "-5"
+    assert (
+        unescape_formula(escape_formula(text)) == text
+        and unescape_formula_in_path(escape_formula_in_path(text)) == text
+    )
+    assert escape_formula(text)[:1] not in tuple("=+-@\r") or text == "-5"
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_detections_that_are_none_any_more_leave_no_trace(tmp_path: Path, name: str):
-    written(tmp_path, name, heard((0, 5, 0, 0.9)))
-    out = written(tmp_path, name, heard())
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_former_detections_are_removed_from_format_folders(tmp_path: Path, name: str):
+    write_format(tmp_path, name, result((0, 5, 0, 0.9)))
+    out = write_format(tmp_path, name, result())
     assert "rob" not in "".join(f.read_text().lower() for f in out.rglob("*") if f.is_file())
 
 
 @pytest.mark.parametrize("name", ["raven", "audacity"])
-def test_names_too_long_for_another_suffix_are_shortened_and_stay_apart(tmp_path: Path, name: str):
+def test_names_too_long_for_a_suffix_are_shortened_and_differ(tmp_path: Path, name: str):
     paths = [f"a/{night}{'ä' * 120}.flac" for night in range(3)]  # 246 bytes
-    out = written(tmp_path, name, *(heard((0, 5, 0, 0.9), path=path) for path in paths))
+    out = write_format(tmp_path, name, *(result((0, 5, 0, 0.9), path=path) for path in paths))
     files = [file.name for file in (out / "a").iterdir()]
     assert len(files) == 3
     for file in files:
@@ -670,9 +703,9 @@ def test_names_too_long_for_another_suffix_are_shortened_and_stay_apart(tmp_path
         assert "äää.flac." in file and file.endswith(".txt")
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_formats_take_any_name(tmp_path: Path, name: str):
-    out = written(tmp_path, name, heard((0, 5, 0, 0.9), path='a/"b,\n\u2028\udcff.wav'))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_formats_support_any_path(tmp_path: Path, name: str):
+    out = write_format(tmp_path, name, result((0, 5, 0, 0.9), path='a/"b,\n\u2028\udcff.wav'))
     (file,) = (file for file in out.rglob("*") if file.is_file() and file.name != LIST)
     if name in ("raven", "audacity"):
         assert len(read_annotations(file, "Species")) == 1
@@ -681,22 +714,25 @@ def test_formats_take_any_name(tmp_path: Path, name: str):
         assert rows(file)[0][column].endswith('"b,\n\u2028\udcff.wav')
 
 
-def test_a_table_of_runs_holds_no_formula_and_its_numbers_stay_numbers():
+def test_a_table_of_runs_has_no_formulas_and_its_numbers_stay_numbers():
     table = pd.DataFrame({"run": ["-a/b"], "error": ["=1+1"], "-loss": [-0.5], "seed": ["-5"]})
-    made = harmless_table(table)
+    made = escape_table_formulas(table)
     assert made.iloc[0].tolist() == ["./-a/b", "'=1+1", -0.5, "-5"]
     assert made.columns.tolist() == ["run", "error", "'-loss", "seed"]
 
 
-def test_verdicts_saved_by_the_page_are_as_harmless_as_tables():
+def test_verdicts_saved_by_the_page_are_escaped_like_tables():
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not here to run the page's script")
-    script = (resources.files("birdmix.report") / "page.js").read_text(encoding="utf-8")
-    functions = script[script.index("function harmless(") : script.index("function save(")]
+    script = (resources.files("birdmix.report") / "review_page.js").read_text(encoding="utf-8")
+    functions = script[script.index("function escapeFormula(") : script.index("function save(")]
     texts = ["=x", "'=x", "'x", "-5", "-5e-3", "+5+1", "a=b", "", "\tx", "\uff1dx", "-"]
     command = f"{functions}\nconsole.log(JSON.stringify({json.dumps(texts)}.map(FUNCTION)))"
-    for name, expected in (("harmless", harmless), ("harmlessPath", harmless_path)):
+    for name, expected in (
+        ("escapeFormula", escape_formula),
+        ("escapeFormulaInPath", escape_formula_in_path),
+    ):
         run = [node, "-e", command.replace("FUNCTION", name)]
         done = subprocess.run(run, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout) == list(map(expected, texts))

@@ -1,4 +1,4 @@
-"""``python train.py`` as a user types it: a handful of processes."""
+"""``python train.py`` run as a process: errors, help, sweeps, the default run."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def train(*overrides: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
+def test_a_misspelt_key_is_reported_in_one_line_and_creates_no_folder(tmp_path: Path):
     done = train("+mix.mixup_porb=1", f"run_dir={tmp_path}/run")
     assert done.returncode == 2
     assert done.stderr == (
@@ -24,35 +24,35 @@ def test_a_misspelt_key_ends_in_one_line_before_any_work(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_override_that_names_a_missing_variable_ends_in_one_line(tmp_path: Path):
+def test_an_override_with_a_missing_environment_variable_is_reported_in_one_line(tmp_path: Path):
     done = train(f"run_dir={tmp_path}/run", "data.root=${oc.env:NO_SUCH}")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: data.root=${oc.env:NO_SUCH}: Environment variable")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
-def test_a_run_that_fails_leaves_no_folder_of_its_own_and_keeps_those_of_a_user(tmp_path: Path):
-    (tmp_path / "mine").mkdir()
-    for run in ("new/run", "mine", "mine/run"):
+def test_a_failed_run_removes_the_folders_it_created_and_keeps_existing_ones(tmp_path: Path):
+    (tmp_path / "existing").mkdir()
+    for run in ("new/run", "existing", "existing/run"):
         done = train("data.source=typo", f"run_dir={tmp_path}/{run}")
         assert done.returncode == 2 and "data.source='typo' is unknown" in done.stderr
-        assert [each.name for each in tmp_path.rglob("*")] == ["mine"]
+        assert [path.name for path in tmp_path.rglob("*")] == ["existing"]
 
 
-def test_help_tells_what_can_be_done():
+def test_help_lists_examples_groups_and_settings():
     done = train("--help")
     assert done.returncode == 0
-    for word in (
+    for text in (
         "data=folder",
         "resume=",
         "mix: amplitude, both, cutmix, mixup",
         "mixup_prob: 0.7",
     ):
-        assert word in done.stdout
+        assert text in done.stdout
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_each_job_a_run_directory(demo: Path, tmp_path: Path):
+def test_each_run_of_a_sweep_has_a_run_directory(demo: Path, tmp_path: Path):
     done = train(
         "-m", "seed=1,2,-3", "trainer.max_epochs=1", *SMALL, f"data.root={demo}", "loggers=[]",
         f"run_dir={tmp_path}",
@@ -66,7 +66,7 @@ def test_a_sweep_gives_each_job_a_run_directory(demo: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_default_run_reaches_its_figure(tmp_path: Path):
+def test_the_default_run_reaches_its_roc_auc(tmp_path: Path):
     import json
 
     done = train(f"data.root={tmp_path}/demo", f"run_dir={tmp_path}/run")

@@ -1,7 +1,6 @@
 """The tiny demo as each year's competition folder: the year's names, columns and row ids.
 
-What the package itself tells of a year is taken from ``birdmix.competitions``; names and columns
-that it has no use for stand here.
+Names that the package uses are taken from ``birdmix.competitions``; others are defined here.
 """
 
 import json
@@ -47,8 +46,8 @@ _METADATA = {
 }
 _METADATA_OF_OTHERS = _COLUMNS + "author license rating url filename"
 
-#: What lies in a year's folder besides; nothing asks for it but to tell the years apart.
-_BESIDES = {
+#: Further files of a year's folder, by which years are recognised.
+_FURTHER_FILES = {
     BIRDCLEF_2022.name: {"eBird_Taxonomy_v2021.csv": "SPECIES_CODE,PRIMARY_COM_NAME,SCI_NAME\n"},
     BIRDCLEF_2025.name: {"recording_location.txt": "Location Name: the demo's\n"},
 }
@@ -59,19 +58,19 @@ class Year:
     """A year's competition folder.
 
     Attributes:
-        competition: Whose it is.
-        folder: Where it lies.
-        soundscapes: The test soundscapes' files, by what row ids call them; they lie there only
-            when the test is no longer hidden.
+        competition: The competition.
+        folder: The folder.
+        soundscapes: Files of the test soundscapes by their names in row ids; they exist only
+            where the test is not hidden.
         codes: The species, in the order of the sample's columns where it has one for each.
-        asked: The row ids asked for; of a folder whose test is hidden, those of the sample.
+        row_ids: The requested row ids; where the test is hidden, those of the sample.
     """
 
     competition: Competition
     folder: Path
     soundscapes: dict[str, Path]
     codes: tuple[str, ...]
-    asked: tuple[str, ...]
+    row_ids: tuple[str, ...]
 
     @property
     def sample(self) -> Path:
@@ -80,22 +79,22 @@ class Year:
 
     @property
     def solution(self) -> Path:
-        """The truth in a submission's form."""
+        """The truth in a submission's format."""
         return self.folder / self.competition.solution
 
 
 def write_year(demo: Path, competition: Competition, folder: Path, *, hidden: bool = True) -> Year:
-    """Write a demo, which is laid out as 2026 is, as the folder of any year.
+    """Write a demo, which has the layout of 2026, as the folder of any year.
 
     Args:
         demo: The demo.
-        competition: The year.
+        competition: The year's competition.
         folder: The folder to write.
-        hidden: Whether the hidden test is there, as when Kaggle runs what was submitted; without
-            it there are no test soundscapes, no solution, and three rows in ``test.csv``, as when
-            a notebook is saved.
+        hidden: Whether the hidden test is included, as when Kaggle runs a submitted notebook;
+            without it there are no test soundscapes, no solution, and three rows in ``test.csv``,
+            as when a notebook is saved.
     """
-    files = _named(
+    files = _stems(
         demo / BIRDCLEF_2026.test_soundscapes, _TEST.get(competition.name, _TEST_OF_OTHERS)
     )
     test = folder / competition.test_soundscapes
@@ -103,7 +102,7 @@ def write_year(demo: Path, competition: Competition, folder: Path, *, hidden: bo
     truth = _read(demo / BIRDCLEF_2026.solution).set_index("row_id")
     stems = {file.stem: stem for file, stem in files.items()}
     solution = _solution(truth, competition, stems)
-    asked = tuple(solution["row_id"] if hidden else solution["row_id"].head(3))
+    row_ids = tuple(solution["row_id"] if hidden else solution["row_id"].head(3))
     if hidden:
         _copy(files, test)
         _write(solution, folder / competition.solution)
@@ -111,19 +110,21 @@ def write_year(demo: Path, competition: Competition, folder: Path, *, hidden: bo
         (test / "readme.txt").write_text("the test is hidden\n")
     dummies = {"codes": NO_CALL, "decision": False, "probability": 1 / truth.shape[1]}
     sample = solution.head(3).astype(object)
-    sample.iloc[:, 1:] = dummies[competition.value]
+    sample.iloc[:, 1:] = dummies[competition.cell_type]
     _write(sample, folder / competition.sample_submission)
-    if competition.asked:
-        _write(_asked(asked, competition), folder / competition.asked)
+    if competition.rows_table:
+        _write(_rows_table(row_ids, competition), folder / competition.rows_table)
     _write_training(demo, competition, folder)
-    for name, text in _BESIDES.get(competition.name, {}).items():
+    for name, text in _FURTHER_FILES.get(competition.name, {}).items():
         (folder / name).write_text(text)
-    soundscapes = {competition.soundscape(stem): test / f"{stem}.ogg" for stem in files.values()}
-    return Year(competition, folder, soundscapes, tuple(truth.columns), asked)
+    soundscapes = {
+        competition.soundscape_name(stem): test / f"{stem}.ogg" for stem in files.values()
+    }
+    return Year(competition, folder, soundscapes, tuple(truth.columns), row_ids)
 
 
-def _named(folder: Path, form: str) -> dict[Path, str]:
-    """Return what a year calls the demo's soundscapes, without the suffix."""
+def _stems(folder: Path, form: str) -> dict[Path, str]:
+    """Return a year's file names, without the suffix, of the demo's soundscapes."""
     files = enumerate(sorted(folder.iterdir()), start=1)
     return {file: form.format(n=n, demo=file.stem) for n, file in files}
 
@@ -147,32 +148,33 @@ def _write(table: pd.DataFrame, file: Path) -> None:
 
 
 def _solution(truth: pd.DataFrame, competition: Competition, stems: dict[str, str]) -> pd.DataFrame:
-    """Return what a year's rows should say, given the demo's truth."""
+    """Return a year's solution, given the demo's truth."""
     rows = []
     for row_id, present in (truth == "1").iterrows():
-        demo = BIRDCLEF_2026.row(str(row_id))
-        soundscape = competition.soundscape(stems[demo.soundscape])
-        if competition.value == "decision":
+        demo = BIRDCLEF_2026.parse_row_id(str(row_id))
+        soundscape = competition.soundscape_name(stems[demo.soundscape])
+        if competition.cell_type == "decision":
             rows += [
                 {
-                    "row_id": competition.row_id(soundscape, demo.end_seconds, bird),
+                    "row_id": competition.format_row_id(soundscape, demo.end_seconds, bird),
                     competition.column: bool(present[bird]),
                 }
                 for bird in scored_birds(list(truth))
             ]
             continue
         cells = {code: int(present[code]) for code in truth}
-        if competition.value == "codes":
+        if competition.cell_type == "codes":
             cells = {competition.column: " ".join(truth.columns[present]) or NO_CALL}
-        rows.append({"row_id": competition.row_id(soundscape, demo.end_seconds), **cells})
+        rows.append({"row_id": competition.format_row_id(soundscape, demo.end_seconds), **cells})
     return pd.DataFrame(rows)
 
 
-def _asked(row_ids: Iterable[str], competition: Competition) -> pd.DataFrame:
+def _rows_table(row_ids: Iterable[str], competition: Competition) -> pd.DataFrame:
+    """Return the table of requested rows."""
     rows = []
     for row_id in row_ids:
-        row = competition.row(row_id)
-        if competition.value == "decision":
+        row = competition.parse_row_id(row_id)
+        if competition.cell_type == "decision":
             cells = {"file_id": row.soundscape, "bird": row.bird, "end_time": row.end_seconds}
         else:
             audio_id, site = row.soundscape.split("_")
@@ -186,17 +188,17 @@ def _write_training(demo: Path, competition: Competition, folder: Path) -> None:
     _write(_metadata(demo, competition), folder / competition.train_table)
     if competition.taxonomy:
         shutil.copy(demo / BIRDCLEF_2026.taxonomy, folder / competition.taxonomy)
-    if competition.value == "decision":
+    if competition.cell_type == "decision":
         codes = sorted({each.name for each in (demo / BIRDCLEF_2026.train_audio).iterdir()})
-        (folder / competition.sign).write_text(json.dumps(scored_birds(codes)))
+        (folder / competition.marker).write_text(json.dumps(scored_birds(codes)))
     if competition.name not in _TRAIN:
         return
-    files = _named(demo / BIRDCLEF_2026.train_soundscapes, _TRAIN[competition.name])
+    files = _stems(demo / BIRDCLEF_2026.train_soundscapes, _TRAIN[competition.name])
     (folder / competition.train_soundscapes).mkdir()
     _copy(files, folder / competition.train_soundscapes)
     if competition.soundscape_labels:
         labels = _read(demo / BIRDCLEF_2026.soundscape_labels)
-        if competition.value == "codes":
+        if competition.cell_type == "codes":
             stems = {file.name: stem for file, stem in files.items()}
             labels = _labels_by_row_id(labels, competition, stems)
         _write(labels, folder / competition.soundscape_labels)
@@ -215,15 +217,15 @@ def _metadata(demo: Path, competition: Competition) -> pd.DataFrame:
 def _labels_by_row_id(
     labels: pd.DataFrame, competition: Competition, stems: dict[str, str]
 ) -> pd.DataFrame:
-    """Turn 2026's labels of soundscapes, which list windows twice, to those of 2021."""
+    """Convert 2026's labels of soundscapes, which list windows twice, to the format of 2021."""
     rows = []
     for _, each in labels.drop_duplicates().iterrows():
-        soundscape = competition.soundscape(stems[each["filename"]])
+        soundscape = competition.soundscape_name(stems[each["filename"]])
         audio_id, site = soundscape.split("_")
         seconds = int(pd.Timedelta(each["end"]).total_seconds())
         rows.append(
             {
-                "row_id": competition.row_id(soundscape, seconds),
+                "row_id": competition.format_row_id(soundscape, seconds),
                 "site": site,
                 "audio_id": audio_id,
                 "seconds": seconds,

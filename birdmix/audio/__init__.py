@@ -1,1 +1,1 @@
-"""Sound files in and out: decoding, resampling, encoding, and the synthesis of demo birds."""
+"""Audio files: find, decode, resample, check, augment and write them; synthetic demo recordings."""

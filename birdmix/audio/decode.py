@@ -1,4 +1,4 @@
-"""Decode a recording from end to end to mono float32 at one sample rate.
+"""Decode a whole recording to mono float32 at one sample rate, in blocks or as one array.
 
 Shapes: T samples.
 """
@@ -9,35 +9,37 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from birdmix.audio.containers.layout import Layout
-from birdmix.audio.problems import Books, Problem
-from birdmix.audio.reader import Reader
-from birdmix.audio.sound_file import AudioError, channels_heard
+from birdmix.audio.audio_file import AudioError, channel_slice
+from birdmix.audio.containers.file_layout import FileLayout
+from birdmix.audio.signal_problems import AudioProblem, SignalStats
+from birdmix.audio.stream_reader import StreamReader
 
-# Values of a block at most: 30 s of two channels at 384 kHz are fewer.
-_MOST_VALUES = 1 << 25
+# Largest number of values in a block: above 30 s of two channels at 384 kHz.
+_MAX_VALUES = 1 << 25
 
-# Fewer seconds are no sound: a sample at the lowest rate that models work at, and doctor.
-_LEAST_SECONDS = 1 / 16_000
+# Shortest recording in seconds: one sample at the lowest rate of models and of `birdmix doctor`.
+_MIN_SECONDS = 1 / 16_000
 
 
-class Blocks:
-    """A recording of any length as mono float32 blocks at one sample rate, in bounded memory.
+class DecodedBlocks:
+    """Iterator over a recording of any length as mono float32 blocks, in bounded memory.
 
-    Iterate once. After the iteration ``problems`` lists what was odd: silent, clipped, truncated,
-    not finite, a header that differs from what is there, streams that follow each other, gaps,
-    bytes that are not read, a mean far from zero, channels that cancel.
+    Iterate once. After the iteration ``problems`` lists the problems of the recording, of the kinds
+    that ``AudioProblem`` lists.
 
     Args:
         path: Recording.
         sample_rate: Hz of the blocks.
-        block_seconds: How much is decoded at a time.
-        channel: The one to hear, counted from 1; None is the mean of all.
-        layout: The recording's structure, where that is known.
+        block_seconds: Length of a block, in seconds.
+        channel: Number of the channel, from 1; None for the mean of all.
+        layout: Streams of the recording, if known.
+
+    Attributes:
+        problems: Problems found so far.
 
     Raises:
-        AudioError: On iteration, if the recording yields no samples at all, or hardly any that are
-            sound, or lacks the channel.
+        AudioError: On iteration, if the recording has no samples, mostly invalid samples, or no
+            such channel.
     """
 
     def __init__(
@@ -46,22 +48,22 @@ class Blocks:
         sample_rate: int,
         block_seconds: float = 30.0,
         channel: int | None = None,
-        layout: Layout | None = None,
+        layout: FileLayout | None = None,
     ) -> None:
         self.path = path
         self.sample_rate = sample_rate
         self.block_seconds = block_seconds
         self.channel = channel
         self.layout = layout
-        self.problems: list[Problem] = []
+        self.problems: list[AudioProblem] = []
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with Reader(self.path, self.layout) as reader:
-            stream, rate = None, reader.first.samplerate
+        with StreamReader(self.path, self.layout) as reader:
+            stream, rate = None, reader.first_stream.samplerate
             if rate != self.sample_rate:
                 stream = soxr.ResampleStream(rate, self.sample_rate, 1, dtype="float32")
             num_samples = 0
-            for waveform in self._native(reader):
+            for waveform in self._decode_native_blocks(reader):
                 block = stream.resample_chunk(waveform) if stream else waveform
                 num_samples += len(block)
                 yield block
@@ -70,51 +72,60 @@ class Blocks:
                 num_samples += len(block)
                 yield block
             if not num_samples:
-                raise AudioError(self.path, f"holds less than a sample at {self.sample_rate} Hz")
+                raise AudioError(self.path, f"shorter than a sample at {self.sample_rate} Hz")
 
-    def _native(self, reader: Reader) -> Iterator[np.ndarray]:
-        """Yield mono blocks at the file's own rate, and count what is odd about them."""
-        books, file = Books(), reader.first
-        heard = channels_heard(self.path, file.channels, self.channel)
-        for frames in self._gathered(reader):
-            yield books.enter(np.ascontiguousarray(frames[:, heard]))
+    def _decode_native_blocks(self, reader: StreamReader) -> Iterator[np.ndarray]:
+        """Yield mono blocks at the native rate, then add the problems to ``problems``."""
+        stats, file = SignalStats(), reader.first_stream
+        selected = channel_slice(self.path, file.channels, self.channel)
+        for frames in self._group_reads(reader):
+            yield stats.add_and_mix_to_mono(np.ascontiguousarray(frames[:, selected]))
 
-        stopped, decoded = reader.stopped, books.decoded
-        if decoded < _LEAST_SECONDS * file.samplerate:
+        stop_reason, decoded = reader.stop_reason, stats.decoded
+        if decoded < _MIN_SECONDS * file.samplerate:
             number = f"only {decoded} samples at {file.samplerate} Hz" if decoded else "no samples"
-            raise AudioError(self.path, f"holds {number}{f': {stopped}' if stopped else ''}")
-        if reason := books.no_sound():
+            raise AudioError(
+                self.path, f"holds {number}{f': {stop_reason}' if stop_reason else ''}"
+            )
+        if reason := stats.describe_if_mostly_invalid():
             raise AudioError(self.path, reason)
-        if stopped:
-            self.problems.append(Problem("truncated", stopped))
+        if stop_reason:
+            self.problems.append(AudioProblem("truncated", stop_reason))
         elif reader.num_frames is not None and reader.num_frames != decoded:
-            says = f"header says {reader.num_frames} samples, {decoded} decoded"
-            self.problems.append(Problem("header", says))
+            detail = f"header states {reader.num_frames} samples, {decoded} decoded"
+            self.problems.append(AudioProblem("header", detail))
         self.problems += [
-            Problem(*oddity) for oddity in (*reader.layout.oddities, *reader.oddities)
+            AudioProblem(*problem) for problem in (*reader.layout.problems, *reader.problems)
         ]
-        self.problems += books.problems(file)
+        self.problems += stats.find_problems(file)
 
-    def _gathered(self, reader: Reader) -> Iterator[np.ndarray]:
-        """Gather the steps of a reader to blocks."""
-        length = round(self.block_seconds * reader.first.samplerate)
-        length = min(length, _MOST_VALUES // reader.first.channels)
-        steps: list[np.ndarray] = []
-        gathered = 0
-        for frames in reader.steps():
-            steps.append(frames)
-            gathered += len(frames)
-            if gathered + reader.step > length:
-                yield np.concatenate(steps)
-                steps, gathered = [], 0
-        if steps:
-            yield np.concatenate(steps)
+    def _group_reads(self, reader: StreamReader) -> Iterator[np.ndarray]:
+        """Join the short reads of a reader to blocks."""
+        length = round(self.block_seconds * reader.first_stream.samplerate)
+        length = min(length, _MAX_VALUES // reader.first_stream.channels)
+        reads: list[np.ndarray] = []
+        num_frames = 0
+        for frames in reader.blocks():
+            reads.append(frames)
+            num_frames += len(frames)
+            if num_frames + reader.frames_per_read > length:
+                yield np.concatenate(reads)
+                reads, num_frames = [], 0
+        if reads:
+            yield np.concatenate(reads)
 
 
-def decode(path: Path, sample_rate: int) -> np.ndarray:
-    """Decode a whole recording to mono float32 [T].
+def decode_recording(path: Path, sample_rate: int) -> np.ndarray:
+    """Decode a whole recording.
+
+    Args:
+        path: Recording.
+        sample_rate: Hz of the result.
+
+    Returns:
+        Mono waveform, float32 [T].
 
     Raises:
-        AudioError: If it yields no samples.
+        AudioError: If it has no samples.
     """
-    return np.concatenate(list(Blocks(path, sample_rate)))
+    return np.concatenate(list(DecodedBlocks(path, sample_rate)))

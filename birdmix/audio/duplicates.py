@@ -1,24 +1,24 @@
-"""Tell which recordings hold the same sound, whatever their format.
+"""Find duplicate recordings by hash and acoustic fingerprint, whatever their format.
 
 Shapes: T samples, F frames, S slices of time, M bands.
 
-Two prints are taken while a recording is decoded, both at ``RATE``:
+Two signatures are computed while a recording is decoded, both at ``FINGERPRINT_RATE``:
 
-- the *digest*, a hash of the samples rounded to 16 bits, is equal where the samples are;
-- the *fingerprint* is alike where one recording was encoded by several codecs, which changes every
-  sample and may delay all of them. It holds the log energies of 32 bands in 32 equal slices of
-  time: each band relative to its own mean (what a codec does to a band for good drops out), twice
-  centred (so does a stationary noise of one recorder), then with the square roots of its singular
-  values in their place: two songs that pause at the same moments by chance share the first of
-  these patterns only, a copy shares all.
+- the *digest*, a hash of the samples rounded to 16 bits, is equal for equal samples;
+- the *fingerprint* is similar for copies of a recording in different codecs, which change every
+  sample and may add a delay. It holds the log energies of 32 bands in 32 equal slices of time:
+  each band relative to its own mean (removes a codec's constant gain in a band), then centred
+  along both axes (removes the stationary noise of a recorder), then with each singular value
+  replaced by its square root: two songs that pause at the same times by chance share the first
+  singular vectors only, copies share all.
 
 Measured with libsndfile 1.2.2, as cosines of fingerprints. True pairs: 443 recordings (320 ESC-10
-clips of 5 s, 60 bird songs, 10 field clips, 53 synthetic scenes; none above 150 s), each against
-itself as FLAC, MP3, Opus and Vorbis of two qualities: at least 0.766, and 0.744 where the MP3 is
-50 ms late. False pairs: all 254,000 pairs of those and of 271 more, mostly synthetic scenes,
-whatever their durations: at most 0.426. (The recipe was chosen by these recordings too.) What it
-misses: a tone in another codec; MP3 of the lowest bit rate (3 % below ``SAME_SOUND``); a copy that
-is 50 ms late if it lasts 2 s (4 %) or less.
+clips of 5 s, 60 bird songs, 10 field clips, 53 synthetic scenes; none above 150 s), each compared
+with itself as FLAC, MP3, Opus and Vorbis of two qualities: at least 0.766, and 0.744 if the MP3 is
+50 ms late. False pairs: all 254,000 pairs of those and of 271 more, mostly synthetic scenes, of any
+durations: at most 0.426. (These recordings were also used to choose the method.) Not detected: a
+tone in another codec; 3 % of the copies as MP3 of the lowest bit rate; of copies that are 50 ms
+late, 4 % of those of 2 s, and more of shorter ones.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-#: Hz at which recordings are compared: what all of them have, and where most birds sing.
-RATE = 16_000
+#: Sample rate in Hz of the comparison: few recordings have less, and most birds sing below 8 kHz.
+FINGERPRINT_RATE = 16_000
 
-#: Fingerprints whose cosine is above this are those of one sound: midway between the figures above.
-SAME_SOUND = 0.6
+#: Smallest cosine of the fingerprints of duplicates: midway between the values above.
+MIN_COSINE = 0.6
 
-#: Copies last equally long, up to this many seconds: what MP3 adds at both ends.
-SAME_SECONDS = 0.15
+#: Largest difference between durations of duplicates, in seconds: MP3 adds padding at both ends.
+MAX_DURATION_DIFFERENCE = 0.15
 
-#: A shorter recording has no fingerprint: its slices would be shorter than two frames.
+#: Shortest recording with a fingerprint, in seconds: slices of a shorter one have under two frames.
 MIN_SECONDS = 1.0
 
 # Frames of 32 ms, a new one every 16 ms; bands of seven bins (219 Hz) from 125 to 7125 Hz.
@@ -48,37 +48,39 @@ _FRAME, _HOP = 512, 256
 _FIRST_BIN, _NUM_BANDS, _BINS_PER_BAND = 4, 32, 7
 _NUM_SLICES = 32
 
-# A recording of any length is kept as this many columns at most.
-_MOST_COLUMNS = 2048
+# Largest number of spectrogram columns that are kept of a recording.
+_MAX_COLUMNS = 2048
 
-# Energies are taken relative to their band's mean, and to this share of the loudest band's (-30 dB:
-# codecs leave out what stands beside something so much louder); the offset bounds the logarithm,
-# since pauses are what codecs change most.
+# Energies are relative to the mean of their band plus this share of the loudest band's mean (-30
+# dB: codecs drop what a much louder band masks). The offset bounds the logarithm, since codecs
+# change pauses most.
 _FLOOR, _OFFSET = 1e-3, 0.3
 
-# Broken files of floats hold what would be infinite if squared.
-_MOST_LEVEL = 1e9
+# Largest magnitude: the squares of larger values, in corrupt files of floats, would overflow.
+_MAX_LEVEL = 1e9
 
-# Less RMS change than this (in powers of ten) is what rounding makes of a tone or a constant.
-_LEAST_CHANGE = 1e-3
+# Smallest RMS of the centred log energies, log10: rounding of a tone or a constant gives less.
+_MIN_RMS_CHANGE = 1e-3
 
 # Fingerprints per side of a matrix product.
 _TILE = 2048
 
-# What systems and people call copies: "Copy of a", "a - Copy (2)", "a copy", "a (1)", "a_copy".
-_COPY = re.compile(r"copy of .*|.*[ _-]copy( ?\(?\d+\)?)?|.*\(\d+\)", re.IGNORECASE)
-_COPIES = re.compile(r"(back-?ups?|bak|old|trash|deleted|duplicates?|cop(y|ies))", re.IGNORECASE)
+# Names that systems and users give to copies: "Copy of a", "a - Copy (2)", "a copy", "a (1)".
+_COPY_NAME = re.compile(r"copy of .*|.*[ _-]copy( ?\(?\d+\)?)?|.*\(\d+\)", re.IGNORECASE)
+_COPY_FOLDER = re.compile(
+    r"(back-?ups?|bak|old|trash|deleted|duplicates?|cop(y|ies))", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
-    """What tells one recording's sound from another's.
+class AudioSignature:
+    """Signature of a recording, for finding duplicates.
 
     Attributes:
-        seconds: How much was decoded.
-        digest: Hash of its samples; None where there are none, or none that 16 bits tell from zero.
-        fingerprint: Unit vector, float32 [S * M]; None for a recording that is too short, or in
-            which nothing changes: silence, a constant, a tone.
+        seconds: Decoded duration in seconds.
+        digest: Hash of the samples; None if all are zero at 16 bits, or there are none.
+        fingerprint: Unit vector, float32 [S * M]; None for a recording that is too short or does
+            not change: silence, a constant, a tone.
     """
 
     seconds: float
@@ -86,58 +88,63 @@ class Sound:
     fingerprint: np.ndarray | None
 
 
-class Prints:
-    """Takes the prints of a recording, block by block, in bounded memory."""
+class SignatureBuilder:
+    """Computes the signature of a recording block by block, in bounded memory."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
         self._num_samples = 0
-        self._sounds = False
-        self._rest = np.zeros(0, np.float32)  # samples that await the rest of their frame
+        self._has_signal = False
+        self._pending_samples = np.zeros(0, np.float32)  # of an incomplete frame
         self._columns = np.zeros((0, _NUM_BANDS), np.float32)
-        self._waiting = self._columns  # frames that await the rest of their column
-        self._width = 1  # frames per column
+        self._pending_frames = self._columns  # frames of an incomplete column
+        self._frames_per_column = 1
 
     def add(self, waveform: np.ndarray) -> None:
-        """Take the next block, float32 [T] at ``RATE``."""
-        waveform = waveform.clip(-_MOST_LEVEL, _MOST_LEVEL)
-        steps = np.rint(waveform.clip(-1, 1) * np.float32(32767)).astype("<i2")
-        self._hash.update(steps.tobytes())
-        self._num_samples += len(steps)
-        self._sounds = self._sounds or bool(steps.any())
-        waveform = np.concatenate([self._rest, waveform])
+        """Add a block of samples.
+
+        Args:
+            waveform: Mono, float32 [T] at ``FINGERPRINT_RATE``.
+        """
+        waveform = waveform.clip(-_MAX_LEVEL, _MAX_LEVEL)
+        pcm = np.rint(waveform.clip(-1, 1) * np.float32(32767)).astype("<i2")
+        self._hash.update(pcm.tobytes())
+        self._num_samples += len(pcm)
+        self._has_signal = self._has_signal or bool(pcm.any())
+        waveform = np.concatenate([self._pending_samples, waveform])
         num_frames = max((len(waveform) - _FRAME) // _HOP + 1, 0)
-        self._rest = waveform[num_frames * _HOP :]
+        self._pending_samples = waveform[num_frames * _HOP :]
         if num_frames:
-            self._keep(_band_energies(waveform))
+            self._add_frames(_compute_band_energies(waveform))
 
-    def _keep(self, energies: np.ndarray) -> None:
-        """Gather frames [F, M] into columns; where these get too many, make them twice as wide."""
-        waiting = np.concatenate([self._waiting, energies])
-        whole = len(waiting) // self._width * self._width
-        fresh = waiting[:whole].reshape(-1, self._width, _NUM_BANDS).mean(axis=1)
-        self._waiting = waiting[whole:]
-        self._columns = np.concatenate([self._columns, fresh])
-        if len(self._columns) >= _MOST_COLUMNS:
-            pairs, beyond = self._columns[:_MOST_COLUMNS], self._columns[_MOST_COLUMNS:]
+    def _add_frames(self, energies: np.ndarray) -> None:
+        """Average frames [F, M] into columns; if there are too many, double their width."""
+        width = self._frames_per_column
+        frames = np.concatenate([self._pending_frames, energies])
+        end = len(frames) // width * width
+        columns = frames[:end].reshape(-1, width, _NUM_BANDS).mean(axis=1)
+        self._pending_frames = frames[end:]
+        self._columns = np.concatenate([self._columns, columns])
+        if len(self._columns) >= _MAX_COLUMNS:
+            pairs, excess = self._columns[:_MAX_COLUMNS], self._columns[_MAX_COLUMNS:]
             self._columns = pairs.reshape(-1, 2, _NUM_BANDS).mean(axis=1)
-            again = np.concatenate([beyond.repeat(self._width, axis=0), self._waiting])
-            self._width, self._waiting = 2 * self._width, self._waiting[:0]
-            self._keep(again)
+            remaining = np.concatenate([excess.repeat(width, axis=0), self._pending_frames])
+            self._frames_per_column, self._pending_frames = 2 * width, self._pending_frames[:0]
+            self._add_frames(remaining)
 
-    def sound(self) -> Sound:
-        """Return the prints of all that was taken."""
-        seconds = self._num_samples / RATE
-        known = self._sounds and seconds >= MIN_SECONDS
-        return Sound(
+    def signature(self) -> AudioSignature:
+        """Return the signature of all samples added so far."""
+        seconds = self._num_samples / FINGERPRINT_RATE
+        has_fingerprint = self._has_signal and seconds >= MIN_SECONDS
+        return AudioSignature(
             seconds=seconds,
-            digest=self._hash.hexdigest() if self._sounds else None,
-            fingerprint=_fingerprint(self._columns) if known else None,
+            digest=self._hash.hexdigest() if self._has_signal else None,
+            fingerprint=_compute_fingerprint(self._columns) if has_fingerprint else None,
         )
 
 
-def _band_energies(waveform: np.ndarray) -> np.ndarray:
-    """Return the energies of all whole frames in all bands, float32 [F, M]."""
+def _compute_band_energies(waveform: np.ndarray) -> np.ndarray:
+    """Return the band energies of all complete frames, float32 [F, M]."""
     frames = np.lib.stride_tricks.sliding_window_view(waveform, _FRAME)[::_HOP]
     spectrum = np.fft.rfft(frames * np.hanning(_FRAME).astype(np.float32))
     bins = spectrum[:, _FIRST_BIN : _FIRST_BIN + _NUM_BANDS * _BINS_PER_BAND]
@@ -145,64 +152,73 @@ def _band_energies(waveform: np.ndarray) -> np.ndarray:
     return energy.reshape(len(frames), _NUM_BANDS, _BINS_PER_BAND).sum(axis=2, dtype=np.float32)
 
 
-def _fingerprint(columns: np.ndarray) -> np.ndarray | None:
-    """Turn energies [columns, M] into a fingerprint [S * M], None where nothing changes."""
+def _compute_fingerprint(columns: np.ndarray) -> np.ndarray | None:
+    """Compute the fingerprint [S * M] of energies [columns, M]; None if they do not change."""
     mean = columns.mean(axis=0, dtype=np.float64)
     if not mean.max() > 0:
         return None
     level = np.log10(columns / (mean + _FLOOR * mean.max()) + _OFFSET)
-    # Slices overlap: a sound that is late by a part of a slice moves a part of its weight.
-    place = (np.arange(len(columns)) + 0.5) * _NUM_SLICES / len(columns)
+    # Slices overlap: a small delay moves a small part of the weight to the next slice.
+    position = (np.arange(len(columns)) + 0.5) * _NUM_SLICES / len(columns)
     middle = np.arange(_NUM_SLICES)[:, None] + 0.5
-    weight = (1 - np.abs(place - middle)).clip(min=0)
+    weight = (1 - np.abs(position - middle)).clip(min=0)
     slices = (weight / weight.sum(axis=1, keepdims=True)) @ level
     slices += slices.mean() - slices.mean(axis=0) - slices.mean(axis=1, keepdims=True)
-    if np.sqrt((slices**2).mean()) < _LEAST_CHANGE:
+    if np.sqrt((slices**2).mean()) < _MIN_RMS_CHANGE:
         return None
     left, values, right = np.linalg.svd(slices)
     flat = (left * np.sqrt(values)) @ right
     return (flat / np.linalg.norm(flat)).astype(np.float32).ravel()
 
 
-def find_duplicates(sounds: Mapping[str, Sound]) -> list[tuple[str, ...]]:
-    """Group the recordings that hold the same sound, by digest and by fingerprint.
+def find_duplicates(signatures: Mapping[str, AudioSignature]) -> list[tuple[str, ...]]:
+    """Group recordings that are duplicates, by digest and by fingerprint.
 
     Args:
-        sounds: What is known of each recording, by path; an ``Examination`` is a ``Sound``.
+        signatures: Signature of each recording, by path; an ``Examination`` is one too.
 
     Returns:
-        Groups of at least two paths, each sorted, in order.
+        Groups of at least two paths; paths and groups are sorted.
     """
-    paths = sorted(sounds)
-    first: dict[str, int] = {}  # the first recording of each digest; it stands for the others
-    copies = [(i, first.setdefault(d, i)) for i, p in enumerate(paths) if (d := sounds[p].digest)]
-    printed = [i for i in first.values() if sounds[paths[i]].fingerprint is not None]
-    printed.sort(key=lambda i: sounds[paths[i]].seconds)
+    paths = sorted(signatures)
+    first: dict[str, int] = {}  # the first recording of each digest represents the others
+    copies = [
+        (i, first.setdefault(d, i)) for i, p in enumerate(paths) if (d := signatures[p].digest)
+    ]
+    candidates = [i for i in first.values() if signatures[paths[i]].fingerprint is not None]
+    candidates.sort(key=lambda i: signatures[paths[i]].seconds)
     links = [np.array(copies, int).reshape(-1, 2)]
-    links += [np.array(printed)[pairs] for pairs in _alike([sounds[paths[i]] for i in printed])]
-    one, two = np.concatenate(links).T
-    graph = coo_array((np.ones(len(one)), (one, two)), shape=(len(paths), len(paths)))
+    matches = _find_matching_pairs([signatures[paths[i]] for i in candidates])
+    links += [np.array(candidates)[pairs] for pairs in matches]
+    left, right = np.concatenate(links).T
+    graph = coo_array((np.ones(len(left)), (left, right)), shape=(len(paths), len(paths)))
     groups: dict[int, list[str]] = {}
     for path, group in zip(paths, connected_components(graph)[1], strict=True):
         groups.setdefault(int(group), []).append(path)
     return sorted(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def is_named_as_copy(path: str) -> bool:
-    """Tell whether a name, or that of a folder on the way, is one that is given to copies."""
+def has_copy_name(path: str) -> bool:
+    """Return whether a file, or a folder in its path, is named like a copy or backup.
+
+    Args:
+        path: Relative path with forward slashes.
+    """
     *folders, name = PurePosixPath(path).with_suffix("").parts
-    copied = any(_COPY.fullmatch(each) for each in (*folders, name))
-    return copied or any(_COPIES.fullmatch(each) for each in folders)
+    is_copy = any(_COPY_NAME.fullmatch(part) for part in (*folders, name))
+    return is_copy or any(_COPY_FOLDER.fullmatch(folder) for folder in folders)
 
 
-def _alike(sounds: list[Sound]) -> Iterator[np.ndarray]:
-    """Yield pairs of places, int [pairs, 2], of sounds alike; they come sorted by duration."""
-    seconds = np.array([sound.seconds for sound in sounds])
-    last = np.searchsorted(seconds, seconds + SAME_SECONDS, side="right")
-    for row in range(0, len(sounds), _TILE):
-        rows = np.array([sound.fingerprint for sound in sounds[row : row + _TILE]])
-        for column in range(row, last[min(row + _TILE, len(sounds)) - 1], _TILE):
-            columns = np.array([sound.fingerprint for sound in sounds[column : column + _TILE]])
-            apart = np.abs(seconds[row : row + _TILE, None] - seconds[column : column + _TILE])
-            found = (rows @ columns.T > SAME_SOUND) & (apart <= SAME_SECONDS)
-            yield np.argwhere(found) + np.array([row, column])
+def _find_matching_pairs(signatures: list[AudioSignature]) -> Iterator[np.ndarray]:
+    """Yield index pairs, int [pairs, 2], of matching signatures; they are sorted by duration."""
+    seconds = np.array([signature.seconds for signature in signatures])
+    last = np.searchsorted(seconds, seconds + MAX_DURATION_DIFFERENCE, side="right")
+    for row in range(0, len(signatures), _TILE):
+        rows = np.array([s.fingerprint for s in signatures[row : row + _TILE]])
+        for column in range(row, last[min(row + _TILE, len(signatures)) - 1], _TILE):
+            columns = np.array(
+                [signature.fingerprint for signature in signatures[column : column + _TILE]]
+            )
+            difference = np.abs(seconds[row : row + _TILE, None] - seconds[column : column + _TILE])
+            matches = (rows @ columns.T > MIN_COSINE) & (difference <= MAX_DURATION_DIFFERENCE)
+            yield np.argwhere(matches) + np.array([row, column])

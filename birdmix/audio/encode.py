@@ -1,4 +1,7 @@
-"""Write sound files."""
+"""Write OGG Vorbis and FLAC files.
+
+Shapes: T samples.
+"""
 
 import io
 from pathlib import Path
@@ -12,7 +15,7 @@ _BLOCK = 1 << 14  # libsndfile's Vorbis writer has crashed on large single write
 
 
 def write_ogg(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a mono waveform as OGG Vorbis, whole or not at all.
+    """Write a mono waveform as OGG Vorbis, atomically.
 
     Args:
         path: Target file.
@@ -30,14 +33,14 @@ def write_ogg(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
 
 
 def write_flac(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a mono waveform as 16-bit FLAC, whole or not at all.
+    """Write a mono waveform as 16-bit FLAC, atomically.
 
     Args:
         path: Target file.
-        waveform: float32 [T] within [-1, 1]; what lies beyond is clipped.
+        waveform: float32 [T] within [-1, 1]; larger magnitudes are clipped.
         sample_rate: Hz.
     """
-    encoded = io.BytesIO()  # libsndfile does not say that a disk is full
+    encoded = io.BytesIO()  # libsndfile does not report a full disk
     soundfile.write(encoded, waveform, sample_rate, format="FLAC", subtype="PCM_16")
     with atomic_path(path) as partial:
         partial.write_bytes(encoded.getbuffer())

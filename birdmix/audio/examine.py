@@ -1,9 +1,8 @@
-"""Examine a sound file: decode it once, and tell all that is odd about it.
+"""Examine an audio file: decode it once, and list its problems.
 
-A recording that yields no samples has one problem, ``unreadable`` or ``empty``: what its header
-says about rate and channels has nothing to stand on. The others have those of
-``birdmix.audio.decode.Blocks``, which predictions have too, and what is found here: ``extension``,
-``rate``, ``channels``, ``clock``.
+A file without samples has one problem, ``unreadable`` or ``empty``, since its header cannot be
+trusted. Other files have the problems of ``birdmix.audio.decode.DecodedBlocks``, which predictions
+report too, and those found here: ``extension``, ``rate``, ``channels``, ``clock``.
 """
 
 import os
@@ -13,26 +12,27 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.audio.clock import read_clock
-from birdmix.audio.decode import Blocks
-from birdmix.audio.duplicates import RATE, Prints, Sound
-from birdmix.audio.problems import Problem
-from birdmix.audio.reader import probe
-from birdmix.audio.sound_file import AudioError, AudioInfo
+from birdmix.audio.audio_file import AudioError, AudioInfo
+from birdmix.audio.decode import DecodedBlocks
+from birdmix.audio.duplicates import FINGERPRINT_RATE, AudioSignature, SignatureBuilder
+from birdmix.audio.signal_problems import AudioProblem
+from birdmix.audio.start_time import read_start_time
+from birdmix.audio.stream_reader import read_audio_info
 
-#: Hz. Below it less than 8 kHz is there, and the highest songs (goldcrest, waxwing) are cut off.
-LOWEST_RATE = 16_000
+#: Lowest sample rate in Hz: a lower one cannot represent 8 kHz, and with it the highest songs
+#: (goldcrest, waxwing).
+MIN_RATE = 16_000
 
-#: Hz. Above it at least half of the spectrum is ultrasound: a bat recorder's file, or a header gone
-#: wrong; birds are heard below 20 kHz.
-HIGHEST_RATE = 96_000
+#: Highest sample rate in Hz: above, at least half of the spectrum is ultrasound (a bat recorder or
+#: a corrupt header). Bird sounds are below 20 kHz.
+MAX_RATE = 96_000
 
-#: More channels than this are no stereo: an array of microphones, or several sites in one file.
-MOST_CHANNELS = 2
+#: Highest number of channels: more are a microphone array, or several sites in one file.
+MAX_CHANNELS = 2
 
 _WAV, _AIFF = ("WAV/", "WAVEX/", "RF64/"), ("AIFF/",)
 
-#: What may stand behind each suffix: how the encoding begins. WAV and OGG carry any codec.
+#: Encodings of each file suffix, as prefixes of ``AudioInfo.encoding``. WAV and OGG hold any codec.
 ENCODINGS = {
     **dict.fromkeys((".wav", ".wave", ".bwf", ".rf64"), _WAV),
     ".flac": ("FLAC/",),
@@ -54,58 +54,60 @@ ENCODINGS = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Examination(Sound):
-    """What was found out about one sound file.
+class Examination(AudioSignature):
+    """Result of the examination of one audio file.
 
     Attributes:
-        info: What the header says; None where it cannot be read.
-        problems: What is odd, each with its name; empty where nothing is.
+        info: Contents of the header; None if it cannot be read.
+        problems: Problems found; empty if there are none.
     """
 
     info: AudioInfo | None
-    problems: tuple[Problem, ...]
+    problems: tuple[AudioProblem, ...]
 
 
-def examine(path: Path) -> Examination:
-    """Decode a file from end to end, in bounded memory, and say what it is.
+def examine_audio_file(path: Path) -> Examination:
+    """Decode a whole file in bounded memory, and list its problems.
 
     Args:
-        path: File; whatever is wrong with it is told, not raised.
+        path: File; its errors are returned as problems, not raised.
     """
     path = Path(path)
-    info, prints = None, Prints()
+    info, builder = None, SignatureBuilder()
     try:
-        info = probe(path)
-        blocks = Blocks(path, RATE)
-        with np.errstate(over="ignore", invalid="ignore"):  # a mix of what is infinite is told
+        info = read_audio_info(path)
+        blocks = DecodedBlocks(path, FINGERPRINT_RATE)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported as a problem
             for waveform in blocks:
-                prints.add(waveform)
-        problems = (*blocks.problems, *_unusual(path, info))
-        if clock_problem := read_clock(path).problem:
-            problems += (Problem("clock", clock_problem),)
+                builder.add(waveform)
+        problems = (*blocks.problems, *_header_problems(path, info))
+        if clock_problem := read_start_time(path).problem:
+            problems += (AudioProblem("clock", clock_problem),)
     except (AudioError, OSError) as error:
-        problems = (_nothing(path, info, error),)
-    return Examination(**vars(prints.sound()), info=info, problems=problems)
+        problems = (_unreadable_problem(path, info, error),)
+    return Examination(**vars(builder.signature()), info=info, problems=problems)
 
 
-def _nothing(path: Path, info: AudioInfo | None, error: AudioError | OSError) -> Problem:
-    """Say why a file yields no samples."""
+def _unreadable_problem(
+    path: Path, info: AudioInfo | None, error: AudioError | OSError
+) -> AudioProblem:
+    """Return the problem of a file without samples."""
     if info is not None and info.num_frames == 0:
-        return Problem("empty", "the header says 0 samples")
+        return AudioProblem("empty", "the header states 0 samples")
     if os.path.isfile(path) and os.path.getsize(path) == 0:
-        return Problem("empty", "0 bytes")
-    return Problem("unreadable", error.reason if isinstance(error, AudioError) else str(error))
+        return AudioProblem("empty", "0 bytes")
+    return AudioProblem("unreadable", error.reason if isinstance(error, AudioError) else str(error))
 
 
-def _unusual(path: Path, info: AudioInfo) -> Iterator[Problem]:
-    """Say what about a sound header is not as one expects it."""
+def _header_problems(path: Path, info: AudioInfo) -> Iterator[AudioProblem]:
+    """Yield what is unusual in a valid header."""
     if not info.encoding.startswith(ENCODINGS.get(path.suffix.lower(), ())):
-        named = path.suffix or path.name
-        yield Problem("extension", f"{info.encoding} in a file named {named}; rename it")
-    if info.sample_rate < LOWEST_RATE:
-        heard = f"{info.sample_rate / 2000:g} kHz"
-        yield Problem("rate", f"{info.sample_rate} Hz: nothing above {heard} is there")
-    if info.sample_rate > HIGHEST_RATE:
-        yield Problem("rate", f"{info.sample_rate} Hz: most of it is ultrasound")
-    if info.channels > MOST_CHANNELS:
-        yield Problem("channels", f"{info.channels} channels, of which the mean is heard")
+        suffix = path.suffix or path.name
+        yield AudioProblem("extension", f"{info.encoding} in a file named {suffix}; rename it")
+    if info.sample_rate < MIN_RATE:
+        nyquist = f"{info.sample_rate / 2000:g} kHz"
+        yield AudioProblem("rate", f"{info.sample_rate} Hz: no frequencies above {nyquist}")
+    if info.sample_rate > MAX_RATE:
+        yield AudioProblem("rate", f"{info.sample_rate} Hz: most of the spectrum is ultrasound")
+    if info.channels > MAX_CHANNELS:
+        yield AudioProblem("channels", f"{info.channels} channels; their mean is used")

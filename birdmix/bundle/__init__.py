@@ -1,6 +1,6 @@
-"""The bundle: all that listening needs of a trained model, without pickle.
+"""The bundle: a folder with all that prediction needs of a trained model, without pickle.
 
-``bundle.json`` says what the model is (labels, front end, segment, architecture, exports);
-``model.safetensors`` holds its weights, ``golden.safetensors`` a few windows and what torch says of
-them, ``network-ENGINE.onnx`` an exported network.
+``bundle.json`` describes the model (labels, front end, segment length, architecture, exports);
+``model.safetensors`` holds its weights, ``golden.safetensors`` the log-mels of a few windows and
+torch's logits for them, ``network-ENGINE.onnx`` an exported network.
 """

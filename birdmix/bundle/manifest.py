@@ -1,4 +1,4 @@
-"""``bundle.json``: what a bundle is, readable without torch."""
+"""The manifest of a bundle, ``bundle.json``: written and read without torch."""
 
 import dataclasses
 import hashlib
@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from birdmix import __version__
-from birdmix.bundle.exports import Export, sha256_of
+from birdmix.bundle.export_records import ExportRecord, sha256_of
 from birdmix.files import write_text
 from birdmix.frontend.settings import LogMelSettings
-from birdmix.json_data import brief, build, check_keys, checked, read_json
+from birdmix.json_data import (
+    check_keys,
+    convert_json_value,
+    format_for_message,
+    parse_dataclass,
+    read_json,
+)
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
-from birdmix.ownership import files_below, list_files, read_list
-from birdmix.tensor_headers import read_header
+from birdmix.ownership import files_below, read_file_list, write_file_list
+from birdmix.safetensors_header import read_header
 
-#: Most classes of a bundle: ten times those of the largest known models of animal sounds.
-MOST_CLASSES = 150_000
+#: Most classes of a bundle: ten times the number of the largest known models of animal sounds.
+MAX_CLASSES = 150_000
 
-#: Raised when a bundle of the format before can no longer be read.
-FORMAT = 2
+#: Version of the format, increased whenever bundles of the version before cannot be read any more.
+FORMAT = 3
 
 MANIFEST = "bundle.json"
 WEIGHTS = "model.safetensors"
@@ -32,19 +38,22 @@ _BUNDLE_FILE = re.compile(r"bundle\.json|(model|golden)\.safetensors|network-(on
 
 @dataclass(frozen=True)
 class Manifest:
-    """What listening has to know about a trained model.
+    """Description of a trained model, as prediction needs it.
 
     Attributes:
         labels: Classes, in the order of the model's outputs.
-        log_mel: The front end trained with.
-        model: The architecture.
-        segment_seconds: Length of the segments trained on, and of the windows listened to.
-        softmax: Whether it was trained to tell which one of the classes is there.
-        metrics: Figures of the run's last epoch.
-        versions: birdmix, and the libraries that made the weights.
-        thresholds: Probability from which each label is called, as fitted on validation; None for a
-            label that is never to be called, and as a whole if none were fitted.
-        exports: The exported networks, by engine.
+        log_mel: Settings of the front end in training.
+        model: Settings of the architecture.
+        segment_seconds: Length of the training segments, and default length of windows.
+        softmax: Whether it was trained with a softmax, for one class per segment.
+        metrics: Metrics of the run's last epoch.
+        versions: Versions of birdmix and of the libraries that wrote the weights.
+        thresholds: Probability from which each label is called, fitted on the validation data; None
+            for a label that is never called, and as a whole if none were fitted.
+        exports: Records of the exported networks, by engine.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     labels: Labels
@@ -55,40 +64,45 @@ class Manifest:
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     thresholds: tuple[float | None, ...] | None = None
-    exports: dict[str, Export] = field(default_factory=dict)
+    exports: dict[str, ExportRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         num_classes = len(self.labels)
-        if not 1 <= num_classes <= MOST_CLASSES:
-            raise ValueError(f"labels.codes: {num_classes:,} classes, of 1 to {MOST_CLASSES:,}")
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise ValueError(
+                f"labels.codes: {num_classes:,} classes; there must be 1 to {MAX_CLASSES:,}"
+            )
         for value in self.thresholds or ():
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"thresholds: {value} is no probability, it lies in [0, 1]")
+                raise ValueError(f"thresholds: {value} is not a probability; it must be in [0, 1]")
         if self.thresholds is not None and len(self.thresholds) != num_classes:
             raise ValueError(f"{len(self.thresholds)} thresholds for {num_classes} labels")
-        self.log_mel.check_window(self.segment_seconds, f"segment_seconds={self.segment_seconds:g}")
+        self.log_mel.check_input_seconds(
+            self.segment_seconds, f"segment_seconds={self.segment_seconds:g}"
+        )
 
     @property
-    def num_samples(self) -> int:
+    def samples_per_window(self) -> int:
         """Window length in samples."""
-        return self.log_mel.num_samples(self.segment_seconds)
+        return self.log_mel.seconds_to_num_samples(self.segment_seconds)
 
 
-def is_unlisted_bundle(folder: Path) -> bool:
-    """Return whether a folder is a bundle alone, written by a birdmix that kept no lists."""
-    if folder.is_symlink() or read_list(folder) is not None or not (folder / MANIFEST).is_file():
+def is_bundle_without_file_list(folder: Path) -> bool:
+    """Return whether a folder holds only a bundle of a birdmix version that kept no file lists."""
+    is_listed = read_file_list(folder) is not None
+    if folder.is_symlink() or is_listed or not (folder / MANIFEST).is_file():
         return False
     return all(_BUNDLE_FILE.fullmatch(name) for name in files_below(folder))
 
 
-def claim_bundle(folder: Path) -> None:
-    """Begin the list of a bundle that was written by a birdmix which kept none."""
-    if read_list(folder) is None:
-        list_files(folder, "bundle", filter(_BUNDLE_FILE.fullmatch, files_below(folder)))
+def write_bundle_file_list(folder: Path) -> None:
+    """Write the file list of a bundle that has none; early versions of birdmix wrote none."""
+    if read_file_list(folder) is None:
+        write_file_list(folder, "bundle", filter(_BUNDLE_FILE.fullmatch, files_below(folder)))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``bundle.json`` into a bundle's folder; one that stands there has been read before."""
+    """Write ``bundle.json``; an existing one, which the caller has read, is replaced."""
     content = {
         "format": FORMAT,
         "labels": {"codes": manifest.labels.codes, "names": manifest.labels.names},
@@ -99,7 +113,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "thresholds": manifest.thresholds,
         "metrics": manifest.metrics,
         "versions": {"birdmix": __version__, **manifest.versions},
-        "exports": {name: dataclasses.asdict(made) for name, made in manifest.exports.items()},
+        "exports": {engine: dataclasses.asdict(e) for engine, e in manifest.exports.items()},
     }
     write_text(
         folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n", is_ours=True
@@ -110,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a bundle's ``bundle.json``.
 
     Raises:
-        ValueError: If there is none, or it is damaged or of another format.
+        ValueError: If it is missing, damaged or of another format.
     """
     file = Path(folder) / MANIFEST
     if not file.is_file():
@@ -126,16 +140,17 @@ def read_manifest(folder: Path) -> Manifest:
     except ValueError as error:
         raise ValueError(f"{file}: damaged: {error}; write the bundle again") from error
     versions = content.get("versions")
-    made_by = versions.get("birdmix", "unknown") if isinstance(versions, dict) else "unknown"
-    found = f"{brief(content['format'])} (birdmix {brief(made_by, quoted=False)})"
+    written_by = versions.get("birdmix", "unknown") if isinstance(versions, dict) else "unknown"
+    version = format_for_message(written_by, quoted=False)
+    found = f"{format_for_message(content['format'])} (birdmix {version})"
     raise ValueError(
         f"{file}: bundle format {found}, this birdmix {__version__} reads format {FORMAT}; use the "
-        "birdmix that wrote it, or train again"
+        "birdmix version that wrote it, or train again"
     )
 
 
-def check_weights(folder: Path) -> None:
-    """Refuse a bundle whose weights are missing, or are no safetensors file.
+def check_weights_readable(folder: Path) -> None:
+    """Refuse a bundle whose weights are missing, or not a safetensors file.
 
     Raises:
         ValueError: With the remedy.
@@ -149,46 +164,49 @@ def check_weights(folder: Path) -> None:
         raise ValueError(f"{file}: damaged: {error}; copy the whole bundle") from error
 
 
-def digest(folder: Path, kind: str = "torch") -> str:
-    """Return a hash of all that an engine hears by: the manifest, the weights, its own export.
+def bundle_digest(folder: Path, engine: str = "torch") -> str:
+    """Return a SHA-256 of all that predictions depend on: manifest, weights, the engine's export.
 
-    Thresholds, figures and exports for other engines do not change it.
+    It does not depend on thresholds, metrics and the exports for other engines.
 
     Args:
         folder: The bundle's folder.
-        kind: The engine's: torch, onnx or openvino.
+        engine: The engine: torch, onnx or openvino.
     """
     manifest = read_manifest(folder)
-    own = {
-        name: dataclasses.replace(made, milliseconds=None)
-        for name, made in manifest.exports.items()
-        if name == kind
+    exports = {
+        name: dataclasses.replace(export, milliseconds=None)
+        for name, export in manifest.exports.items()
+        if name == engine
     }
-    hears = dataclasses.replace(manifest, exports=own, thresholds=None, metrics={})
-    content = json.dumps(dataclasses.asdict(hears))
+    relevant = dataclasses.replace(manifest, exports=exports, thresholds=None, metrics={})
+    content = json.dumps(dataclasses.asdict(relevant))
     weights = sha256_of(Path(folder) / WEIGHTS)
     return hashlib.sha256(f"{content} {weights}".encode()).hexdigest()
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
-    """Build a manifest of what ``bundle.json`` holds; what it does not know of is left out."""
+    """Build a manifest from the content of ``bundle.json``; unknown keys are ignored."""
     required = ("labels", "log_mel", "model", "segment_seconds", "softmax", "thresholds")
     check_keys(content, None, (*required, "metrics", "versions"), "")
     labels = content["labels"]
     check_keys(labels, None, ("codes", "names"), "labels")
     codes, names = (
-        checked(tuple[str, ...], labels[name], f"labels.{name}") for name in ("codes", "names")
+        convert_json_value(tuple[str, ...], labels[name], f"labels.{name}")
+        for name in ("codes", "names")
     )
     return Manifest(
         labels=Labels(codes, names),
-        log_mel=build(LogMelSettings, content["log_mel"], "log_mel"),
-        model=build(ModelSettings, content["model"], "model"),
-        segment_seconds=checked(float, content["segment_seconds"], "segment_seconds"),
-        softmax=checked(bool, content["softmax"], "softmax"),
-        # A metric that is not defined is NaN.
-        metrics=checked(dict[str, float], content["metrics"], "metrics", finite=False),
-        versions=checked(dict[str, str], content["versions"], "versions"),
-        thresholds=checked(tuple[float | None, ...] | None, content["thresholds"], "thresholds"),
-        # Bundles from before there were exports lack the key.
-        exports=checked(dict[str, Export], content.get("exports", {}), "exports"),
+        log_mel=parse_dataclass(LogMelSettings, content["log_mel"], "log_mel"),
+        model=parse_dataclass(ModelSettings, content["model"], "model"),
+        segment_seconds=convert_json_value(float, content["segment_seconds"], "segment_seconds"),
+        softmax=convert_json_value(bool, content["softmax"], "softmax"),
+        # An undefined metric is NaN.
+        metrics=convert_json_value(dict[str, float], content["metrics"], "metrics", finite=False),
+        versions=convert_json_value(dict[str, str], content["versions"], "versions"),
+        thresholds=convert_json_value(
+            tuple[float | None, ...] | None, content["thresholds"], "thresholds"
+        ),
+        # Bundles of versions without exports lack the key.
+        exports=convert_json_value(dict[str, ExportRecord], content.get("exports", {}), "exports"),
     )

@@ -1,4 +1,4 @@
-"""From waveforms to log-mel spectrograms, and the masks laid on them in training.
+"""Front end: log-mel spectrograms of waveforms, and their augmentation in training.
 
-Settings stand in a file of their own, without torch, so that a bundle can be read without it.
+Settings are in a file of their own, without torch, so that bundles can be read without torch.
 """

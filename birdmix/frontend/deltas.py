@@ -1,4 +1,4 @@
-"""How a mel changes in time, as two more channels.
+"""Delta features: slopes of a mel spectrogram along time, as two more channels.
 
 Shapes: B batch, M mel bins, F frames.
 """
@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def deltas(mel: Tensor) -> Tensor:
-    """Return a mel, its slope along **time**, and the slope of the slope.
+def append_deltas(mel: Tensor) -> Tensor:
+    """Stack a mel spectrogram, its slope along **time**, and the slope of that slope.
 
-    The slope of the straight line nearest to five frames; the first and the last frame go on
-    beyond the ends. Written as sums of shifted frames: an exported network holds nothing else, and
-    autocast, which would round a convolution to half precision, leaves it alone.
+    A slope is that of the least-squares line through five frames; the first and the last frame are
+    repeated beyond the ends. It is computed by sums of shifted frames, which export as they are and
+    stay in float32 under autocast; a convolution would be rounded to half precision.
 
     Source: the regression of Furui 1986, doi:10.1109/TASSP.1986.1164788, over five frames as in
     ``torchaudio.functional.compute_deltas``.
@@ -29,7 +29,8 @@ def deltas(mel: Tensor) -> Tensor:
 
 
 def _slope(x: Tensor) -> Tensor:
-    ends = F.pad(x, (2, 2, 0, 0), mode="replicate")
-    near = ends[..., 3:-1] - ends[..., 1:-3]
-    far = ends[..., 4:] - ends[..., :-4]
+    """Return the slope along the last axis, per frame, shaped as x."""
+    padded = F.pad(x, (2, 2, 0, 0), mode="replicate")
+    near = padded[..., 3:-1] - padded[..., 1:-3]
+    far = padded[..., 4:] - padded[..., :-4]
     return (near + 2 * far) / 10

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms.
+"""Log-mel spectrograms in torch, for training and for prediction with torch.
 
 Shapes: B batch, T samples, M mel bins, F frames, N frequencies (n_fft / 2 + 1).
 """
@@ -10,17 +10,21 @@ from torchaudio.functional import melscale_fbanks
 from birdmix.frontend.pcen import Pcen
 from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
 
-# Mel filters are narrow; in a few blocks the product skips most of their zeros.
+# The product with the filters is computed in this many blocks of filters; each block skips the
+# frequencies at which all its filters are 0.
 _NUM_BLOCKS = 4
 
 
 class LogMel(nn.Module):
-    """Mel spectrogram in dB, cut off ``top_db`` below each sample's own maximum; or in PCEN.
+    """Normalised log-mel spectrogram of a waveform.
 
-    Nothing is ever shared by a batch: a loud neighbour must not erase a quiet bird.
+    Mel power or magnitude is converted to dB, clamped at ``top_db`` below the example's own
+    maximum, or compressed by PCEN.
+
+    All statistics are per example: a loud example must not change a quiet one of its batch.
 
     Args:
-        settings: What to compute.
+        settings: Parameters of the spectrogram.
     """
 
     def __init__(self, settings: LogMelSettings) -> None:
@@ -29,7 +33,7 @@ class LogMel(nn.Module):
         filters = melscale_fbanks(
             n_freqs=settings.n_fft // 2 + 1,
             f_min=settings.f_min,
-            f_max=settings.highest,
+            f_max=settings.max_frequency,
             n_mels=settings.n_mels,
             sample_rate=settings.sample_rate,
             norm=settings.mel_norm,
@@ -41,33 +45,40 @@ class LogMel(nn.Module):
         if settings.compression == "pcen":
             self.pcen = Pcen(settings.pcen, settings.sample_rate / settings.hop_length)
         self.columns: list[slice] = []
-        for number, block in enumerate(filters.tensor_split(_NUM_BLOCKS, dim=1)):
-            columns, values = _without_zeros(block, parts=round(settings.power))
+        for index, block in enumerate(filters.tensor_split(_NUM_BLOCKS, dim=1)):
+            columns, values = _trim_zeros(block, repeats=round(settings.power))
             self.columns.append(columns)
-            self.register_buffer(f"filters_{number}", values, persistent=False)
+            self.register_buffer(f"filters_{index}", values, persistent=False)
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """Turn waveforms [B, T] into normalised log-mel spectrograms [B, 1, M, F].
+        """Compute normalised log-mel spectrograms, in float32 even under autocast.
 
-        Runs in float32 whatever the precision of the run: half precision loses quiet birds.
+        Half precision would lose quiet birds.
+
+        Args:
+            waveform: Waveforms in [-1, 1], [B, T].
+
+        Returns:
+            Spectrograms, float32 [B, 1, M, F].
         """
         with torch.autocast(waveform.device.type, enabled=False):
             waveform = waveform.float()
-            num_frames = self.settings.num_frames(waveform.shape[1])
+            num_frames = self.settings.samples_to_num_frames(waveform.shape[1])
             mel = waveform.new_empty(len(waveform), num_frames, self.settings.n_mels)
-            # On a CPU by twos: the frames of a few clips stay in the processor's cache.
-            clips = 2 if waveform.device.type == "cpu" else max(len(waveform), 1)
-            for some, out in zip(waveform.split(clips), mel.split(clips), strict=True):
-                self._mel(some, out)
-            mel = self.pcen(mel) if self.pcen else self._decibel(mel)
-            return self._normalised(mel).transpose(1, 2)[:, None]
+            # On a CPU two waveforms at a time: their frames stay in the processor's cache.
+            chunk_size = 2 if waveform.device.type == "cpu" else max(len(waveform), 1)
+            chunks = zip(waveform.split(chunk_size), mel.split(chunk_size), strict=True)
+            for chunk, out in chunks:
+                self._write_mel(chunk, out)
+            mel = self.pcen(mel) if self.pcen else self._to_decibel(mel)
+            return self._normalise(mel).transpose(1, 2)[:, None]
 
-    def _mel(self, waveform: Tensor, out: Tensor) -> None:
-        """Write the power or the magnitude in each mel bin, [B, F, M], into ``out``.
+    def _write_mel(self, waveform: Tensor, out: Tensor) -> None:
+        """Write the power or the magnitude in each mel bin, [B, F, M], to ``out``.
 
-        For power, real and imaginary parts are squared side by side and meet in the product with
-        the filters, which reads only what is not 0 in each block of them.
+        For power, real and imaginary parts are squared next to each other and are summed by the
+        product with the filters, in which each frequency occurs twice.
         """
         spectrum = torch.stft(
             waveform,
@@ -82,22 +93,22 @@ class LogMel(nn.Module):
         else:
             cells = spectrum.abs()  # [B, F, N]
         first = 0
-        for number, columns in enumerate(self.columns):
-            filters = getattr(self, f"filters_{number}")
+        for index, columns in enumerate(self.columns):
+            filters = getattr(self, f"filters_{index}")
             last = first + filters.shape[1]
             out[:, :, first:last] = cells[:, :, columns] @ filters
             first = last
 
-    def _decibel(self, mel: Tensor) -> Tensor:
-        """Turn mels [B, F, M] into decibels, in place."""
-        decibels = 20 / self.settings.power
-        smallest = MIN_POWER ** (self.settings.power / 2)
-        decibel = mel.clamp_(min=smallest).log10_().mul_(decibels)
+    def _to_decibel(self, mel: Tensor) -> Tensor:
+        """Convert mels [B, F, M] to decibels, in place."""
+        factor = 20 / self.settings.power
+        min_value = MIN_POWER ** (self.settings.power / 2)
+        decibel = mel.clamp_(min=min_value).log10_().mul_(factor)
         floor = decibel.amax(dim=(-2, -1), keepdim=True) - self.settings.top_db
         return torch.maximum(decibel, floor, out=decibel)
 
-    def _normalised(self, mel: Tensor) -> Tensor:
-        """Bring mels [B, F, M] to the range that the network is used to, in place."""
+    def _normalise(self, mel: Tensor) -> Tensor:
+        """Scale mels [B, F, M] to the range of model inputs, in place."""
         if self.settings.normalise == "fixed":
             return mel.add_(self.settings.offset).div_(self.settings.scale)
         if self.settings.normalise == "minmax":
@@ -107,12 +118,18 @@ class LogMel(nn.Module):
         return mel.sub_(mean).div_(deviation + EPS)
 
 
-def _without_zeros(filters: Tensor, parts: int) -> tuple[slice, Tensor]:
-    """Return the rows of filters [N, m] from the first to the last that is not 0, and where.
+def _trim_zeros(filters: Tensor, repeats: int) -> tuple[slice, Tensor]:
+    """Trim filters [N, m] to the frequencies between the first and the last that is not 0.
 
-    Each stands there ``parts`` times: twice for real and imaginary parts that lie side by side.
+    Args:
+        filters: Filters of one block.
+        repeats: How often each frequency is repeated: 2 for real and imaginary parts next to each
+            other.
+
+    Returns:
+        The columns of the spectrum that the trimmed filters apply to, and the trimmed filters.
     """
-    rows = filters.any(dim=1).nonzero()
-    first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 1)
-    values = filters[first:last].repeat_interleave(parts, dim=0).contiguous()
-    return slice(parts * first, parts * last), values
+    nonzero = filters.any(dim=1).nonzero()
+    first, last = (int(nonzero[0]), int(nonzero[-1]) + 1) if len(nonzero) else (0, 1)
+    values = filters[first:last].repeat_interleave(repeats, dim=0).contiguous()
+    return slice(repeats * first, repeats * last), values

@@ -1,40 +1,40 @@
-"""The front end's settings: the one home of their defaults, and what a bundle stores of them."""
+"""Front-end settings (config group ``frontend``) and their defaults; bundles store ``log_mel``."""
 
 import math
 from dataclasses import dataclass, field
 
-from birdmix.json_data import check_at_most
-from birdmix.suggest import check_choice
+from birdmix.json_data import check_setting_magnitudes
+from birdmix.messages import check_choice
 
-#: The least power of a mel bin: -100 dB, below 16-bit quantisation noise.
+#: Lower bound on the power of a mel bin: -100 dB, below 16-bit quantisation noise.
 MIN_POWER = 1e-10
-#: Seconds: in a shorter window a network has no frames.
-SHORTEST_WINDOW = 0.05
-#: Samples of a window, and numbers of its complex spectrogram (256 MiB) and of its log-mel, that
-#: memory still holds a few of.
-MOST_SAMPLES, MOST_SPECTRUM, MOST_LOG_MEL = 2**26, 2**25, 2**24
-#: Added to a sample's range or deviation, which in silence is 0.
+#: Shortest model input in seconds; a shorter one leaves a network no frames.
+MIN_INPUT_SECONDS = 0.05
+#: Largest model input: samples, values of its complex spectrogram (256 MiB) and values of its
+#: log-mel. A few of these fit into the memory of a computer.
+MAX_SAMPLES, MAX_SPECTRUM_VALUES, MAX_LOG_MEL_VALUES = 2**26, 2**25, 2**24
+#: Added to the range or deviation of a spectrogram, which is 0 for silence.
 EPS = 1e-5
 
 
 @dataclass
 class PcenSettings:
-    """Per-channel energy normalisation: each mel bin over its own smoothed past.
+    """Per-channel energy normalisation (PCEN): each mel bin divided by its own smoothed past.
 
     The smoothed past of a mel E is M[t] = (1 - b) M[t-1] + b E[t], and the result
     (E / (eps + M) ** gain + bias) ** power - bias ** power. Source: Wang et al. 2017,
     arXiv:1607.05666; parameters and defaults are those of ``librosa.pcen``.
 
     Attributes:
-        time_constant: Of the smoothing, in seconds.
-        gain: How much of the past is divided out, in [0, 1].
-        bias: What is added ahead of the root; keeps noise in quiet bins small.
-        power: The root that compresses.
+        time_constant: Time constant of the smoothing, in seconds.
+        gain: Exponent of the past that is divided out, in [0, 1].
+        bias: Added before the root; keeps noise in quiet bins small.
+        power: Exponent of the root that compresses.
         eps: Added to the past; levels far below it count as silence.
-        scale: The mel is multiplied by it first: librosa's defaults are made for samples of up to
-            2 ** 31 and magnitudes (log_mel.power=1), ours lie in [-1, 1].
-        start: What the past begins with: first (the first frame) or one (as librosa does; at this
-            scale the first tenths of a second then stand out, in every window).
+        scale: Factor that the mel is multiplied by first: librosa's defaults are made for samples
+            of up to 2 ** 31 and magnitudes (log_mel.power=1), while samples here lie in [-1, 1].
+        start: Initial value of the past: first (the first frame) or one (as librosa does; at this
+            scale the first tenths of a second of every window are then too loud).
     """
 
     time_constant: float = 0.4
@@ -48,43 +48,54 @@ class PcenSettings:
     def __post_init__(self) -> None:
         check_choice("start", self.start, ("first", "one"))
         _check_positive(self, "time_constant", "bias", "power", "eps", "scale")
-        _check_shares(self, "gain")
-        check_at_most(self, time_constant=3600, bias=10**6, power=10, eps=10**6, scale=10**12)
-        for name, least in (("time_constant", 1e-4), ("eps", 1e-30)):  # less counts as 0
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least:g}")
+        _check_fractions(self, "gain")
+        check_setting_magnitudes(
+            self, time_constant=3600, bias=10**6, power=10, eps=10**6, scale=10**12
+        )
+        for name, minimum in (("time_constant", 1e-4), ("eps", 1e-30)):  # below, it acts as 0
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least {minimum:g}")
 
-    def newest(self, frames_per_second: float) -> float:
-        """Return b, the share of the newest frame in the smoothed past, as librosa derives it."""
+    def smoothing_coefficient(self, frames_per_second: float) -> float:
+        """Return the smoothing coefficient b, the weight of the newest frame, as librosa does.
+
+        Args:
+            frames_per_second: Frame rate of the mels, in Hz.
+
+        Returns:
+            b in (0, 1].
+        """
         frames = self.time_constant * frames_per_second
         return ((1 + 4 * frames**2) ** 0.5 - 1) / (2 * frames**2)
 
 
 @dataclass
 class LogMelSettings:
-    """A log-mel spectrogram of a mono waveform.
+    """Parameters of the log-mel spectrogram of a mono waveform.
 
     Attributes:
-        sample_rate: Hz; recordings are resampled to it.
+        sample_rate: Sample rate in Hz; recordings are resampled to it.
         n_fft: Window and transform length in samples.
-        hop_length: Samples between frames.
-        n_mels: Mel bins M.
+        hop_length: Hop between frames, in samples.
+        n_mels: Number of mel bins M.
         f_min: Lowest frequency in Hz.
         f_max: Highest frequency in Hz; null is half the sample rate.
-        mel_scale: slaney or htk.
-        mel_norm: slaney (bins of equal area) or null (bins of equal peak).
-        top_db: Levels further below a sample's own maximum are raised to it, in dB (decibel only).
-        normalise: standardise (each sample to mean 0, deviation 1), minmax (each sample to [0, 1])
-            or fixed ((x + offset) / scale).
-        power: What the mel filters sum up: 2 for power, 1 for magnitudes. Decibels are 10 log10 of
-            the one and 20 log10 of the other, so that a tone has the same level in both. The
-            floor is -100 dB in both, as librosa's; torchaudio's is -200 dB for magnitudes.
-        compression: decibel, or pcen in its place.
-        pcen: Its parameters.
-        offset: Of normalise=fixed; the default is made for decibels.
-        scale: Of normalise=fixed; as the offset.
-        pad_mode: What stands beyond both ends of a sample: constant (silence; librosa's default) or
-            reflect (torchaudio's).
+        mel_scale: Mel scale: slaney or htk.
+        mel_norm: Norm of the mel filters: slaney (equal areas) or null (equal peaks).
+        top_db: Dynamic range in dB: levels further below an example's own maximum are clamped
+            (decibel only).
+        normalise: standardise (each example to mean 0, deviation 1), minmax (each example to
+            [0, 1]) or fixed ((x + offset) / scale).
+        power: Exponent of the magnitudes that the mel filters sum: 2 for power, 1 for magnitudes.
+            Decibels are 10 log10 of power and 20 log10 of magnitudes, so that a tone has the same
+            level in both. The lowest level is -100 dB in both, as in librosa; torchaudio's is
+            -200 dB for magnitudes.
+        compression: decibel or pcen.
+        pcen: Parameters of compression=pcen.
+        offset: Offset of normalise=fixed; the default is made for decibels.
+        scale: Scale of normalise=fixed; the default is made for decibels.
+        pad_mode: Padding at both ends of a waveform: constant (silence; librosa's default) or
+            reflect (torchaudio's default).
     """
 
     sample_rate: int = 32_000
@@ -112,7 +123,7 @@ class LogMelSettings:
         if self.mel_norm is not None:
             check_choice("mel_norm", self.mel_norm, ("slaney",))
         _check_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "top_db", "scale")
-        check_at_most(
+        check_setting_magnitudes(
             self,
             sample_rate=1_000_000,
             n_fft=65_536,
@@ -129,86 +140,90 @@ class LogMelSettings:
         if fixed_pcen and (self.offset, self.scale) == defaults:
             raise ValueError(
                 f"compression=pcen normalise=fixed: offset={self.offset:g} scale={self.scale:g} "
-                "are made for decibels and leave little more than a constant of PCEN; take "
+                "are made for decibels and reduce PCEN to nearly a constant; use "
                 "offset=0 scale=1 or normalise=standardise"
             )
         if self.n_fft % 2:
             raise ValueError(f"n_fft={self.n_fft}: it must be even")
-        if not 0 <= self.f_min < self.highest <= self.sample_rate / 2:
+        if not 0 <= self.f_min < self.max_frequency <= self.sample_rate / 2:
             raise ValueError(
-                f"f_min={self.f_min} and f_max={self.highest} must satisfy "
+                f"f_min={self.f_min} and f_max={self.max_frequency} must satisfy "
                 f"0 <= f_min < f_max <= {self.sample_rate / 2:.0f} Hz, half the sample rate"
             )
 
     @property
-    def highest(self) -> float:
-        """Highest frequency in Hz, with null resolved."""
+    def max_frequency(self) -> float:
+        """Highest frequency in Hz: f_max or, if null, half the sample rate."""
         return self.sample_rate / 2 if self.f_max is None else self.f_max
 
-    def num_samples(self, seconds: float) -> int:
-        """Return the samples T that ``seconds`` last."""
+    def seconds_to_num_samples(self, seconds: float) -> int:
+        """Return the number of samples T in ``seconds``."""
         return round(seconds * self.sample_rate)
 
-    def num_frames(self, num_samples: int) -> int:
-        """Return the frames F that ``num_samples`` samples give.
+    def samples_to_num_frames(self, num_samples: int) -> int:
+        """Return the number of frames F of ``num_samples`` samples.
 
         Raises:
-            ValueError: If there is too little to reflect.
+            ValueError: If pad_mode is reflect and there are too few samples to reflect.
         """
         if self.pad_mode == "reflect" and num_samples <= self.n_fft // 2:
             raise ValueError(
                 f"pad_mode=reflect needs more than n_fft / 2 = {self.n_fft // 2} samples, got "
-                f"{num_samples}; take pad_mode=constant or a longer data.segment_seconds"
+                f"{num_samples}; use pad_mode=constant or a longer data.segment_seconds"
             )
         return num_samples // self.hop_length + 1
 
-    def check_window(self, seconds: float, key: str) -> None:
-        """Refuse windows that are too short to hear, or too large for the memory of a computer.
+    def check_input_seconds(self, seconds: float, key: str) -> None:
+        """Check that a model input is long enough for a frame, and small enough for memory.
 
         Args:
-            seconds: Length of the windows.
-            key: What sets it, as ``data.segment_seconds=5``, for the message.
+            seconds: Length of the model input.
+            key: The setting and its value, as ``data.segment_seconds=5``, for the message.
 
         Raises:
-            ValueError: With the key and the limit.
+            ValueError: If it is too short or too long; with the key and the limit.
         """
-        if not SHORTEST_WINDOW <= seconds < math.inf:
-            raise ValueError(f"{key}: it must be finite, and at least {SHORTEST_WINDOW} s")
-        if seconds * self.sample_rate > MOST_SAMPLES:
-            longest = MOST_SAMPLES / self.sample_rate
-            raise ValueError(f"{key}: at {self.sample_rate} Hz it must be at most {longest:.0f} s")
-        frames = self.num_frames(self.num_samples(seconds))
-        if frames * max(self.n_fft // 2 / MOST_SPECTRUM, self.n_mels / MOST_LOG_MEL) > 1:
+        if not MIN_INPUT_SECONDS <= seconds < math.inf:
+            raise ValueError(f"{key}: it must be finite, and at least {MIN_INPUT_SECONDS} s")
+        if seconds * self.sample_rate > MAX_SAMPLES:
+            maximum = MAX_SAMPLES / self.sample_rate
+            raise ValueError(f"{key}: at {self.sample_rate} Hz it must be at most {maximum:.0f} s")
+        num_frames = self.samples_to_num_frames(self.seconds_to_num_samples(seconds))
+        spectrum_fraction = self.n_fft // 2 / MAX_SPECTRUM_VALUES
+        if num_frames * max(spectrum_fraction, self.n_mels / MAX_LOG_MEL_VALUES) > 1:
             raise ValueError(
-                f"{key}: {frames:,} frames of n_fft={self.n_fft} and n_mels={self.n_mels} need too "
-                f"much memory; take shorter windows or a hop_length above {self.hop_length}"
+                f"{key}: {num_frames:,} frames of n_fft={self.n_fft} and n_mels={self.n_mels} need "
+                f"too much memory; use shorter windows or a hop_length above {self.hop_length}"
             )
 
 
 @dataclass
 class MaskingSettings:
-    """Time and frequency masks on the log-mel batch (SpecAugment), drawn per sample.
+    """Time and frequency masks on log-mels in training (SpecAugment), drawn per example.
 
     Attributes:
-        prob: Probability that a sample is masked at all.
-        time_prob: Probability that a sample that is masked has time masks.
-        num_time_masks: Time masks per sample.
-        max_time_share: Widest time mask as a share of the frames, in [0, 1].
-        mel_prob: Probability that a sample that is masked has frequency masks.
-        num_mel_masks: Frequency masks per sample.
-        max_mel_share: Widest frequency mask as a share of the mel bins, in [0, 1].
+        prob: Probability that an example is masked at all.
+        time_prob: Probability that a masked example has time masks.
+        num_time_masks: Time masks per example.
+        max_time_fraction: Largest width of a time mask as a fraction of the frames, in [0, 1].
+        mel_prob: Probability that a masked example has frequency masks.
+        num_mel_masks: Frequency masks per example.
+        max_mel_fraction: Largest width of a frequency mask as a fraction of the mel bins, in
+            [0, 1].
     """
 
     prob: float = 0.0
     num_time_masks: int = 1
-    max_time_share: float = 0.1
+    max_time_fraction: float = 0.1
     num_mel_masks: int = 1
-    max_mel_share: float = 0.1
+    max_mel_fraction: float = 0.1
     time_prob: float = 1.0
     mel_prob: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_shares(self, "prob", "max_time_share", "max_mel_share", "time_prob", "mel_prob")
+        _check_fractions(
+            self, "prob", "max_time_fraction", "max_mel_fraction", "time_prob", "mel_prob"
+        )
         for name in ("num_time_masks", "num_mel_masks"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 0 or more")
@@ -216,23 +231,24 @@ class MaskingSettings:
 
 @dataclass
 class AttenuationSettings:
-    """Random attenuation of upper frequencies, as distance and foliage do; drawn per sample.
+    """Random attenuation of high frequencies, as by distance and foliage; drawn per example.
 
     Attributes:
-        prob: Probability that a sample is attenuated.
-        max_attenuation: Share of its height above silence that the top may lose, in [0, 1].
+        prob: Probability that an example is attenuated.
+        max_attenuation: Largest attenuation, at the highest bins, as a fraction of the height
+            above silence, in [0, 1].
     """
 
     prob: float = 0.0
     max_attenuation: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_shares(self, "prob", "max_attenuation")
+        _check_fractions(self, "prob", "max_attenuation")
 
 
 @dataclass
 class FrontendSettings:
-    """The front end of a run: the spectrogram, and what training does to it."""
+    """Front end of a run: the log-mel spectrogram and its augmentation in training."""
 
     log_mel: LogMelSettings = field(default_factory=LogMelSettings)
     masking: MaskingSettings = field(default_factory=MaskingSettings)
@@ -240,12 +256,14 @@ class FrontendSettings:
 
 
 def _check_positive(settings: object, *names: str) -> None:
+    """Raise ValueError if a setting is not above 0."""
     for name in names:
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name}={getattr(settings, name)}: it must be above 0")
 
 
-def _check_shares(settings: object, *names: str) -> None:
+def _check_fractions(settings: object, *names: str) -> None:
+    """Raise ValueError if a setting lies outside [0, 1]."""
     for name in names:
         if not 0 <= getattr(settings, name) <= 1:
             raise ValueError(f"{name}={getattr(settings, name)}: it lies in [0, 1]")

@@ -1,1 +1,1 @@
-"""Listening: folders of recordings to window predictions, and the tables made of them."""
+"""Prediction of folders of recordings: logits of windows, detections, and tables of them."""

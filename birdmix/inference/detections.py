@@ -1,33 +1,35 @@
-"""Detections: where a species is called, of one recording at a time.
+"""Detections: times at which a species' probability reaches its threshold, by recording.
 
 Shapes: W windows, C classes.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from birdmix.inference.overlaps import Overlap
-from birdmix.windows import FLOOR, WindowPredictions, logit, probability
+from birdmix.inference.overlaps import OverlapGroup
+from birdmix.labels import Labels
+from birdmix.windows import MIN_PROBABILITY, WindowPredictions, logit, probability
 
 #: Windows nearer than this, in seconds, touch: starts and ends are rounded numbers.
 _TOUCHING = 1e-6
 
-#: Windows x classes that are looked at together: memory is bounded, whatever the thresholds.
-_CELLS = 1 << 22
+#: Windows x classes that are processed together, so that memory is bounded for any thresholds.
+_BLOCK_CELLS = 1 << 22
 
 
 class Detection(NamedTuple):
-    """A stretch of a recording in which a species is called.
+    """A time span of a recording in which a species is detected.
 
     Attributes:
-        start_seconds: Where the first of its windows starts.
-        end_seconds: Where the last of them ends.
+        start_seconds: Start of its first window.
+        end_seconds: End of its last window.
         column: Column of the species in the label set.
         confidence: Its highest probability.
-        peak_seconds: The middle of the first window that has it.
+        peak_seconds: The middle of the first window with that probability.
     """
 
     start_seconds: float
@@ -38,77 +40,98 @@ class Detection(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HeardRecording:
-    """What came of a recording.
+class RecordingResult:
+    """Predictions and detections of a recording.
 
     Attributes:
-        predictions: Of its windows.
-        seconds: How long it is.
-        deployment: The folder that it lies in, below the one listened to; its name at the top.
-        began: When it began, with an offset from UTC if that is known; None if nothing tells.
+        predictions: Logits of its windows.
+        seconds: Length of the recording.
+        deployment: The folder of the recording, relative to the folder predicted; at the top that
+            folder's name.
+        recorded_at: When it began, with an offset from UTC if that is known; None if unknown.
         detections: Of all species, by their start, then column.
-        copy_of: The recording that has the same bytes, if this one is a copy.
-        overlap: The recordings of its deployment that it overlaps, if there are any.
+        copy_of: The recording with the same bytes, if this one is a copy; else empty.
+        overlap: The recordings of its deployment that overlap in time, if it is one of them.
     """
 
     predictions: WindowPredictions
     seconds: float
     deployment: str
-    began: datetime | None
+    recorded_at: datetime | None
     detections: tuple[Detection, ...]
     copy_of: str = ""
-    overlap: Overlap | None = None
+    overlap: OverlapGroup | None = None
 
     @property
     def path(self) -> str:
-        """The recording, relative to the folder listened to."""
+        """The recording, relative to the folder predicted."""
         return self.predictions.path
 
 
-def detect(predictions: WindowPredictions, thresholds: np.ndarray) -> tuple[Detection, ...]:
-    """Call species in a recording, and merge the neighbouring windows in which one is called.
+@dataclass(frozen=True)
+class SharedMetadata:
+    """What all recordings of a prediction have in common.
+
+    Attributes:
+        labels: The species of the detections' columns.
+        folder: The folder predicted.
+        band: Lowest and highest frequency of the models' inputs, in Hz.
+        channel: The channel decoded, counted from 1; 1 where all are mixed.
+    """
+
+    labels: Labels
+    folder: Path
+    band: tuple[float, float]
+    channel: int
+
+
+def find_detections(
+    predictions: WindowPredictions, thresholds: np.ndarray
+) -> tuple[Detection, ...]:
+    """Find the windows that reach a species' threshold, and merge those that are neighbours.
 
     Windows are neighbours if the next one starts no later than the former ends.
 
     Args:
         predictions: Windows by their start.
-        thresholds: Lowest probability at which each class is called, float64 [C]; NaN is never.
+        thresholds: Lowest probability at which each class is detected, float64 [C]; NaN is never.
 
     Returns:
         By start, then column.
     """
-    num_windows, num_classes = predictions.score.shape
-    block = max(_CELLS // max(num_windows, 1), 1)
-    found = [
-        _runs(predictions, thresholds, slice(at, at + block)) for at in range(0, num_classes, block)
+    num_windows, num_classes = predictions.logits.shape
+    block = max(_BLOCK_CELLS // max(num_windows, 1), 1)
+    runs = [
+        _find_runs(predictions, thresholds, slice(at, at + block))
+        for at in range(0, num_classes, block)
     ]
-    start, end, column, confidence, peak = map(np.concatenate, zip(*found, strict=True))
+    start, end, column, confidence, peak = map(np.concatenate, zip(*runs, strict=True))
     order = np.lexsort((column, start))
     columns = (each[order].tolist() for each in (start, end, column, confidence, peak))
     return tuple(map(Detection._make, zip(*columns, strict=True)))
 
 
-def _runs(
+def _find_runs(
     predictions: WindowPredictions, thresholds: np.ndarray, classes: slice
 ) -> tuple[np.ndarray, ...]:
     """Return the fields of ``Detection``, each of all detections of some classes."""
-    score, threshold = predictions.score[:, classes], thresholds[classes]
-    column, window = np.nonzero((score >= _lowest_logit(threshold)).T)
-    confidence = probability(score[window, column])
-    called = confidence >= threshold[column]
-    column, window, confidence = column[called], window[called], confidence[called]
+    logits, threshold = predictions.logits[:, classes], thresholds[classes]
+    column, window = np.nonzero((logits >= _lowest_logit(threshold)).T)
+    confidence = probability(logits[window, column])
+    reached = confidence >= threshold[column]
+    column, window, confidence = column[reached], window[reached], confidence[reached]
     start, end = predictions.start_seconds[window], predictions.end_seconds[window]
     apart = (column[1:] != column[:-1]) | (start[1:] > end[:-1] + _TOUCHING)
     first = np.flatnonzero(np.r_[np.ones(min(len(column), 1), bool), apart])
     last = np.r_[first[1:], len(column)][: len(first)] - 1
     highest = np.maximum.reduceat(confidence, first) if len(first) else confidence
     run = np.repeat(np.arange(len(first)), last - first + 1)
-    surest = np.flatnonzero(confidence == highest[run])
-    peak = surest[np.unique(run[surest], return_index=True)[1]]
+    at_highest = np.flatnonzero(confidence == highest[run])
+    peak = at_highest[np.unique(run[at_highest], return_index=True)[1]]
     middle = (start[peak] + end[peak]) / 2
     return start[first], end[last], column[first] + classes.start, highest, middle
 
 
 def _lowest_logit(threshold: np.ndarray) -> np.ndarray:
-    """Return logits a little below thresholds: it spares the probability of most windows."""
-    return np.where(threshold <= FLOOR, -np.inf, logit(threshold) - 1e-6)
+    """Return logits a little below thresholds: most windows then need no exact probability."""
+    return np.where(threshold <= MIN_PROBABILITY, -np.inf, logit(threshold) - 1e-6)

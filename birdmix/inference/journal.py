@@ -1,8 +1,8 @@
-"""A journal: what was heard of a folder, kept as it comes, whatever ends the process.
+"""The journal of a prediction: each recording's logits, saved as soon as they are computed.
 
-It is one SQLite file. A recording enters it whole or not at all.
+It is one SQLite file. A recording is added completely or not at all, also if the process is killed.
 
-Shapes: R rows, C columns of scores.
+Shapes: W windows, C columns of logits.
 """
 
 import os
@@ -15,33 +15,33 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmix.inference.journal_faults import fault_of_recording, fault_of_scores
-from birdmix.partials import partial_of
-from birdmix.suggest import first_line
+from birdmix.inference.journal_faults import find_header_fault, find_logits_fault
+from birdmix.messages import first_line
+from birdmix.partial_files import partial_path
 
-#: Rows of scores in one cell: SQLite's cells hold less than a GB.
-ROWS = 4096
+#: Windows in one cell: SQLite's cells hold less than a GB.
+WINDOWS_PER_CELL = 4096
 
 _TABLES = {
     "about": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "heard": "(id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, size INTEGER NOT NULL, "
+    "recordings": "(id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, size INTEGER NOT NULL, "
     "modified INTEGER NOT NULL, seconds REAL NOT NULL, recorded_at TEXT, warning TEXT NOT NULL)",
-    "scores": "(heard INTEGER, part INTEGER, score BLOB, PRIMARY KEY (heard, part))",
+    "logits": "(recording INTEGER, chunk INTEGER, logits BLOB, PRIMARY KEY (recording, chunk))",
 }
 
 
 @dataclass(frozen=True)
-class Heading:
-    """What the journal keeps of a recording, but for its scores.
+class EntryHeader:
+    """A journal's entry of a recording, without its logits.
 
     Attributes:
-        path: The recording, relative to the folder listened to.
-        size: Its bytes ...
-        modified: ... and when it was last written, in nanoseconds: another file under its name is
-            heard again.
-        seconds: Its length.
-        recorded_at: What its clock said when it began, ISO; None if nothing tells.
-        warning: What was odd about it.
+        path: The recording, relative to the folder predicted.
+        size: Bytes of the file ...
+        modified: ... and when it was last written, in nanoseconds: if they change, the recording is
+            predicted again.
+        seconds: Length of the recording.
+        recorded_at: When it began by its own clock, ISO 8601; None if unknown.
+        warning: What was unusual in the file; empty if nothing.
     """
 
     path: str
@@ -53,25 +53,25 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Entry(Heading):
-    """What the journal keeps of a recording.
+class EntryWithLogits(EntryHeader):
+    """A journal's entry of a recording.
 
     Attributes:
-        score: Logits, float32 [R, C].
+        logits: Float32 [W, C].
     """
 
-    score: np.ndarray
+    logits: np.ndarray
 
 
-def way_of(file: Path) -> dict[str, str]:
-    """Return the way that a journal was made in; nothing if there is none, or it is damaged.
+def read_fingerprint(file: Path) -> dict[str, str]:
+    """Return a journal's fingerprint; empty if there is no journal, or it is damaged.
 
     Raises:
         ValueError: If another process is writing it.
     """
     if not file.exists():
         return {}
-    with _told(file), closing(sqlite3.connect(file, timeout=0.5)) as database:
+    with _one_line_errors(file), closing(sqlite3.connect(file, timeout=0.5)) as database:
         try:
             about = dict(database.execute("SELECT key, value FROM about"))
             return about if all(isinstance(text, str) for text in about.values()) else {}
@@ -87,26 +87,26 @@ def is_journal(file: Path) -> bool:
     Raises:
         ValueError: If another process is writing it.
     """
-    return file.is_file() and (not file.stat().st_size or "birdmix" in way_of(file))
+    return file.is_file() and (not file.stat().st_size or "birdmix" in read_fingerprint(file))
 
 
 class Journal:
-    """What was heard in one way; another way starts it afresh.
+    """Logits of recordings under one fingerprint; opened with another one, it starts empty.
 
     Args:
-        file: The journal; made if there is none.
-        way: All that what is heard depends on: key to value.
-        num_columns: Columns C of the scores.
-        unknown: Columns that hold NaN, those of species that a model does not know, bool [C]; None
-            is none.
-        num_rows: Returns the fewest and the most rows R of a recording of so many seconds; None
-            takes any.
+        file: The journal; created if there is none.
+        fingerprint: All that the logits depend on: key to value.
+        num_columns: Columns C of the logits.
+        unknown: Columns that hold NaN, of species that a model does not have, bool [C]; None if
+            there are none.
+        num_windows: Returns the fewest and the most windows W of a recording, given its seconds;
+            None allows any number.
 
     Attributes:
-        changed: What was different when the journal was started afresh, key to the value before;
-            empty if it goes on or is new.
-        aside: Where the journal of before is, if it was started afresh.
-        dropped: Recordings whose entries were damaged, and why; they are no longer in it.
+        changed: Keys of the fingerprint that changed, with their former values; empty if the
+            journal is continued or new.
+        backup: Where the former journal was moved to, if it started empty.
+        dropped: Recordings whose entries were damaged and removed, and why.
 
     Raises:
         ValueError: If another process is writing it, or the disk is full.
@@ -115,35 +115,39 @@ class Journal:
     def __init__(
         self,
         file: Path,
-        way: dict[str, str],
+        fingerprint: dict[str, str],
         num_columns: int,
         *,
         unknown: np.ndarray | None = None,
-        num_rows: Callable[[float], tuple[int, int]] | None = None,
+        num_windows: Callable[[float], tuple[int, int]] | None = None,
     ) -> None:
         self.file, self.num_columns = Path(file), num_columns
         self.unknown = np.zeros(num_columns, bool) if unknown is None else unknown
-        self.num_rows = num_rows or (lambda _: (1, sys.maxsize))
+        self.num_windows = num_windows or (lambda _: (1, sys.maxsize))
         self.changed: dict[str, str] = {}
-        self.aside: Path | None = None
+        self.backup: Path | None = None
         self.dropped: dict[str, str] = {}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with _told(self.file):
+        with _one_line_errors(self.file):
             try:
                 before = self._open()
-                if before == way:
-                    self._drop_damaged()
-            except sqlite3.OperationalError:  # locked, full, not allowed: no damage
+                if before == fingerprint:
+                    self._drop_damaged_entries()
+            except sqlite3.OperationalError:  # locked, full, no permission: not damaged
                 raise
             except sqlite3.DatabaseError:
                 before = None
-                self._replace_damaged()
-            if before is not None and before != way:
-                self.changed = {k: before.get(k, "") for k in way if before.get(k) != way[k]}
-                self._set_aside()
-            if before != way:
-                self._start(way)
-        self._place = self._identity()
+                self._replace_damaged_file()
+            if before is not None and before != fingerprint:
+                self.changed = {
+                    key: before.get(key, "")
+                    for key, value in fingerprint.items()
+                    if before.get(key) != value
+                }
+                self._back_up()
+            if before != fingerprint:
+                self._create(fingerprint)
+        self._inode = self._read_inode()
 
     def __enter__(self) -> "Journal":
         return self
@@ -152,150 +156,157 @@ class Journal:
         self.database.close()
 
     def _open(self) -> dict[str, str] | None:
-        """Open the file; return the way that it was made in, None if it is a new one."""
+        """Open the file; return its fingerprint, None if it is a new one."""
         self.database = sqlite3.connect(self.file, isolation_level=None, timeout=0.5)
-        # Text that is no UTF-8 is told from what was written by what it says.
+        # Damaged text need not be UTF-8. It is decoded nevertheless, and differs from what was
+        # written.
         self.database.text_factory = lambda data: data.decode("utf-8", "replace")
-        # One process at a time; then the log needs no shared memory, which network disks lack.
+        # One process at a time: then the log needs no shared memory, which network disks lack.
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self.database.execute("PRAGMA journal_mode = WAL")
         self.database.execute("PRAGMA synchronous = NORMAL")
         with self._transaction():  # takes the lock, and keeps it
-            (sound,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
-            if sound != "ok":
-                raise sqlite3.DatabaseError(sound)
-            # What somebody else made is not written to; a view could run for ever.
+            (state,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+            # Other databases are not written to; and a view in one could run without end.
             query = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_%'"
             tables = dict(self.database.execute(query))
             if not tables:
                 return None
             if tables != {name: f"CREATE TABLE {name} {cols}" for name, cols in _TABLES.items()}:
-                raise sqlite3.DatabaseError("it has other tables than a journal")
+                raise sqlite3.DatabaseError("its tables are not those of a journal")
             return dict(self.database.execute("SELECT key, value FROM about"))
 
-    def _replace_damaged(self) -> None:
+    def _replace_damaged_file(self) -> None:
         self.database.close()
-        self.aside = self._free_place("damaged")
+        self.backup = self._backup_path("damaged")
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
-                self.file.with_name(self.file.name + suffix).rename(f"{self.aside}{suffix}")
+                self.file.with_name(self.file.name + suffix).rename(f"{self.backup}{suffix}")
         self._open()
 
-    def _set_aside(self) -> None:
-        (num_heard,) = self.database.execute("SELECT COUNT(*) FROM heard").fetchone()
-        if num_heard:
-            self.aside = self._free_place("before")
-            partial = partial_of(self.aside)
+    def _back_up(self) -> None:
+        (num_entries,) = self.database.execute("SELECT COUNT(*) FROM recordings").fetchone()
+        if num_entries:
+            self.backup = self._backup_path("before")
+            partial = partial_path(self.backup)
             self.database.execute("VACUUM INTO ?", (str(partial),))
-            os.replace(partial, self.aside)
+            os.replace(partial, self.backup)
 
-    def _free_place(self, what: str) -> Path:
-        """Return a name beside the journal that is not taken: what is set aside is never lost."""
-        number, place = 1, self.file.with_stem(f"{self.file.stem}-{what}")
-        while os.path.lexists(place):
+    def _backup_path(self, what: str) -> Path:
+        """Return an unused name beside the journal: no backup is ever overwritten."""
+        number, path = 1, self.file.with_stem(f"{self.file.stem}-{what}")
+        while os.path.lexists(path):
             number += 1
-            place = self.file.with_stem(f"{self.file.stem}-{what}-{number}")
-        return place
+            path = self.file.with_stem(f"{self.file.stem}-{what}-{number}")
+        return path
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _read_inode(self) -> tuple[int, int] | None:
         try:
             state = os.stat(self.file)
         except FileNotFoundError:
             return None
         return state.st_dev, state.st_ino
 
-    def check_in_place(self) -> None:
-        """Check that the file is where it was: SQLite goes on to write one that was deleted.
+    def check_not_replaced(self) -> None:
+        """Check that the file still exists: SQLite would write on to a deleted one.
 
         Raises:
             ValueError: If it was removed or replaced meanwhile.
         """
-        if self._identity() != self._place:
+        if self._read_inode() != self._inode:
             raise ValueError(
-                f"{self.file}: it was removed or replaced while birdmix wrote it, and what it held "
-                "is lost; start the same command again, and leave the folder alone"
+                f"{self.file}: it was removed or replaced while birdmix wrote it, and its content "
+                "is lost; start the same command again, and do not change the folder meanwhile"
             )
 
-    def _start(self, way: dict[str, str]) -> None:
+    def _create(self, fingerprint: dict[str, str]) -> None:
         with self._transaction():
             for name, columns in _TABLES.items():
                 self.database.execute(f"DROP TABLE IF EXISTS {name}")
                 self.database.execute(f"CREATE TABLE {name} {columns}")
-            self.database.executemany("INSERT INTO about VALUES (?, ?)", way.items())
+            self.database.executemany("INSERT INTO about VALUES (?, ?)", fingerprint.items())
 
-    def _drop_damaged(self) -> None:
+    def _drop_damaged_entries(self) -> None:
         """Remove the entries that are not as they were written, so that they are made again."""
         run = self.database.execute
         columns = "id, path, size, modified, seconds, recorded_at, warning"
-        wrong = {}
-        for number, *about in run(f"SELECT {columns} FROM heard"):
-            query = "SELECT part, score FROM scores WHERE heard = ? ORDER BY part"
-            fault = fault_of_recording(*about)
-            fault = fault or fault_of_scores(
-                run(query, (number,)), ROWS, self.unknown, self.num_rows(about[3])
+        damaged = {}
+        for number, *header in run(f"SELECT {columns} FROM recordings"):
+            query = "SELECT chunk, logits FROM logits WHERE recording = ? ORDER BY chunk"
+            fault = find_header_fault(*header)
+            fault = fault or find_logits_fault(
+                run(query, (number,)), WINDOWS_PER_CELL, self.unknown, self.num_windows(header[3])
             )
             if fault:
-                wrong[number] = (about[0], fault)
+                damaged[number] = (header[0], fault)
         with self._transaction():
-            for number, (path, fault) in wrong.items():
-                run("DELETE FROM scores WHERE heard = ?", (number,))
-                run("DELETE FROM heard WHERE id = ?", (number,))
-                self.dropped[_text(path) if isinstance(path, bytes) else str(path)] = fault
+            for number, (path, fault) in damaged.items():
+                run("DELETE FROM logits WHERE recording = ?", (number,))
+                run("DELETE FROM recordings WHERE id = ?", (number,))
+                self.dropped[_decode(path) if isinstance(path, bytes) else str(path)] = fault
 
-    def known(self) -> dict[str, tuple[int, int]]:
-        """Return the size and time of each recording in it, by its path."""
-        rows = self.database.execute("SELECT path, size, modified FROM heard")
-        return {_text(path): (size, modified) for path, size, modified in rows}
+    def sizes_and_times(self) -> dict[str, tuple[int, int]]:
+        """Return size in bytes and time of change in nanoseconds of each recording, by path."""
+        rows = self.database.execute("SELECT path, size, modified FROM recordings")
+        return {_decode(path): (size, modified) for path, size, modified in rows}
 
-    def headings(self, wanted: Container[str]) -> Iterator[Heading]:
-        """Yield the recordings that are wanted, by their paths, without their scores."""
+    def headers(self, paths: Container[str]) -> Iterator[EntryHeader]:
+        """Yield the entries of some recordings without their logits, sorted by path."""
         rows = self.database.execute(
-            "SELECT path, size, modified, seconds, recorded_at, warning FROM heard ORDER BY path"
+            "SELECT path, size, modified, seconds, recorded_at, warning "
+            "FROM recordings ORDER BY path"
         )
         for path, *rest in rows:
-            if _text(path) in wanted:
-                yield Heading(_text(path), *rest)
+            if _decode(path) in paths:
+                yield EntryHeader(_decode(path), *rest)
 
-    def keep(self, entry: Entry) -> None:
-        """Keep a recording, in place of what was kept under its path.
+    def add(self, entry: EntryWithLogits) -> None:
+        """Add a recording, in place of an entry with the same path.
 
         Raises:
-            ValueError: If the disk is full, takes no more for another reason, or the journal was
-                removed meanwhile.
+            ValueError: If the disk is full or cannot be written, or the journal was removed
+                meanwhile.
         """
-        self.check_in_place()
-        score, path = np.ascontiguousarray(entry.score, "<f4"), _bytes(entry.path)
-        about = (entry.size, entry.modified, entry.seconds, entry.recorded_at, entry.warning)
+        self.check_not_replaced()
+        logits, path = np.ascontiguousarray(entry.logits, "<f4"), _encode(entry.path)
+        header = (entry.size, entry.modified, entry.seconds, entry.recorded_at, entry.warning)
         run = self.database.execute
-        with _told(self.file), self._transaction():
-            run("DELETE FROM scores WHERE heard = (SELECT id FROM heard WHERE path = ?)", (path,))
-            run("DELETE FROM heard WHERE path = ?", (path,))
+        with _one_line_errors(self.file), self._transaction():
+            run(
+                "DELETE FROM logits WHERE recording = (SELECT id FROM recordings WHERE path = ?)",
+                (path,),
+            )
+            run("DELETE FROM recordings WHERE path = ?", (path,))
             number = run(
-                "INSERT INTO heard (path, size, modified, seconds, recorded_at, warning) "
+                "INSERT INTO recordings (path, size, modified, seconds, recorded_at, warning) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (path, *about),
+                (path, *header),
             ).lastrowid
-            for part, at in enumerate(range(0, len(score), ROWS)):
-                cells = score[at : at + ROWS].data.cast("B")
-                run("INSERT INTO scores VALUES (?, ?, ?)", (number, part, cells))
+            for part, at in enumerate(range(0, len(logits), WINDOWS_PER_CELL)):
+                cell = logits[at : at + WINDOWS_PER_CELL].data.cast("B")
+                run("INSERT INTO logits VALUES (?, ?, ?)", (number, part, cell))
 
-    def entries(self, wanted: Container[str]) -> Iterator[Entry]:
-        """Yield the recordings that are wanted, by their paths."""
+    def entries_with_logits(self, paths: Container[str]) -> Iterator[EntryWithLogits]:
+        """Yield the entries of some recordings, sorted by path."""
         rows = self.database.execute(
-            "SELECT id, path, size, modified, seconds, recorded_at, warning FROM heard "
+            "SELECT id, path, size, modified, seconds, recorded_at, warning FROM recordings "
             "ORDER BY path"
         )
         for number, path, size, modified, seconds, recorded_at, warning in rows:
-            if _text(path) not in wanted:
+            if _decode(path) not in paths:
                 continue
-            parts = self.database.execute(
-                "SELECT score FROM scores WHERE heard = ? ORDER BY part", (number,)
+            cells = self.database.execute(
+                "SELECT logits FROM logits WHERE recording = ? ORDER BY chunk", (number,)
             )
-            cells = bytearray()
-            for (score,) in parts:
-                cells += score
-            table = np.frombuffer(cells, "<f4").reshape(-1, self.num_columns)
-            yield Entry(_text(path), size, modified, seconds, recorded_at, warning, table)
+            content = bytearray()
+            for (cell,) in cells:
+                content += cell
+            logits = np.frombuffer(content, "<f4").reshape(-1, self.num_columns)
+            yield EntryWithLogits(
+                _decode(path), size, modified, seconds, recorded_at, warning, logits
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -303,31 +314,31 @@ class Journal:
         try:
             yield
         except BaseException:
-            with suppress(sqlite3.Error):  # the first error is the one to tell
+            with suppress(sqlite3.Error):  # the first error is the one to report
                 self.database.execute("ROLLBACK")
             raise
         self.database.execute("COMMIT")
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
-    """Say what SQLite says in a line, with what to do about it."""
+def _one_line_errors(file: Path) -> Iterator[None]:
+    """Raise SQLite's errors as a line with a remedy."""
     try:
         yield
     except sqlite3.Error as error:
-        said = first_line(error)
-        if "locked" in said:
-            remedy = "another birdmix is listening into this folder; wait, or take another --out"
-        elif "full" in said:
-            remedy = "what was heard so far is kept: make room, and the same command goes on"
+        message = first_line(error)
+        if "locked" in message:
+            remedy = "another birdmix is writing into this folder; wait, or use another --out"
+        elif "full" in message:
+            remedy = "predictions so far are kept; free some space, then run the same command"
         else:
-            remedy = "see that it can be written; what was heard so far is kept"
-        raise ValueError(f"{file}: {said}; {remedy}") from error
+            remedy = "check that it can be written; predictions so far are kept"
+        raise ValueError(f"{file}: {message}; {remedy}") from error
 
 
-def _bytes(path: str) -> bytes:
+def _encode(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _text(path: bytes) -> str:
+def _decode(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")

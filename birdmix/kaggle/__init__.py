@@ -1,1 +1,1 @@
-"""Submissions: window predictions in a competition's rows and columns."""
+"""Kaggle competitions: submissions, their scores, and the offline kit for a notebook."""

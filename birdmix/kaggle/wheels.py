@@ -1,6 +1,7 @@
-"""The wheels of an offline kit: the project's own, and what it needs to listen.
+"""The wheels of an offline kit: birdmix, and the packages that prediction needs.
 
-Kaggle's notebooks run Linux on x86_64. Versions are those installed here, tested together.
+Kaggle's notebooks run Linux on x86_64. The versions are those installed on this machine, which
+were tested together.
 """
 
 import subprocess
@@ -16,82 +17,86 @@ from packaging.utils import canonicalize_name
 from wheel.wheelfile import WheelFile
 
 import birdmix
-from birdmix.files import walk
-from birdmix.inference.engine import EXPORTED
+from birdmix.engines.registry import EXPORTED_ENGINES
+from birdmix.files import walk_files
 
-#: What listening imports, whatever the engine.
-LISTENING = ("numpy", "pandas", "pyarrow", "rich", "scipy", "soundfile", "soxr", "typer")
+#: Packages that prediction imports, for every engine.
+PREDICTION = ("numpy", "pandas", "pyarrow", "rich", "scipy", "soundfile", "soxr", "typer")
 
-#: What the torch engine imports besides ...
+#: Packages that the torch engine imports as well.
 TORCH_ENGINE = ("huggingface-hub", "lazy-loader", "safetensors", "timm")
 
-#: ... and what of it is never in a kit: gigabytes, which Kaggle has, built for its own drivers.
-KAGGLES_OWN = ("torch", "torchaudio", "torchvision")
+#: Packages that a kit never holds: they take gigabytes, and Kaggle has builds for its own drivers.
+PREINSTALLED = ("torch", "torchaudio", "torchvision")
 
-# From the C library of a few years ago to the oldest that wheels are made for; see PEP 600.
+# Platform tags from the C library 2.28 (2018) to the oldest that wheels are made for; see PEP 600.
 _PLATFORMS = (
     *(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)),
     *("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"),
 )
 
 
-def check_python(python: str) -> None:
-    """Refuse a Python that birdmix does not run on.
+def check_python_supported(python: str) -> None:
+    """Refuse a version of Python that birdmix does not support.
+
+    Args:
+        python: The version, such as 3.12.
 
     Raises:
-        ValueError: If it is none such, or is not written as 3.12.
+        ValueError: If it is not supported, or not written like 3.12.
     """
-    needed = _own().metadata["Requires-Python"]
+    needed = _birdmix_distribution().metadata["Requires-Python"]
     parts = python.split(".")
     if len(parts) != 2 or not all(map(str.isdecimal, parts)):
-        raise ValueError(f"python={python!r} is no version; write it like 3.12")
+        raise ValueError(f"python={python!r} is not a version; write it like 3.12")
     if not SpecifierSet(needed).contains(python):
         raise ValueError(f"python={python}: birdmix needs Python {needed}")
 
 
-def closure(engine: str, python: str) -> dict[str, str]:
-    """Return all packages that listening needs, and the versions of them installed here.
+def required_package_versions(engine: str, python: str) -> dict[str, str]:
+    """Return all packages that prediction needs, directly or not, with their installed versions.
 
     Args:
         engine: torch, onnx or openvino.
-        python: The kit's Python, as 3.12.
+        python: The kit's version of Python, such as 3.12.
 
     Returns:
-        Versions by name, sorted by name; none of torch's for an exported engine, and never torch.
+        Versions by name, sorted by name; without torch, and for an exported engine without the
+        other packages of the torch engine.
 
     Raises:
-        ValueError: If one is not installed here.
+        ValueError: If a package is not installed.
     """
-    environment = _environment(python)
-    further = TORCH_ENGINE if engine == "torch" else (EXPORTED[engine],)
-    waiting = [Requirement(name) for name in (*LISTENING, *further)]
+    environment = _marker_environment(python)
+    engine_packages = TORCH_ENGINE if engine == "torch" else (EXPORTED_ENGINES[engine].library,)
+    pending = [Requirement(name) for name in (*PREDICTION, *engine_packages)]
     versions: dict[str, str] = {}
-    walked = set()
-    while waiting:
-        requirement = waiting.pop()
+    visited = set()
+    while pending:
+        requirement = pending.pop()
         name = canonicalize_name(requirement.name)
-        if name in KAGGLES_OWN or (name, *requirement.extras) in walked:
+        if name in PREINSTALLED or (name, *requirement.extras) in visited:
             continue
-        walked.add((name, *requirement.extras))
-        installed = _installed(name, python)
+        visited.add((name, *requirement.extras))
+        installed = _installed_distribution(name, python)
         versions[name] = installed.version
-        waiting += _required(installed, requirement.extras, environment)
+        pending += _requirements(installed, requirement.extras, environment)
     return dict(sorted(versions.items()))
 
 
 def download(versions: Mapping[str, str], python: str, folder: Path) -> None:
-    """Fetch wheels for Kaggle's platform.
+    """Download wheels for Kaggle's platform with pip.
 
     Args:
         versions: Versions by name.
-        python: As 3.12.
-        folder: Where they are written.
+        python: Version of Python, such as 3.12.
+        folder: The folder to write to.
 
     Raises:
         ValueError: If there is no pip, no network, or no such wheel.
     """
     if find_spec("pip") is None:
-        raise ValueError("pip is not installed, it fetches the wheels; python -m ensurepip")
+        raise ValueError("pip is not installed, and wheels need it; run python -m ensurepip")
     call = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     call += ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
     call += ["--implementation", "cp", "--python-version", python]
@@ -99,46 +104,50 @@ def download(versions: Mapping[str, str], python: str, folder: Path) -> None:
     call += [f"{name}=={version}" for name, version in versions.items()]
     done = subprocess.run(call, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr or done.stdout).splitlines() or [f"it ended with {done.returncode}"]
-        last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
+        lines = (done.stderr or done.stdout).splitlines() or [f"exit status {done.returncode}"]
+        last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
         raise ValueError(
-            f"pip download: {last.removeprefix('ERROR: ')}; a kit needs the network, and wheels "
-            f"for Python {python} on Linux of the versions installed here: install another "
-            "version of the package, or take another --python"
+            f"pip download: {last.removeprefix('ERROR: ')}; a kit needs the network, and wheels of "
+            f"the installed versions for Python {python} on Linux: install another version of the "
+            "package, or use another --python"
         )
 
 
 def write_own_wheel(folder: Path) -> Path:
-    """Write the wheel of the birdmix that runs, however it was installed.
+    """Write a wheel of the running birdmix, also of an editable installation.
 
     Args:
-        folder: Where it is written.
+        folder: The folder to write to.
+
+    Returns:
+        The wheel.
 
     Raises:
-        ValueError: If birdmix is not installed at all.
+        ValueError: If birdmix is not installed.
     """
-    own = _own()
+    own = _birdmix_distribution()
     package = Path(birdmix.__file__).parent
     path = folder / f"birdmix-{own.version}-py3-none-any.whl"
     with WheelFile(path, "w") as wheel:
-        for name in sorted(walk(package)):
+        for name in sorted(walk_files(package)):
             if "__pycache__" not in name:
                 wheel.write(str(package / name), f"{package.name}/{name}")
-        for name, text in _own_metadata(own).items():
+        for name, text in _wheel_metadata(own).items():
             wheel.writestr(f"{wheel.dist_info_path}/{name}", text)
     return path
 
 
-def _own() -> Distribution:
+def _birdmix_distribution() -> Distribution:
     try:
         return distribution("birdmix")
     except PackageNotFoundError as error:
-        raise ValueError("birdmix is not installed; pip install -e . in its folder") from error
+        raise ValueError("birdmix is not installed; run pip install -e . in its folder") from error
 
 
-def _own_metadata(own: Distribution) -> dict[str, str]:
+def _wheel_metadata(own: Distribution) -> dict[str, str]:
+    """Return the texts of a wheel's ``.dist-info`` folder by file name."""
     texts = {
-        # What setuptools leaves beside a source tree has the other name.
+        # An editable installation has PKG-INFO instead of METADATA.
         "METADATA": own.read_text("METADATA") or own.read_text("PKG-INFO"),
         "entry_points.txt": own.read_text("entry_points.txt"),
         "WHEEL": "Wheel-Version: 1.0\nGenerator: birdmix\nRoot-Is-Purelib: true\n"
@@ -150,19 +159,20 @@ def _own_metadata(own: Distribution) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def _installed(name: str, python: str) -> Distribution:
+def _installed_distribution(name: str, python: str) -> Distribution:
     try:
         return distribution(name)
     except PackageNotFoundError as error:
         raise ValueError(
-            f"{name} is not installed, and a kit for Python {python} needs it; pip install {name}"
+            f"{name} is not installed, and a kit for Python {python} needs it; run pip install "
+            f"{name}"
         ) from error
 
 
-def _required(
+def _requirements(
     installed: Distribution, extras: Iterable[str], environment: Mapping[str, str]
 ) -> list[Requirement]:
-    """Return what a package requires there, with these extras of it."""
+    """Return a package's requirements in an environment, with some of its extras."""
     return [
         requirement
         for requirement in map(Requirement, installed.requires or ())
@@ -171,8 +181,8 @@ def _required(
     ]
 
 
-def _environment(python: str) -> dict[str, str]:
-    """Return what markers are held against: Kaggle's Linux, with some Python."""
+def _marker_environment(python: str) -> dict[str, str]:
+    """Return the values of requirement markers (PEP 508) for Kaggle's Linux and a Python."""
     return {
         "implementation_name": "cpython",
         "os_name": "posix",

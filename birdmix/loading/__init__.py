@@ -1,1 +1,1 @@
-"""From rows of the recordings table to batches: stores, segments, samplers and loaders."""
+"""Loading: from rows of the recordings table to batches; audio stores, samplers, data sets."""

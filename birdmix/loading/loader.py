@@ -1,4 +1,4 @@
-"""The loader: batches made in other processes, which outlast signals and tell what breaks."""
+"""The loader: batches from worker processes, with handling of signals and errors."""
 
 import os
 import signal
@@ -10,102 +10,116 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from birdmix.audio.sound_file import AudioError
+from birdmix.audio.audio_file import AudioError
 from birdmix.batch import Batch
-from birdmix.loading.batches import Pooled, Segments
-from birdmix.loading.judging import Windows
-from birdmix.loading.slots import PREFETCH, Parcel, Slots
+from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
+from birdmix.loading.shared_memory import PREFETCH, SharedBatch, SharedBatchMemory
+from birdmix.loading.window_dataset import WindowDataset
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _outlast_signals(worker: int) -> None:
-    """Let the training process end first: a signal to the whole group must not stop a worker."""
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals to the process group in a worker: the training process ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux: who sends a signal can be known
+    if hasattr(signal, "sigwaitinfo"):  # Linux, where the sender of a signal is known
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+        threading.Thread(target=_exit_on_parents_signal, daemon=True).start()
 
 
-def _end_when_the_parent_says_so() -> None:
+def _exit_on_parents_signal() -> None:
+    """Exit on a SIGTERM from the training process; ignore those of other senders."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
-class _Sending(Dataset[Any]):
-    """Answers with parcels, and with words where a recording breaks, which an error would lose.
+class _WorkerDataset(Dataset[Any]):
+    """Data set for workers: returns shared batches, and errors of recordings as their messages.
+
+    An exception would lose its message on the way to the main process.
 
     Args:
-        dataset: Makes the batches.
-        slots: Where their waveforms lie; None leaves that to torch.
+        dataset: Data set that loads the batches.
+        memory: Shared memory for their waveforms; None lets torch transfer them.
     """
 
-    def __init__(self, dataset: Segments | Pooled | Windows, slots: Slots | None) -> None:
+    def __init__(
+        self,
+        dataset: SegmentDataset | SegmentAndPoolDataset | WindowDataset,
+        memory: SharedBatchMemory | None,
+    ) -> None:
         self.dataset: Any = dataset
-        self.slots = slots
+        self.memory = memory
 
-    def __getitems__(self, keys: Any) -> Batch | Parcel | str:
+    def __getitems__(self, keys: Any) -> Batch | SharedBatch | str:
         try:
-            if self.slots is None:
+            if self.memory is None:
                 return self.dataset.__getitems__(keys)
             worker = get_worker_info()
             assert worker is not None
-            self.slots.begin()
-            self.dataset.stack_by(partial(self.slots.stack, worker.id))
-            return self.slots.parcel(worker.id, self.dataset.__getitems__(keys))
+            self.memory.begin_batch()
+            self.dataset.set_stack_function(partial(self.memory.stack, worker.id))
+            return self.memory.share(worker.id, self.dataset.__getitems__(keys))
         except AudioError as error:
-            return f"{error}; it could be read when the run began: put it back as it was"
+            return f"{error}; the file was readable at the start of the run; restore it"
         except ValueError as error:
             return str(error)
 
 
 class _Loader(DataLoader):
-    """Opens parcels, and raises what a worker tells."""
+    """Loader that copies shared batches out of shared memory, and raises errors of workers."""
 
     def __iter__(self) -> Any:
         for batch in super().__iter__():
             if isinstance(batch, str):
                 raise ValueError(batch)
-            yield batch.opened() if isinstance(batch, Parcel) else batch
+            yield batch.copy_out() if isinstance(batch, SharedBatch) else batch
 
 
-def loader(
-    dataset: Segments | Pooled | Windows,
+def make_loader(
+    dataset: SegmentDataset | SegmentAndPoolDataset | WindowDataset,
     batches: Any,
     num_workers: int,
 ) -> DataLoader:
-    """Make the loader of a data set.
-
-    A recording that breaks on the way raises a ``ValueError`` where the batch is asked for.
+    """Build the loader of a data set.
 
     Args:
-        dataset: What keys are given to, a whole batch at a time.
-        batches: ``EpochBatches`` or ``PooledBatches`` to train on, lists of keys for ``Windows``.
-        num_workers: Loader processes; 0 loads in this one.
+        dataset: Data set that loads a batch from its list of keys.
+        batches: ``SegmentBatchSampler`` or ``SegmentAndPoolBatchSampler`` for training,
+            lists of keys for validation.
+        num_workers: Number of loader processes; 0 loads in this process.
+
+    Returns:
+        Iterable of batches. It raises ValueError if a recording cannot be read any more.
     """
-    slots = None
-    if num_workers and isinstance(dataset, Segments | Pooled):
-        slots = Slots(num_workers, batches.num_waveforms, dataset.num_samples)
+    memory = None
+    if num_workers and isinstance(dataset, SegmentDataset | SegmentAndPoolDataset):
+        memory = SharedBatchMemory(
+            num_workers, batches.max_waveforms_per_batch, dataset.num_samples
+        )
     return _Loader(
-        _Sending(dataset, slots),
+        _WorkerDataset(dataset, memory),
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=_as_it_is,  # a data set answers with a whole batch
+        collate_fn=_identity,  # data sets return complete batches
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
-        worker_init_fn=_outlast_signals,
+        worker_init_fn=_ignore_signals,
         pin_memory=torch.cuda.is_available(),
     )
 
 
 def end_workers(batches: Iterable[Batch]) -> None:
-    """End a loader's worker processes now.
+    """End the worker processes of a loader now.
 
-    Left to the collector they may be asked to end too late, and are then waited for at the
-    program's exit, five seconds each.
+    If that is left to garbage collection, workers may be stopped too late, and the program's exit
+    then waits for each of them for five seconds.
+
+    Args:
+        batches: The loader; other iterables are ignored.
     """
     iterator: Any = getattr(batches, "_iterator", None)  # torch has no public name for it
     if hasattr(iterator, "_shutdown_workers"):

@@ -1,123 +1,149 @@
-"""Ranking metrics and accuracy: any real score will do, logits rank as probabilities do.
+"""Ranking metrics and accuracy: ROC-AUC, average precision, padded cmAP and top-1 accuracy.
 
-Shapes: N rows, C classes. truth is 0 or 1, known says which of the truth is known, None all; a
-class is scored by the rows in which it is.
+Only the order of predictions counts, so logits and probabilities give the same value (but for
+``padded_cmap``, which needs probabilities).
+
+Shapes: N rows, C classes. Truth is 0 or 1; ``known`` marks the labels that were annotated, bool
+[N, C], None being all. A class is evaluated on its known rows.
 """
 
 import numpy as np
 
-from birdmix.metrics.arrays import checked, macro, per_class
+from birdmix.metrics.metric_inputs import check_and_convert_inputs, compute_per_class, macro_mean
 
 
 def roc_auc_per_class(
-    truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None
+    truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the area under the ROC curve of each class, ties counting half.
+    """Compute the area under the ROC curve of each class; ties count half.
 
     Args:
         truth: 0 or 1, [N, C].
-        score: [N, C].
+        prediction: Real numbers, [N, C].
         known: bool [N, C].
 
     Returns:
         float64 [C]; NaN where a class has no positives or no negatives, so that there is no curve.
 
     Raises:
-        ValueError: If the shapes differ or a score is not a number.
+        ValueError: If shapes differ, a prediction is NaN, or known truth is not 0 or 1.
     """
-    return per_class(_roc_auc, truth, score, known, needs_negatives=True)
+    return compute_per_class(_roc_auc, truth, prediction, known, needs_negatives=True)
 
 
-def macro_roc_auc(truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None) -> float:
-    """Return the mean ROC-AUC of the classes that have positives: BirdCLEF 2024 to 2026.
+def macro_roc_auc(
+    truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
+) -> float:
+    """Compute the mean ROC-AUC of the classes that have positives: BirdCLEF 2024 to 2026.
 
     A class whose rows are all positive has no curve and is left out too.
 
+    Arguments are those of ``roc_auc_per_class``.
+
     Raises:
-        ValueError: If no class can be scored.
+        ValueError: If no class has a curve.
     """
-    values = roc_auc_per_class(truth, score, known)
-    return macro(values, "macro ROC-AUC", "both positive and negative rows")
+    values = roc_auc_per_class(truth, prediction, known)
+    return macro_mean(values, "macro ROC-AUC", "both positive and negative rows")
 
 
 def average_precision_per_class(
-    truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None
+    truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the average precision of each class, float64 [C]; NaN where there are no positives.
+    """Compute the average precision of each class.
 
-    It is the mean over the positives of the precision at their score, rows of equal score counting
-    together: sum (R_n - R_n-1) P_n over the distinct scores.
+    It is the mean over the positives of the precision at their prediction; rows of equal prediction
+    count together: sum (R_n - R_n-1) P_n over the distinct predictions, R being recall and P
+    precision.
+
+    Args:
+        truth: 0 or 1, [N, C].
+        prediction: Real numbers, [N, C].
+        known: bool [N, C].
+
+    Returns:
+        float64 [C]; NaN where a class has no positives.
     """
-    return per_class(_average_precision, truth, score, known)
+    return compute_per_class(_average_precision, truth, prediction, known)
 
 
 def macro_average_precision(
-    truth: np.ndarray, score: np.ndarray, known: np.ndarray | None = None
+    truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
 ) -> float:
-    """Return the mean average precision of the classes that have positives.
+    """Compute the mean average precision of the classes that have positives.
+
+    Arguments are those of ``average_precision_per_class``.
 
     Raises:
-        ValueError: If none has.
+        ValueError: If no class has positives.
     """
-    values = average_precision_per_class(truth, score, known)
-    return macro(values, "macro average precision", "positive rows")
+    values = average_precision_per_class(truth, prediction, known)
+    return macro_mean(values, "macro average precision", "positive rows")
 
 
 def padded_cmap(
     truth: np.ndarray,
-    score: np.ndarray,
+    prediction: np.ndarray,
     num_padding: int = 5,
     known: np.ndarray | None = None,
 ) -> float:
-    """Return the mean average precision after appending rows of ones to both: BirdCLEF 2023.
+    """Compute the macro average precision after appending rows of ones to both: BirdCLEF 2023.
 
-    A class without positives has 1 as long as all its scores are below 1.
+    A class without positives has 1 as long as all its predictions are below 1.
 
     Args:
         truth: 0 or 1, [N, C].
-        score: Probabilities below 1, [N, C]: a 1 ties with the padding.
-        num_padding: Rows of ones appended.
-        known: bool [N, C]; a class of which nothing is known is left out.
+        prediction: Probabilities below 1, [N, C]: a 1 ties with the padding.
+        num_padding: Number of rows of ones to append.
+        known: bool [N, C]; a class without known rows is left out.
 
     Raises:
-        ValueError: If nothing is known of any class.
+        ValueError: If no class has a known row.
     """
-    truth, score, known = checked(truth, score, known)
-    told = known.any(axis=0)
-    rows = np.ones((num_padding, told.sum()))
+    truth, prediction, known = check_and_convert_inputs(truth, prediction, known)
+    has_known = known.any(axis=0)
+    padding = np.ones((num_padding, has_known.sum()))
     values = average_precision_per_class(
-        *(np.vstack([each[:, told], rows.astype(each.dtype)]) for each in (truth, score, known))
+        *(
+            np.vstack([array[:, has_known], padding.astype(array.dtype)])
+            for array in (truth, prediction, known)
+        )
     )
-    return macro(values, "padded cmAP", "a known row")
+    return macro_mean(values, "padded cmAP", "a known row")
 
 
-def top1_accuracy(truth: np.ndarray, score: np.ndarray) -> float:
-    """Return the share of rows whose highest score stands at a positive class.
+def top1_accuracy(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Compute the fraction of rows whose highest prediction is that of a positive class.
+
+    Args:
+        truth: 0 or 1, [N, C].
+        prediction: Real numbers, [N, C].
 
     Raises:
         ValueError: If there are no rows or no classes.
     """
-    truth, score, _ = checked(truth, score)
-    for what, number in zip(("rows", "classes"), truth.shape, strict=True):
-        if not number:
-            raise ValueError(f"top-1 accuracy: there are no {what}; nothing can be scored")
-    return float(truth[np.arange(len(truth)), score.argmax(axis=1)].mean())
+    truth, prediction, _ = check_and_convert_inputs(truth, prediction)
+    for axis_name, length in zip(("rows", "classes"), truth.shape, strict=True):
+        if not length:
+            raise ValueError(f"top-1 accuracy: there are no {axis_name}; nothing can be scored")
+    return float(truth[np.arange(len(truth)), prediction.argmax(axis=1)].mean())
 
 
-# Counting by bisection takes a fraction of the time that scikit-learn's curves do, and validation
-# asks after every epoch; the tests hold the two against each other.
+# Counting by bisection takes a fraction of the time of scikit-learn's curves, and validation runs
+# after every epoch. Tests compare the two.
 
 
-def _roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
-    """Return the share of pairs (positive, negative) that are in order."""
-    positives, negatives = score[truth], np.sort(score[~truth])
+def _roc_auc(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Return the fraction of pairs (positive, negative) in the right order, ties counting half."""
+    positives, negatives = prediction[truth], np.sort(prediction[~truth])
     below = np.searchsorted(negatives, positives, "left").sum()
     not_above = np.searchsorted(negatives, positives, "right").sum()
     return float((below + not_above) / (2 * len(positives) * len(negatives)))
 
 
-def _average_precision(truth: np.ndarray, score: np.ndarray) -> float:
-    positives, every = np.sort(score[truth]), np.sort(score)
+def _average_precision(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Return the mean over the positives of the precision at their prediction."""
+    positives, ordered = np.sort(prediction[truth]), np.sort(prediction)
     hits = len(positives) - np.searchsorted(positives, positives, "left")
-    calls = len(every) - np.searchsorted(every, positives, "left")
+    calls = len(ordered) - np.searchsorted(ordered, positives, "left")
     return float((hits / calls).mean())

@@ -1,19 +1,23 @@
-"""Mixing multi-label samples of a batch: one small algebra, usable alone.
+"""Mixing of multi-label examples within a batch. Usable without the rest of birdmix.
 
-    x'      = post( sum_s gain[b, s] * X[source[b, s]] )         or the partner in its box
-    target' = join_s  share[b, s] * Y[source[b, s]]              join: sum, max, noisy-or
-    weight' = sum_s part[b, s] * w[source[b, s]]                 part: gain or area, over its sum
-    known'  = where target' is about the same with the unknown labels as 0 and as 1
-    level'  = 10 log10( post ** 2 * sum_s gain[b, s] ** 2 * power[source[b, s]] )     uncorrelated
+    x'      = post( sum_s gain[b, s] * X[source[b, s]] )        or a paste of one source into a box
+    target' = join_s  share[b, s] * Y[source[b, s]]             join: sum, max or noisy-or
+    weight' = sum_s part[b, s] * w[source[b, s]]                part: normalised gain or box area
+    known'  = where target' differs little between all unknown labels set to 0 and set to 1
+    level'  = 10 log10( post ** 2 * sum_s gain[b, s] ** 2 * power[source[b, s]] )    uncorrelated
 
-X is the batch followed, virtually, by a pool. Every operator takes the same four steps:
+X is the batch followed by the examples of a mix pool; the two are never concatenated in memory. x
+may be waveforms, spectrograms or feature maps. An operator works in four steps:
 
-draw      a numpy generator makes a `Plan` on the host: sources, gains, boxes; no data (`draw`)
-resolve   what depends on the data: loudness, shares, audibility; on their device (`resolve`)
-apply     the plan's weighted sum of rows; only what is mixed is ever read (`apply`)
-join      a `LabelRule` makes the targets, clip by clip and frame by frame (`label_rules`)
+draw      random sources, gains and boxes as a `Plan`, by numpy on the host, without the data
+          (`random_draws`, `operators`)
+resolve   quantities that depend on the data: levels, label shares, audibility; computed on the
+          device of the data (`resolve_plan`, `sound_levels`)
+apply     the weighted sum of the inputs, and its scaling, ``post``; only sources that the plan
+          uses are read (`apply_plan`, `post_scaling`)
+join      targets, per example and per label frame, by a `LabelRule` (`label_rules`)
 
-Operators differ only in how they draw and in their default rule.
+Operators differ in how they draw and in their default label rule only.
 
     from birdmix.mix import Mixup
 
@@ -21,13 +25,14 @@ Operators differ only in how they draw and in their default rule.
     mixed = mixup(x, target, rng=numpy.random.default_rng(0))
     mixed.x, mixed.target, mixed.plan
 
-Mix in the process that trains. In a ``collate_fn`` every worker holds a copy of one generator and
-all draw the same mixes, each epoch again: make a generator for each batch there, by ``batch_rng``.
+Call operators in the training process. In a ``collate_fn``, every worker process holds a copy of
+the same generator, so all workers draw the same mixes, again in each epoch: create a generator per
+batch there, with ``batch_rng``.
 
-Shapes: B batch, P pool, S sources of one sample (the sample itself is the first), C classes.
+Shapes: B batch, P mix pool, S sources of an example (source 0 is the example itself), C classes.
 """
 
 import lazy_loader
 
-# On first use, by the names in __init__.pyi: settings are checked before torch is needed.
+# Names are loaded on first use (__init__.pyi lists them): settings are checked without torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
-from .audit import Audit
-from .combine import Chain, OneOf
-from .draw import batch_rng
+from .base_operator import Operator
+from .combined_operators import Chain, OneOf
+from .examples import Examples, MixResult
 from .label_rules import (
     AMPLITUDE,
     CONVEX,
@@ -10,14 +10,14 @@ from .label_rules import (
     UNION,
     LabelRule,
 )
-from .levels import level, mixed_level
-from .operator import Operator
+from .mix_plan import Boxes, Plan
+from .mix_schedule import Schedule
+from .mix_stages import MixStages, build_mix_stages
+from .mix_stats import MixStats
 from .operators import CutMix, Inject, Mixup, Mixup2
-from .plan import Boxes, Plan
-from .samples import Mixed, Samples
-from .schedule import Schedule
+from .random_draws import batch_rng
 from .settings import MixSettings
-from .stages import Stages, build_stages
+from .sound_levels import measure_level_db, mixed_level_db
 
 __all__ = [
     "AMPLITUDE",
@@ -26,24 +26,24 @@ __all__ = [
     "NOISY_OR",
     "RULES",
     "UNION",
-    "Audit",
     "Boxes",
     "Chain",
     "CutMix",
+    "Examples",
     "Inject",
     "LabelRule",
+    "MixResult",
     "MixSettings",
-    "Mixed",
+    "MixStages",
+    "MixStats",
     "Mixup",
     "Mixup2",
     "OneOf",
     "Operator",
     "Plan",
-    "Samples",
     "Schedule",
-    "Stages",
     "batch_rng",
-    "build_stages",
-    "level",
-    "mixed_level",
+    "build_mix_stages",
+    "measure_level_db",
+    "mixed_level_db",
 ]

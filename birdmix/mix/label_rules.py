@@ -1,9 +1,12 @@
-"""What the label of a mix says: a share of each source's target, and how shares are joined.
+"""Label rules: how the targets of a mix's sources are joined to the target of the mix.
 
-A label that nobody looked for may be there or not. So a target is joined twice, with the unknown
-labels as 0 and as 1: where that makes no difference to speak of, the label of the mix is known.
+Each source contributes a share of its target (its claim), and the claims are joined by a sum, a
+maximum or a noisy-or.
 
-Shapes: B batch, P pool, N = B + P rows, S sources, C classes, F' label frames.
+Unknown labels (not annotated) may be 0 or 1. So a target is joined twice, with all unknown labels
+as 0 and as 1: a label of the mix is known where the two results differ little.
+
+Shapes: B batch, P mix pool, N = B + P examples, S sources, C classes, F' label frames.
 """
 
 from dataclasses import dataclass
@@ -11,32 +14,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from birdmix.mix.names import RULE_NAMES
-
 SHARES = ("part", "full", "amplitude")
 JOINS = ("sum", "max", "noisy_or")
 
-# Of a difference of two targets in float32: twenty times the spacing of numbers near 1.
+# Rounding error of a difference of two targets in float32: twenty spacings of numbers near 1.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How targets are joined. A value: rules compare equal by what they do.
+    """How targets are joined. Rules with equal fields are equal.
 
     Attributes:
-        share: What a source claims of its label: its ``part`` of the mix (its gain, or the area of
-            its box, over the sample's sum); all of it, ``full``; or by ``amplitude``, its part
-            weighted by its RMS, so that a quiet source claims little (between-class learning,
-            Tokozume et al. 2018, arXiv:1711.10282).
-        join: How the claims come together: ``sum`` (at most 1), ``max``, or ``noisy_or``,
+        share: Fraction of its target that a source contributes. ``part``: its part of the mix,
+            that is its gain, or the area of its box, over the sum of the example. ``full``: all.
+            ``amplitude``: its part weighted by its RMS, so that a quiet source contributes
+            little (between-class learning, Tokozume et al. 2018, arXiv:1711.10282).
+        join: How the claims are joined: ``sum`` (clamped to 1), ``max``, or ``noisy_or``,
             1 - (1 - a)(1 - b).
-        min_snr_db: Who is this many dB below the loudest source of the mix (a negative number), as
-            it is heard, where it is heard, is not audible and brings no label; nor does silence.
-            None asks nobody.
-        label_cap: The most that the labels from the pool add up to, per source; None is no limit.
-        known_tolerance: The most that unknown labels of the sources may change a label of the mix
-            that counts as known, in [0, 1].
+        min_snr_db: Audibility threshold in dB, 0 or less: a source whose level, after its gain and
+            within its box, is this far below that of the loudest source of the mix contributes
+            no label, and neither does silence. None is no threshold.
+        label_cap: Largest sum of labels, over classes, that one source from the pool contributes;
+            None is no cap.
+        known_tolerance: Largest difference that unknown labels may make to a label of the mix that
+            counts as known, in [0, 1].
+
+    Raises:
+        ValueError: If a choice is unknown or a number is out of range.
     """
 
     share: str
@@ -55,7 +60,7 @@ class LabelRule:
                 "mix, so it is at most 0"
             )
         if self.label_cap is not None and not self.label_cap >= 0:
-            raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
+            raise ValueError(f"label_cap={self.label_cap}: it must be 0 or more")
         if not 0 <= self.known_tolerance <= 1:
             raise ValueError(
                 f"known_tolerance={self.known_tolerance}: a difference of targets lies in [0, 1]"
@@ -63,16 +68,21 @@ class LabelRule:
 
     @property
     def needs_levels(self) -> bool:
-        """Whether the rule looks at how loud sources are."""
+        """Whether shares depend on the levels of the sources."""
         return self.share == "amplitude" or self.min_snr_db is not None
 
-    def shares(self, part: Tensor, gain: Tensor | None = None, rms: Tensor | None = None) -> Tensor:
-        """Return how much of its label each source brings, float32 [B, S, ...].
+    def compute_shares(
+        self, part: Tensor, gain: Tensor | None = None, rms: Tensor | None = None
+    ) -> Tensor:
+        """Compute the share of its label that each source contributes.
 
         Args:
-            part: What part of each sample its sources are, [B, S, ...], adding up to 1.
-            gain: Linear gains, [B, S, ...].
-            rms: Levels before the gains, [B, S, ...]; needed if the rule needs levels.
+            part: Part of the mix that each source is, [B, S, ...], adding up to 1.
+            gain: Linear gains, [B, S, ...]; needed if the rule needs levels.
+            rms: RMS of the sources before the gains, [B, S, ...]; needed if the rule needs levels.
+
+        Returns:
+            Shares in [0, 1], float32 [B, S, ...].
         """
         present = part > 0
         share = part if self.share == "part" else present.float()
@@ -80,42 +90,48 @@ class LabelRule:
             return share
         assert gain is not None and rms is not None
         if self.share == "amplitude":
-            amount = part * rms
-            total = amount.sum(dim=1, keepdim=True)
-            share = torch.where(total > 0, amount / total, part)
+            amplitude = part * rms
+            total = amplitude.sum(dim=1, keepdim=True)
+            share = torch.where(total > 0, amplitude / total, part)
         if self.min_snr_db is None:
             return share
-        heard = gain * rms * present
-        floor = heard.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
-        return share * ((heard > 0) & (heard >= floor))
+        mixed_rms = gain * rms * present
+        threshold = mixed_rms.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
+        return share * ((mixed_rms > 0) & (mixed_rms >= threshold))
 
-    def capped(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Lower the shares of pool samples whose labels would add up to more than the cap.
+    def cap_shares_by_label_sum(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Lower the shares of pool sources whose labels would add up to more than ``label_cap``.
 
         Args:
-            share: [B, S].
-            source: Rows of batch and pool, int64 [B, S].
+            share: Shares, [B, S].
+            source: Indices in the batch followed by the pool, int64 [B, S].
             target: Targets of batch and pool, [N, C].
+
+        Returns:
+            Shares, [B, S].
         """
         if self.label_cap is None:
             return share
-        claims = share * target.sum(dim=1)[source]
-        too_much = (source >= len(share)) & (claims > self.label_cap)
-        return share * torch.where(too_much, self.label_cap / claims, 1)
+        label_sum = share * target.sum(dim=1)[source]
+        exceeds_cap = (source >= len(share)) & (label_sum > self.label_cap)
+        return share * torch.where(exceeds_cap, self.label_cap / label_sum, 1)
 
-    def joined(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Join the claims of all sources.
+    def join_targets(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Join the targets of all sources, each times its share.
 
         Args:
-            share: [B, S], or per label frame [B, S, F'].
-            source: Rows of batch and pool, int64 [B, S].
+            share: Shares, [B, S], or per label frame [B, S, F'].
+            source: Indices in the batch followed by the pool, int64 [B, S].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
 
         Returns:
-            Mixed targets, [B, C] or [B, C, F'].
+            Mixed targets in [0, 1], [B, C] or [B, C, F'].
         """
         slots = zip(share.unbind(dim=1), source.unbind(dim=1), strict=True)
-        claims = (part.unsqueeze(1).to(target.dtype) * target[rows] for part, rows in slots)
+        claims = (
+            slot_share.unsqueeze(1).to(target.dtype) * target[indices]
+            for slot_share, indices in slots
+        )
         mixed = next(claims)
         for claim in claims:
             if self.join == "max":
@@ -126,46 +142,61 @@ class LabelRule:
                 mixed = mixed + claim
         return mixed.clamp(max=1)
 
-    def joined_known(self, share: Tensor, source: Tensor, known: Tensor, target: Tensor) -> Tensor:
-        """Return which labels of the mix are known.
+    def join_known(self, share: Tensor, source: Tensor, known: Tensor, target: Tensor) -> Tensor:
+        """Compute which labels of the mix are known.
 
-        Known are those whose joined targets, with the unknown labels of the sources as 0 and as 1,
-        differ by at most ``known_tolerance``. So a source that brings no label changes nothing,
-        and an unknown label is outweighed where another source is sure enough of it.
+        Known are the labels whose joined targets, with all unknown labels of the sources as 0 and
+        as 1, differ by at most ``known_tolerance``. So a source of share 0 has no effect, and an
+        unknown label has little effect where another source has a label near 1.
 
         Args:
-            share: [B, S], or per label frame [B, S, F'].
-            source: Rows of batch and pool, int64 [B, S].
+            share: Shares, [B, S], or per label frame [B, S, F'].
+            source: Indices in the batch followed by the pool, int64 [B, S].
             known: Which targets of batch and pool are known, bool [N, C] or [N, C, F'].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
 
         Returns:
-            bool, [B, C] or [B, C, F'].
+            Known mask of the mix, bool [B, C] or [B, C, F'].
         """
         target = torch.cat([target.float().where(known, bound) for bound in (0, 1)], dim=1)
-        lowest, highest = self.joined(share, source, target).chunk(2, dim=1)
+        lowest, highest = self.join_targets(share, source, target).chunk(2, dim=1)
         return highest - lowest <= self.known_tolerance + _ROUNDING
 
 
 #: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
 CONVEX = LabelRule("part", "sum")
 
-#: A bird that can be heard is there: the clamped sum of the targets.
+#: The sum of the targets, clamped to 1: every audible bird counts in full.
 UNION = LabelRule("full", "sum")
 
-#: The surest of the sources decides.
+#: The largest target of all sources.
 MAX = LabelRule("full", "max")
 
-#: Sources are independent witnesses: 1 - (1 - a)(1 - b).
+#: Probability that at least one source has the label, sources being independent: noisy-or.
 NOISY_OR = LabelRule("full", "noisy_or")
 
-#: Shares are what is heard: proportional to gain x RMS.
+#: Shares are proportional to gain x RMS.
 AMPLITUDE = LabelRule("amplitude", "sum")
 
-#: The rules by their names in a configuration.
-RULES = dict(zip(RULE_NAMES, (CONVEX, UNION, MAX, NOISY_OR, AMPLITUDE), strict=True))
+#: The rules by their names in a configuration, ``parameter_checks.RULE_NAMES``.
+RULES = {
+    "convex": CONVEX,
+    "union": UNION,
+    "max": MAX,
+    "noisy_or": NOISY_OR,
+    "amplitude": AMPLITUDE,
+}
 
 
-def joined_weight(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of the sources' sample weights [N], weighted by their parts [B, S]: [B]."""
+def join_sample_weights(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+    """Compute the sample weights of a mix: the mean over sources, weighted by their parts.
+
+    Args:
+        part: Part of the mix that each source is, [B, S], adding up to 1.
+        source: Indices in the batch followed by the pool, int64 [B, S].
+        weight: Sample weights of batch and pool, [N].
+
+    Returns:
+        Sample weights [B].
+    """
     return (part.to(weight.dtype) * weight[source]).sum(dim=1)

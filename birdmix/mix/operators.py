@@ -1,6 +1,6 @@
-"""The operators: how each draws.
+"""The mix operators: Mixup (sum), Mixup2 (blend), CutMix (box), Inject (from the mix pool).
 
-Shapes: B batch, P pool, S sources.
+Shapes: B batch, P mix pool, S sources.
 """
 
 from collections.abc import Mapping
@@ -8,118 +8,127 @@ from typing import Unpack
 
 import numpy as np
 
-from birdmix.mix.checks import (
+from birdmix.messages import check_choice
+from birdmix.mix.base_operator import Operator, OperatorOptions
+from birdmix.mix.label_rules import CONVEX, MAX, UNION, LabelRule
+from birdmix.mix.mix_plan import Plan
+from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints, value_at
+from birdmix.mix.parameter_checks import (
+    AXES,
+    SCOPES,
     check_concentration,
-    check_num_sources,
     check_probability,
     check_range,
+    check_source_count_probabilities,
 )
-from birdmix.mix.draw import (
-    convex_gains,
-    dirichlet_gains,
-    draw_boxes,
+from birdmix.mix.random_draws import (
+    draw_boxes_of_area,
+    draw_dirichlet_gains,
     draw_from_pool,
     draw_partners,
-    with_themselves,
+    lambda_to_gains,
+    prepend_self,
 )
-from birdmix.mix.label_rules import CONVEX, MAX, UNION, LabelRule
-from birdmix.mix.names import AXES, SCOPES
-from birdmix.mix.operator import Operator, Options
-from birdmix.mix.plan import Plan
-from birdmix.mix.schedule import Scheduled, value_at, values
-from birdmix.suggest import check_choice
 
 
 class Mixup(Operator):
-    """Sum two, three or more samples of a batch.
+    """Sum two, three or more examples of a batch, at gain 1 or at random gains.
 
-    Source: the 2nd place of BirdCLEF 2023. Departures: partners are distinct and never the sample
-    itself; ``mix_beta``, which that code stores and never reads, draws gains here.
+    Source: the 2nd place of BirdCLEF 2023. Departures: partners are distinct and never the example
+    itself; ``mix_beta``, which that code stores and does not use, sets how gains are drawn.
 
     Args:
-        mixup_prob: Probability that it fires.
-        mixup_double: Given that, the probability of two sources; otherwise three.
-        mix_beta: None sums at gain 1; a number draws the gains from a symmetric Dirichlet
-            distribution with this concentration (Beta for two), so that they add up to 1.
-        num_sources: Instead of ``mixup_double``: the probability of each number of sources, as in
+        mixup_prob: Probability of mixing, in [0, 1].
+        mixup_double: Given a mix, the probability of two sources, in [0, 1]; otherwise three.
+        mix_beta: None is gain 1 for each source. A number, above 0, is the concentration of a
+            symmetric Dirichlet distribution (Beta for two sources) of gains that add up to 1.
+        num_sources: Replaces ``mixup_double``: the probability of each number of sources, as in
             ``{2: 0.5, 3: 0.3, 4: 0.2}``.
         label_rule: How targets are joined.
-        options: Those of every ``Operator``.
+        options: Options of ``Operator``.
+
+    Raises:
+        ValueError: If a parameter is out of range.
     """
 
     def __init__(
         self,
-        mixup_prob: Scheduled,
-        mixup_double: Scheduled = 0.5,
-        mix_beta: Scheduled | None = None,
+        mixup_prob: ScheduledFloat,
+        mixup_double: ScheduledFloat = 0.5,
+        mix_beta: ScheduledFloat | None = None,
         *,
         num_sources: Mapping[int, float] | None = None,
         label_rule: LabelRule = UNION,
-        **options: Unpack[Options],
+        **options: Unpack[OperatorOptions],
     ) -> None:
         check_probability("mixup_prob", mixup_prob)
         check_probability("mixup_double", mixup_double)
         if mix_beta is not None:
             check_concentration("mix_beta", mix_beta)
         if num_sources is not None:
-            check_num_sources(num_sources)
+            check_source_count_probabilities(num_sources)
         super().__init__(mixup_prob, label_rule=label_rule, **options)
         self.mixup_double = mixup_double
         self.mix_beta = mix_beta
         self.num_sources = num_sources
 
     @property
-    def num_batch_sources(self) -> int:
-        """Sources of the largest sum."""
+    def min_batch_size(self) -> int:
+        """The largest number of sources of nonzero probability."""
         if self.num_sources is not None:
             return max(count for count, prob in self.num_sources.items() if prob > 0)
-        return 3 if min(values(self.mixup_double)) < 1 else 2
+        return 3 if min(schedule_endpoints(self.mixup_double)) < 1 else 2
 
-    def draw_fired(
+    def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:
-        """Draw the number of sources, the partners and their gains."""
+        """Draw numbers of sources, partners and gains; see ``Operator.draw_full_plan``."""
         double = value_at(self.mixup_double, progress)
-        law = self.num_sources or {2: double, 3: 1 - double}
+        probabilities = self.num_sources or {2: double, 3: 1 - double}
         draws = rng.random(1 if self.scope == "batch" else batch_size)
-        index = np.searchsorted(np.cumsum(list(law.values()))[:-1], draws, side="right")
-        counts = np.broadcast_to(np.array(list(law))[index], batch_size)
-        source = with_themselves(draw_partners(batch_size, counts.max() - 1, rng))
+        bounds = np.cumsum(list(probabilities.values()))[:-1]
+        index = np.searchsorted(bounds, draws, side="right")
+        counts = np.broadcast_to(np.array(list(probabilities))[index], batch_size)
+        source = prepend_self(draw_partners(batch_size, counts.max() - 1, rng))
         unused = np.arange(source.shape[1]) >= counts[:, None]
         source = np.where(unused, np.arange(batch_size)[:, None], source)
         if self.mix_beta is None:
             return Plan(source, (~unused).astype(np.float32))
-        return Plan(source, dirichlet_gains(counts, value_at(self.mix_beta, progress), rng))
+        return Plan(source, draw_dirichlet_gains(counts, value_at(self.mix_beta, progress), rng))
 
 
 class Mixup2(Operator):
-    """Blend pairs of samples convexly, lambda of the sample and 1 - lambda of its partner.
+    """Blend pairs of examples convexly: gain lambda for the example, 1 - lambda for its partner.
 
-    Source: the 2nd place of BirdCLEF 2023, after Zhang et al. 2018, arXiv:1710.09412. Departure:
-    a sample is never its own partner. One lambda per batch is Zhang et al.'s own form.
+    Source: the 2nd place of BirdCLEF 2023, after Zhang et al. 2018, arXiv:1710.09412. Departures:
+    an example is never its own partner; one lambda per example by default, where Zhang et al. draw
+    one per batch.
 
     Args:
-        mix_beta: Concentration b of lambda ~ Beta(b, b).
-        mixup2_prob: Probability that it fires.
-        lambda_per: One draw of lambda for each ``sample``, or one for the ``batch``.
-        own_is_larger: Take max(lambda, 1 - lambda).
+        mix_beta: Concentration b of lambda ~ Beta(b, b), above 0.
+        mixup2_prob: Probability of mixing, in [0, 1].
+        lambda_per: Whether lambda is drawn for each ``sample`` (example) or once for the ``batch``.
+        own_is_larger: Whether to use max(lambda, 1 - lambda).
         min_lambda: Lower bound on lambda, in [0, 1).
-        fixed_lambda: Use this lambda, in (0, 1), instead of drawing one.
+        fixed_lambda: Constant lambda in (0, 1) instead of a random one.
         label_rule: How targets are joined.
-        options: Those of every ``Operator``.
+        options: Options of ``Operator``.
+
+    Raises:
+        ValueError: If a parameter is out of range.
     """
 
     def __init__(
         self,
-        mix_beta: Scheduled,
-        mixup2_prob: Scheduled,
+        mix_beta: ScheduledFloat,
+        mixup2_prob: ScheduledFloat,
         *,
         lambda_per: str = "sample",
         own_is_larger: bool = False,
         min_lambda: float = 0.0,
         fixed_lambda: float | None = None,
         label_rule: LabelRule = CONVEX,
-        **options: Unpack[Options],
+        **options: Unpack[OperatorOptions],
     ) -> None:
         check_concentration("mix_beta", mix_beta)
         check_probability("mixup2_prob", mixup2_prob)
@@ -137,11 +146,11 @@ class Mixup2(Operator):
         self.min_lambda = min_lambda
         self.fixed_lambda = fixed_lambda
 
-    def draw_fired(
+    def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:
-        """Draw the partners and their lambdas."""
-        source = with_themselves(draw_partners(batch_size, 1, rng))
+        """Draw partners and lambdas; see ``Operator.draw_full_plan``."""
+        source = prepend_self(draw_partners(batch_size, 1, rng))
         if self.fixed_lambda is not None:
             lam = np.array([self.fixed_lambda])
         else:
@@ -150,32 +159,36 @@ class Mixup2(Operator):
         if self.own_is_larger:
             lam = np.maximum(lam, 1 - lam)
         lam = np.maximum(lam, self.min_lambda)
-        return Plan(source, convex_gains(np.broadcast_to(lam, batch_size)))
+        return Plan(source, lambda_to_gains(np.broadcast_to(lam, batch_size)))
 
 
 class CutMix(Operator):
-    """Put a piece of one sample in the place of the same piece of another.
+    """Replace a box of each example by the same box of its partner.
 
-    Source: Yun et al. 2019, arXiv:1905.04899. Departures: a sample is never its own partner; a box
-    lies wholly inside the sample, so that its area is the one drawn; one box per sample. Shares go
-    by the area on the tensor's own grid; strong targets move frame by frame.
+    Source: Yun et al. 2019, arXiv:1905.04899. Departures: an example is never its own partner; a
+    box lies wholly inside the example, so that its area is the one drawn; one box per example.
+    Label shares are areas on the tensor's own grid; strong targets are joined frame by frame.
 
     Args:
-        cutmix_prob: Probability that it fires.
-        cutmix_beta: Concentration b of the area left to the sample itself, lambda ~ Beta(b, b).
-        axis: ``time`` (a span of time), ``frequency`` (a band, of spectrograms) or ``box``.
+        cutmix_prob: Probability of mixing, in [0, 1].
+        cutmix_beta: Concentration b, above 0, of lambda ~ Beta(b, b), the area that the example
+            keeps.
+        axis: ``time`` (a time span), ``frequency`` (a frequency band, of spectrograms) or ``box``.
         label_rule: How targets are joined.
-        options: Those of every ``Operator``.
+        options: Options of ``Operator``.
+
+    Raises:
+        ValueError: If a parameter is out of range.
     """
 
     def __init__(
         self,
-        cutmix_prob: Scheduled,
-        cutmix_beta: Scheduled = 1.0,
+        cutmix_prob: ScheduledFloat,
+        cutmix_beta: ScheduledFloat = 1.0,
         *,
         axis: str = "time",
         label_rule: LabelRule = CONVEX,
-        **options: Unpack[Options],
+        **options: Unpack[OperatorOptions],
     ) -> None:
         check_probability("cutmix_prob", cutmix_prob)
         check_concentration("cutmix_beta", cutmix_beta)
@@ -184,40 +197,43 @@ class CutMix(Operator):
         self.cutmix_beta = cutmix_beta
         self.axis = axis
 
-    def draw_fired(
+    def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:
-        """Draw the partners and their boxes."""
-        source = with_themselves(draw_partners(batch_size, 1, rng))
+        """Draw partners and boxes; see ``Operator.draw_full_plan``."""
+        source = prepend_self(draw_partners(batch_size, 1, rng))
         beta = value_at(self.cutmix_beta, progress)
-        boxes = draw_boxes(1 - rng.beta(beta, beta, size=batch_size), self.axis, rng)
+        boxes = draw_boxes_of_area(1 - rng.beta(beta, beta, size=batch_size), self.axis, rng)
         return Plan(source, np.ones(source.shape, np.float32), boxes)
 
 
 class Inject(Operator):
-    """Lay a sample of a pool over samples of the batch: background noise, or soundscapes.
+    """Add an example of the mix pool to examples of the batch: background noise or soundscapes.
 
     Source: the soundscape and noise mixes of BirdCLEF 2024 (2nd place) and 2026 (1st place).
 
     Args:
-        inject_prob: Probability that it fires.
-        gain: Range that the pool sample's gain is drawn from, uniformly.
-        snr_db: Instead of ``gain``: range of the sample's level over the pool sample's, in dB; it
-            needs levels.
-        convex: The sample itself gets 1 - gain, as in a blend.
-        label_rule: How targets are joined; its ``label_cap`` limits what comes from the pool.
-        options: Those of every ``Operator``; the gate stands before each sample unless told.
+        inject_prob: Probability of mixing, in [0, 1].
+        gain: Range of the pool example's linear gain, drawn uniformly.
+        snr_db: Replaces ``gain``: range of the example's level minus the pool example's level
+            after its gain, in dB, drawn uniformly. It needs levels.
+        convex: Whether the example itself gets gain 1 - gain, as in a blend.
+        label_rule: How targets are joined; its ``label_cap`` limits the labels from the pool.
+        options: Options of ``Operator``; ``scope`` is ``sample`` unless given.
+
+    Raises:
+        ValueError: If a parameter is out of range.
     """
 
     def __init__(
         self,
-        inject_prob: Scheduled,
+        inject_prob: ScheduledFloat,
         *,
         gain: tuple[float, float] = (1.0, 1.0),
         snr_db: tuple[float, float] | None = None,
         convex: bool = False,
         label_rule: LabelRule = MAX,
-        **options: Unpack[Options],
+        **options: Unpack[OperatorOptions],
     ) -> None:
         check_probability("inject_prob", inject_prob)
         check_range("gain", gain, 0)
@@ -234,22 +250,26 @@ class Inject(Operator):
         self.convex = convex
 
     @property
-    def num_batch_sources(self) -> int:
-        """One: the others come from the pool."""
+    def min_batch_size(self) -> int:
+        """One: the other source comes from the pool."""
         return 1
 
-    def draw_fired(
+    def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:
-        """Draw the pool samples and their gains."""
+        """Draw pool examples and their gains; see ``Operator.draw_full_plan``.
+
+        Raises:
+            ValueError: If there is no pool.
+        """
         if pool_size == 0:
-            raise ValueError("there is no pool to inject from; pass pool=Samples(x, target)")
-        source = with_themselves(draw_from_pool(batch_size, pool_size, rng)[:, None])
+            raise ValueError("there is no pool to inject from; pass pool=Examples(x, target)")
+        source = prepend_self(draw_from_pool(batch_size, pool_size, rng)[:, None])
         if self.snr_db is not None:
             gain = 10 ** (-rng.uniform(*self.snr_db, size=batch_size) / 20)
         else:
             gain = rng.uniform(*self.gain, size=batch_size)
         if self.convex:
-            return Plan(source, convex_gains(1 - gain))
+            return Plan(source, lambda_to_gains(1 - gain))
         gains = np.stack([np.ones(batch_size), gain], axis=1).astype(np.float32)
         return Plan(source, gains, matched=self.snr_db is not None)

@@ -1,21 +1,28 @@
-"""The mix of a run, as its configuration names it."""
+"""Settings of mixing in a run (config group ``mix``)."""
 
 from dataclasses import dataclass, field
 
-from birdmix.mix.checks import check_concentration, check_probability, check_range
-from birdmix.mix.names import AXES, POST_NAMES, RULE_NAMES, SCOPES
-from birdmix.mix.schedule import SHAPES
-from birdmix.suggest import check_choice
+from birdmix.messages import check_choice
+from birdmix.mix.mix_schedule import SHAPES
+from birdmix.mix.parameter_checks import (
+    AXES,
+    POST_NAMES,
+    RULE_NAMES,
+    SCOPES,
+    check_concentration,
+    check_probability,
+    check_range,
+)
 
 
 @dataclass
 class CutMixSettings:
-    """CutMix of log-mels: a piece of another sample in the place of the same piece.
+    """CutMix of log-mels: a box of each example is replaced by the same box of its partner.
 
     Attributes:
-        prob: Probability that a batch is cut; 0 is off.
-        beta: Concentration b of the area left to the sample itself, lambda ~ Beta(b, b).
-        axis: What is cut: time, frequency or box.
+        prob: Probability of mixing, per batch or per example (mix.scope), in [0, 1]; 0 is off.
+        beta: Concentration b of lambda ~ Beta(b, b), the area that the example keeps.
+        axis: Shape of the box: time (a time span), frequency (a frequency band) or box.
         rule: How labels are joined: convex, union, max, noisy_or or amplitude.
     """
 
@@ -33,15 +40,15 @@ class CutMixSettings:
 
 @dataclass
 class InjectSettings:
-    """Laying a sample of the pool (``data.pool``) over waveforms: background noise, soundscapes.
+    """Adding an example of the mix pool (``data.mix_pool``) to waveforms: noise, soundscapes.
 
     Attributes:
-        prob: Probability that a sample gets one; 0 is off.
-        gain: Range that the pool sample's gain is drawn from, uniformly.
-        snr_db: Instead of ``gain``: range of the sample's level over the pool sample's, in dB.
-        convex: The sample itself gets 1 - gain, as in a blend.
+        prob: Probability of mixing, per example whatever mix.scope is, in [0, 1]; 0 is off.
+        gain: Range of the pool example's linear gain, drawn uniformly.
+        snr_db: Replaces ``gain``: range of the example's level minus the pool example's, in dB.
+        convex: Whether the example itself gets gain 1 - gain, as in a blend.
         rule: How labels are joined: max, convex, union, noisy_or or amplitude.
-        label_cap: What comes from the pool adds up to this much label at most; null: no cap.
+        label_cap: Largest sum of the labels that a pool example contributes; null is no cap.
     """
 
     prob: float = 0.0
@@ -56,20 +63,20 @@ class InjectSettings:
         for name in ("gain", "snr_db"):
             bounds = getattr(self, name)
             if bounds is not None and len(bounds) != 2:
-                raise ValueError(f"{name}={bounds}: it is a range, [lowest, highest]")
+                raise ValueError(f"{name}={bounds}: it must be a range, [lowest, highest]")
         check_range("gain", (self.gain[0], self.gain[1]), 0)
         if self.label_cap is not None and self.label_cap < 0:
-            raise ValueError(f"label_cap={self.label_cap}: it cannot be negative")
+            raise ValueError(f"label_cap={self.label_cap}: it must be 0 or more")
         check_choice("rule", self.rule, RULE_NAMES)
 
 
 @dataclass
-class HiddenSettings:
+class HiddenMixSettings:
     """Mixup2 of the feature map before the head (Verma et al. 2019, arXiv:1806.05236).
 
     Attributes:
-        prob: Probability that a batch's features are blended; 0 is off.
-        beta: Concentration b of lambda ~ Beta(b, b), one draw per sample.
+        prob: Probability of mixing, per batch or per example (mix.scope), in [0, 1]; 0 is off.
+        beta: Concentration b of lambda ~ Beta(b, b), drawn per example.
     """
 
     prob: float = 0.0
@@ -81,15 +88,15 @@ class HiddenSettings:
 
 
 @dataclass
-class ScheduleSettings:
-    """How all probabilities of the mix change over a run: a factor on each.
+class ProbabilityScheduleSettings:
+    """Schedule over a run: a factor that all mix probabilities are multiplied by.
 
     Attributes:
         start: Factor at the beginning, in [0, 1].
         end: Factor at the end, in [0, 1].
-        shape: How it goes from start to end: constant (it stays at start), linear or cosine.
-        warm_up: Share of the run in which it first rises from 0, linearly.
-        off_from: Share of the run from which on nothing is mixed; 1 mixes to the end.
+        shape: Curve from start to end: constant (stays at start), linear or cosine.
+        warm_up: Fraction of the run over which the factor is first scaled up linearly from 0.
+        off_from: Progress in [0, 1] from which on nothing is mixed; 1 mixes to the end.
     """
 
     start: float = 1.0
@@ -107,28 +114,31 @@ class ScheduleSettings:
 
 @dataclass
 class MixSettings:
-    """Five slots, in this order: Mixup, then inject, of waveforms; CutMix, then Mixup2, of
-    log-mels; hidden.
+    """Five mix operators, in this order: mixup, then inject, on waveforms; cutmix, then mixup2, on
+    log-mels; hidden on the feature map before the head.
 
     Attributes:
-        mixup_prob: Probability that a batch's waveforms are summed; 0 is off.
-        mixup_double: Given that, the probability of two sources; otherwise three.
-        num_sources: Instead of ``mixup_double``: the probabilities of two, three, four and more
-            sources, as in [0.5, 0.3, 0.2]; empty leaves it to ``mixup_double``.
-        mix_beta: null sums at gain 1; a number draws the gains from a symmetric Dirichlet
-            distribution with this concentration.
+        mixup_prob: Probability that waveforms are summed, per batch or per example (scope), in
+            [0, 1]; 0 is off.
+        mixup_double: Given a sum, the probability of two sources, in [0, 1]; otherwise three.
+        num_sources: Replaces ``mixup_double``: the probabilities of two, three, four and more
+            sources, as in [0.5, 0.3, 0.2]; empty uses ``mixup_double``.
+        mix_beta: null sums at gain 1; a number is the concentration of a symmetric Dirichlet
+            distribution of gains that add up to 1.
         mixup_rule: How labels are joined: union, convex, max, noisy_or or amplitude.
-        match_rms: Bring partners to the sample's own loudness before the waveforms are summed.
-        post: What is done to a sum: none, peak_guard, peak_normalise or standardise.
-        inject: A sample of the pool over waveforms.
+        match_rms: Whether partners are scaled to the example's own RMS before waveforms are summed.
+        post: Scaling of a sum: none, peak_guard, peak_normalise or standardise.
+        inject: Adding an example of the mix pool to waveforms.
         cutmix: CutMix of log-mels.
-        mixup2_prob: Probability that a batch's mels are blended; 0 is off.
-        mix_beta2: Concentration b of lambda ~ Beta(b, b), one draw per sample.
+        mixup2_prob: Probability that log-mels are blended, per batch or per example (scope), in
+            [0, 1]; 0 is off.
+        mix_beta2: Concentration b of lambda ~ Beta(b, b), drawn per example.
         mixup2_rule: How labels are joined: convex, union, max, noisy_or or amplitude.
         hidden: Mixup2 of features.
-        scope: One gate for the whole batch, or one for each sample.
-        min_snr_db: Sources this far below the loudest of their mix (a negative number of dB) bring
-            no label; null asks nobody.
+        scope: What one random decision to mix applies to: batch (all examples) or sample (each
+            example by itself). inject always decides per example.
+        min_snr_db: Audibility threshold in dB, 0 or less: sources this far below the loudest of
+            their mix contribute no label; null is no threshold.
         schedule: How the probabilities change over a run.
     """
 
@@ -144,10 +154,10 @@ class MixSettings:
     mixup2_prob: float = 0.0
     mix_beta2: float = 2.0
     mixup2_rule: str = "convex"
-    hidden: HiddenSettings = field(default_factory=HiddenSettings)
+    hidden: HiddenMixSettings = field(default_factory=HiddenMixSettings)
     scope: str = "batch"
     min_snr_db: float | None = None
-    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    schedule: ProbabilityScheduleSettings = field(default_factory=ProbabilityScheduleSettings)
 
     def __post_init__(self) -> None:
         for name in ("mixup_prob", "mixup_double", "mixup2_prob"):
@@ -158,11 +168,11 @@ class MixSettings:
         probs = self.num_sources
         if probs and (min(probs) < 0 or abs(sum(probs) - 1) > 1e-6):
             raise ValueError(
-                f"num_sources={probs}: probabilities of two, three, ... sources, which add up to 1"
+                f"num_sources={probs}: probabilities of two, three, ... sources must add up to 1"
             )
         for name in ("mixup_rule", "mixup2_rule"):
             check_choice(name, getattr(self, name), RULE_NAMES)
         check_choice("post", self.post, POST_NAMES)
         check_choice("scope", self.scope, SCOPES)
         if self.min_snr_db is not None and not self.min_snr_db <= 0:
-            raise ValueError(f"min_snr_db={self.min_snr_db}: it is at most 0; null asks nobody")
+            raise ValueError(f"min_snr_db={self.min_snr_db}: it is at most 0; null is no threshold")

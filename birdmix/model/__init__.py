@@ -1,1 +1,1 @@
-"""The classifier: a timm backbone, a head, the losses on soft targets, the optimizer."""
+"""The classifier: a timm backbone, a head, losses on soft targets, and the optimizer."""

@@ -1,7 +1,7 @@
-"""A timm backbone with a head.
+"""The classifier: a timm backbone with a head.
 
 Shapes: B batch, M mel bins, F frames, D features, h frequency, w time of the feature map,
-C classes, P parts.
+C classes, P chunks.
 """
 
 from collections.abc import Callable
@@ -11,28 +11,28 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
-from birdmix.frontend.deltas import deltas
+from birdmix.frontend.deltas import append_deltas
 from birdmix.model.backbone import build_backbone
+from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.heads import build_head
-from birdmix.model.logits import Logits
+from birdmix.model.initial_weights import BACKBONE_PREFIX
 from birdmix.model.settings import ModelSettings
-
-_PREFIX = "backbone."
 
 
 class Classifier(nn.Module):
-    """Log-mel spectrograms [B, 1, M, F] to logits [B, C], and of frames if the head hears them.
+    """A network that computes logits [B, C], and frame logits if the head has them.
 
     Args:
-        settings: What to build.
+        settings: Backbone, input channels, chunks and head.
         num_classes: Classes C.
-        picture: Mel bins and frames of what it is going to hear, if that is known.
-        softmax: Whether it is trained to tell which one of the classes is there. Outside of
-            training its logits are then each class's log-odds by the softmax: they mean what those
-            of all others do.
+        input_size: Mel bins and frames of the inputs; None if unknown.
+        softmax: Whether it is trained with softmax cross-entropy. In evaluation mode its logits
+            are then the log-odds of each class under the softmax, so that the sigmoid of a logit
+            is a probability as with every other loss.
 
     Raises:
-        ValueError: If the backbone or its weights cannot be had.
+        ValueError: If the backbone or its weights are not available, or ``softmax`` is set for a
+            single class.
     """
 
     def __init__(
@@ -40,97 +40,109 @@ class Classifier(nn.Module):
         settings: ModelSettings,
         num_classes: int,
         *,
-        picture: tuple[int, int] | None = None,
+        input_size: tuple[int, int] | None = None,
         softmax: bool = False,
     ) -> None:
         super().__init__()
         if softmax and num_classes < 2:
-            raise ValueError("loss=cross_entropy chooses among classes, and there is one; take bce")
-        self.channels, self.parts, self.softmax = settings.channels, settings.parts, softmax
-        if picture is not None:
-            picture = picture[0], -(-picture[1] // settings.parts)
-        self.backbone, self.layout = build_backbone(settings, picture)
-        self.head = build_head(settings, self.layout.width, num_classes)
+            raise ValueError(
+                "loss=cross_entropy needs 2 classes or more, and there is 1; use loss=bce"
+            )
+        self.channels, self.num_chunks, self.softmax = (
+            settings.channels,
+            settings.num_chunks,
+            softmax,
+        )
+        if input_size is not None:
+            input_size = input_size[0], -(-input_size[1] // settings.num_chunks)
+        self.backbone, self.layout = build_backbone(settings, input_size)
+        self.head = build_head(settings, self.layout.num_features, num_classes)
 
     def forward(
         self, mel: Tensor, mix_features: Callable[[Tensor], Tensor] | None = None
-    ) -> Logits:
-        """Return logits, [B, C]; of a softmax in training, of a sigmoid for each class otherwise.
+    ) -> ClassifierOutput:
+        """Compute logits [B, C], and frame logits if the head has them.
+
+        They are logits of a sigmoid per class; in training with softmax, logits of the softmax.
 
         Args:
             mel: Log-mel spectrograms, [B, 1, M, F].
-            mix_features: What training does to the feature map [B, D, h, w] before the head.
+            mix_features: Mixes the feature map [B, D, h, w] before the head, in training.
         """
-        features = self.backbone(split(_inputs(mel, self.channels), self.parts))
-        if self.layout.last:
+        features = self.backbone(
+            split_into_time_chunks(_input_channels(mel, self.channels), self.num_chunks)
+        )
+        if self.layout.channels_last:
             features = features.permute(0, 3, 1, 2)
-        features = join(features, self.parts)
-        logits = self.head(features if mix_features is None else mix_features(features))
-        return logits.log_odds() if self.softmax and not self.training else logits
+        features = join_time_chunks(features, self.num_chunks)
+        output = self.head(features if mix_features is None else mix_features(features))
+        return output.softmax_to_log_odds() if self.softmax and not self.training else output
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Tell timm's optimizers how deep a parameter lies; the head lies above all others."""
+        """Return the layer depth of each parameter, for timm's optimizers; the head is the top."""
         matcher = self.backbone.group_matcher(coarse)
         depths = timm.models.group_parameters(self.backbone, matcher, reverse=True)
         top = max(depths.values()) + 1
 
         def depth(name: str) -> int:
-            return depths[name.removeprefix(_PREFIX)] if name.startswith(_PREFIX) else top
+            is_in_backbone = name.startswith(BACKBONE_PREFIX)
+            return depths[name.removeprefix(BACKBONE_PREFIX)] if is_in_backbone else top
 
         return depth
 
     def no_weight_decay(self) -> set[str]:
-        """Tell timm's optimizers which parameters the backbone wants to be spared."""
-        spared: Callable[[], set[str]] = getattr(self.backbone, "no_weight_decay", set)
-        return {_PREFIX + name for name in spared()}
+        """Return the backbone's parameters without weight decay, for timm's optimizers."""
+        excluded: Callable[[], set[str]] = getattr(self.backbone, "no_weight_decay", set)
+        return {BACKBONE_PREFIX + name for name in excluded()}
 
 
-def _inputs(mel: Tensor, channels: str) -> Tensor:
+def _input_channels(mel: Tensor, channels: str) -> Tensor:
+    """Return the input of the backbone, [B, 1 or 3, M, F], from log-mels [B, 1, M, F]."""
     if channels == "deltas":
-        return deltas(mel)
+        return append_deltas(mel)
     return mel.expand(-1, 3, -1, -1) if channels == "repeated" else mel
 
 
-def split(mel: Tensor, parts: int) -> Tensor:
-    """Cut clips [B, c, M, F] into P parts of equal width along time, [B * P, c, M, F / P].
+def split_into_time_chunks(mel: Tensor, num_chunks: int) -> Tensor:
+    """Split inputs [B, c, M, F] into P chunks of equal width along time, [B * P, c, M, F / P].
 
-    Where frames do not divide evenly, neighbours share a few of them, so that none is lost and
-    none is made up.
+    If F is no multiple of P, neighbouring chunks overlap by a few frames: no frame is dropped and
+    nothing is padded.
     """
-    if parts == 1:
+    if num_chunks == 1:
         return mel
-    frames = int(mel.shape[-1])  # a number in an export too: ONNX's division rounds otherwise
-    width = -(-frames // parts)
-    starts = [(frames - width) * part // (parts - 1) for part in range(parts)]
-    cut = torch.stack([mel[..., start : start + width] for start in starts], dim=1)
-    return cut.flatten(0, 1)
+    frames = int(mel.shape[-1])  # a constant in exports: ONNX's division would round differently
+    width = -(-frames // num_chunks)
+    starts = [(frames - width) * chunk // (num_chunks - 1) for chunk in range(num_chunks)]
+    stacked = torch.stack([mel[..., start : start + width] for start in starts], dim=1)
+    return stacked.flatten(0, 1)
 
 
-def join(features: Tensor, parts: int) -> Tensor:
-    """Lay the feature maps of parts [B * P, D, h, w] side by side along time, [B, D, h, P * w]."""
-    if parts == 1:
+def join_time_chunks(features: Tensor, num_chunks: int) -> Tensor:
+    """Concatenate feature maps of P chunks [B * P, D, h, w] along time, to [B, D, h, P * w]."""
+    if num_chunks == 1:
         return features
-    return torch.cat(features.unflatten(0, (-1, parts)).unbind(dim=1), dim=-1)
+    return torch.cat(features.unflatten(0, (-1, num_chunks)).unbind(dim=1), dim=-1)
 
 
-def channels_last(classifier: Classifier) -> Classifier:
-    """Lay the weights out channels last, which convolutions prefer; the results stay the same."""
+def to_channels_last_memory(classifier: Classifier) -> Classifier:
+    """Convert the weights to the channels-last memory layout: same values, faster convolutions."""
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def synchronised(classifier: Classifier) -> Classifier:
-    """Let batch norms see the batch of all processes; names and values of the weights stay.
+def synchronise_batch_norms(classifier: Classifier) -> Classifier:
+    """Compute batch norms over the batch of all processes; names and values of weights stay.
 
-    Torch's own converter would lose the activation inside of timm's batch norms.
+    Torch's own converter would drop the activation in timm's batch norm layers.
     """
     return timm.layers.convert_sync_batchnorm(classifier)
 
 
-def compiled(classifier: Classifier) -> Classifier:
+def compile_backbone(classifier: Classifier) -> Classifier:
     """Compile the backbone in place, on its first call; names of the weights stay.
 
-    For each shape apart: code that fits several shapes rounds differently, and which one is used
-    would depend on what came before.
+    Each input shape is compiled by itself: code for dynamic shapes rounds differently, and whether
+    it is used would depend on the shapes seen before.
     """
     classifier.backbone.compile(dynamic=False)
     return classifier

@@ -1,6 +1,6 @@
-"""Heads: from the feature map of a clip to its logits.
+"""Heads: pooling of a feature map and the last layers, which compute the logits.
 
-Shapes: B batch, D features, h frequency, w time of the feature map, C classes.
+Shapes: B batch, D features, h frequency and w time of the feature map, C classes.
 """
 
 from typing import ClassVar
@@ -9,57 +9,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from birdmix.model.logits import Logits
+from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.settings import ModelSettings
 
 
 class Head(nn.Module):
-    """What all heads share: dropout, of which training may draw several masks.
+    """Base class of heads: pooling, then dropout with one or several masks per example in training.
 
-    A network under several masks learns faster; what is heard before them is computed once.
-    Source: Inoue 2019, arXiv:1905.09788; here the logits are averaged, there the losses.
+    Training with several masks converges faster; the pooled features are computed once for all.
+    Source: Inoue 2019, arXiv:1905.09788, which averages the losses; here the logits are averaged.
 
     Args:
-        dropout: Share of features that a mask drops.
-        num_dropouts: Masks per sample.
+        dropout: Probability that a feature is dropped, in [0, 1).
+        num_dropouts: Masks per example.
     """
 
-    #: The layers whose weights have a row for each class.
-    per_class: ClassVar[tuple[str, ...]] = ("classes",)
+    #: Names of the layers whose weights have a row for each class.
+    class_layers: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __init__(self, dropout: float, num_dropouts: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.num_dropouts = num_dropouts
 
-    def forward(self, features: Tensor) -> Logits:
-        """Take a feature map [B, D, h, w] to logits."""
-        heard = self.hear(features)
+    def forward(self, features: Tensor) -> ClassifierOutput:
+        """Compute logits [B, C], and frame logits if the head has them, from [B, D, h, w]."""
+        pooled = self.pool_features(features)
         if not self.training or self.num_dropouts == 1:
-            return self.judge(heard)
-        judged = [self.judge(heard) for _ in range(self.num_dropouts)]
-        clip = torch.stack([each.clip for each in judged]).mean(dim=0)
-        frames = [each.frames for each in judged if each.frames is not None]
-        return Logits(clip, torch.stack(frames).mean(dim=0) if frames else None)
+            return self.classify(pooled)
+        outputs = [self.classify(pooled) for _ in range(self.num_dropouts)]
+        logits = torch.stack([output.logits for output in outputs]).mean(dim=0)
+        frames = [output.frame_logits for output in outputs if output.frame_logits is not None]
+        return ClassifierOutput(logits, torch.stack(frames).mean(dim=0) if frames else None)
 
-    def hear(self, features: Tensor) -> Tensor:
-        """Take a feature map to what a mask is drawn for."""
+    def pool_features(self, features: Tensor) -> Tensor:
+        """Pool a feature map [B, D, h, w]: the features that dropout masks."""
         raise NotImplementedError
 
-    def judge(self, heard: Tensor) -> Logits:
-        """Draw a mask, and take what is left of it to logits."""
+    def classify(self, pooled: Tensor) -> ClassifierOutput:
+        """Apply dropout to pooled features, and compute logits."""
         raise NotImplementedError
 
 
 class PoolingHead(Head):
-    """Pool the feature map, then judge it: one linear layer.
+    """Pooling over frequency and time, then one linear layer.
 
     Args:
-        pool: From [B, D, h, w] to [B, D].
+        pool: Module that pools [B, D, h, w] to [B, D].
         width: Features D.
         num_classes: Classes C.
-        dropout: Share of features that a mask drops.
-        num_dropouts: Masks per sample.
+        dropout: Probability that a feature is dropped, in [0, 1).
+        num_dropouts: Masks per example.
     """
 
     def __init__(
@@ -69,27 +69,31 @@ class PoolingHead(Head):
         self.pool = pool
         self.classes = nn.Linear(width, num_classes)
 
-    def hear(self, features: Tensor) -> Tensor:
+    def pool_features(self, features: Tensor) -> Tensor:
         """Pool [B, D, h, w] to [B, D]."""
         return self.pool(features)
 
-    def judge(self, heard: Tensor) -> Logits:
-        """Take [B, D] to logits of clips."""
-        return Logits(self.classes(self.dropout(heard)))
+    def classify(self, pooled: Tensor) -> ClassifierOutput:
+        """Compute logits [B, C] from pooled features [B, D]."""
+        return ClassifierOutput(self.classes(self.dropout(pooled)))
 
 
-class Average(nn.Module):
-    """Pool a feature map by its mean."""
+class AveragePooling(nn.Module):
+    """Average pooling of a feature map."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool [B, D, h, w] to [B, D]."""
         return features.mean(dim=(-2, -1))
 
 
-class GeneralisedMean(nn.Module):
-    """Pool a feature map by a power mean with a learned exponent.
+class GeneralisedMeanPooling(nn.Module):
+    """GeM pooling of a feature map: a power mean with a learned exponent.
 
     Source: Radenovic et al. 2018, arXiv:1711.02512.
+
+    Args:
+        exponent: Initial exponent.
+        eps: Lower limit of the features.
     """
 
     def __init__(self, exponent: float = 3.0, eps: float = 1e-6) -> None:
@@ -104,20 +108,20 @@ class GeneralisedMean(nn.Module):
 
 
 class SoundEventHead(Head):
-    """Hear every frame, and let each class attend to the frames it is in.
+    """Frame logits, and logits by an attention over frames of each class.
 
     Source: the decision-level attention of PANNs, Kong et al. 2020, arXiv:1912.10211, after the
-    mean over frequency. Departures: the attention weighs logits, there probabilities, so that a
-    clip has logits too; the smoothing does not draw the first and last frame towards silence.
+    mean over frequency. Departures: the attention weights logits instead of probabilities, so that
+    the whole input has logits too; the smoothing does not pad the first and last frame with zeros.
 
     Args:
         width: Features D.
         num_classes: Classes C.
-        dropout: Share of features that a mask drops.
-        num_dropouts: Masks per sample.
+        dropout: Probability that a feature is dropped, in [0, 1).
+        num_dropouts: Masks per example.
     """
 
-    per_class = ("attention", "classes")
+    class_layers = ("attention", "classes")
 
     def __init__(self, width: int, num_classes: int, dropout: float, num_dropouts: int) -> None:
         super().__init__(dropout, num_dropouts)
@@ -125,25 +129,31 @@ class SoundEventHead(Head):
         self.attention = nn.Linear(width, num_classes)
         self.classes = nn.Linear(width, num_classes)
 
-    def hear(self, features: Tensor) -> Tensor:
-        """Take [B, D, h, w] to [B, D, w], smoothed over three frames."""
+    def pool_features(self, features: Tensor) -> Tensor:
+        """Pool [B, D, h, w] over frequency to [B, D, w], smoothed over three frames."""
         frames = features.mean(dim=-2)
         highest = F.max_pool1d(frames, 3, stride=1, padding=1)
         return highest + F.avg_pool1d(frames, 3, stride=1, padding=1, count_include_pad=False)
 
-    def judge(self, heard: Tensor) -> Logits:
-        """Take [B, D, w] to logits of clips and of their frames."""
-        hidden = F.relu(self.hidden(self.dropout(heard).transpose(1, 2)))
+    def classify(self, pooled: Tensor) -> ClassifierOutput:
+        """Compute logits [B, C] and frame logits [B, C, w] from features [B, D, w]."""
+        hidden = F.relu(self.hidden(self.dropout(pooled).transpose(1, 2)))
         hidden = self.dropout(hidden)
         frames = self.classes(hidden).transpose(1, 2)
         weights = self.attention(hidden).transpose(1, 2).softmax(dim=-1)
-        return Logits((weights * frames).sum(dim=-1), frames)
+        return ClassifierOutput((weights * frames).sum(dim=-1), frames)
 
 
 def build_head(settings: ModelSettings, width: int, num_classes: int) -> Head:
-    """Make the head that the settings name, over D = ``width`` features."""
-    masks = settings.dropout, settings.num_dropouts
+    """Build the head of the settings, with random weights.
+
+    Args:
+        settings: Kind of head, dropout probability and number of dropout masks.
+        width: Features D of the feature map.
+        num_classes: Classes C.
+    """
+    dropout = settings.dropout, settings.num_dropouts
     if settings.head == "sed":
-        return SoundEventHead(width, num_classes, *masks)
-    pool = GeneralisedMean() if settings.head == "gem" else Average()
-    return PoolingHead(pool, width, num_classes, *masks)
+        return SoundEventHead(width, num_classes, *dropout)
+    pool = GeneralisedMeanPooling() if settings.head == "gem" else AveragePooling()
+    return PoolingHead(pool, width, num_classes, *dropout)

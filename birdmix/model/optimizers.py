@@ -1,4 +1,4 @@
-"""The optimizer, what it leaves alone, its rate as a function of the step, the weight average."""
+"""The optimizer, frozen parameters, the learning-rate schedule, and the weight average."""
 
 import math
 from collections.abc import Iterable
@@ -9,23 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from birdmix.messages import did_you_mean, first_line
 from birdmix.model.settings import OptimSettings
-from birdmix.suggest import did_you_mean, first_line
 
-# Peak over start of the one-cycle rate, as fastai and torch have it.
+# Peak over initial rate of the one-cycle schedule, as in fastai and torch.
 _ONE_CYCLE_START = 25
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Make a timm optimizer of what is not frozen; norms and biases get no weight decay.
+    """Build a timm optimizer of the parameters that are not frozen.
 
-    With ``layer_decay``, groups hold the factor of their rate as ``lr_scale``.
+    Norms and biases get no weight decay. With ``layer_decay``, each parameter group holds the
+    factor of its learning rate as ``lr_scale``.
+
+    Args:
+        model: Model to train.
+        settings: Optimizer, its arguments and rates.
 
     Raises:
-        ValueError: If timm knows no such optimizer, it cannot be had here or does not take an
-            argument.
+        ValueError: If timm has no such optimizer, it is not available on this machine, or it does
+            not accept an argument.
     """
     _check_optimizer(settings)
     try:
@@ -37,49 +42,49 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Op
             layer_decay=settings.layer_decay,
             **settings.args,
         )
-    except Exception as error:  # of arguments, or of a library or device that is not here
+    except Exception as error:  # of wrong arguments, or a missing library or device
         raise ValueError(
-            f"optim.name={settings.name} cannot be made with optim.args={settings.args} "
+            f"optim.name={settings.name} cannot be built with optim.args={settings.args} "
             f"({first_line(error)})"
         ) from error
 
 
 def _check_optimizer(settings: OptimSettings) -> None:
-    """Refuse what timm would leave out without a word, or what would fail in the first step."""
+    """Refuse arguments that timm would ignore silently, or that would fail in the first step."""
     name, args = settings.name, settings.args
-    known = [str(each) for each in timm.optim.list_optimizers()]
-    if name not in known:
-        hint = did_you_mean(name, known, "timm.optim.list_optimizers()")
-        raise ValueError(f"optim.name={name!r} is no timm optimizer{hint}")
+    available = [str(optimizer) for optimizer in timm.optim.list_optimizers()]
+    if name not in available:
+        hint = did_you_mean(name, available, "timm.optim.list_optimizers()")
+        raise ValueError(f"optim.name={name!r} is not a timm optimizer{hint}")
     info = timm.optim.get_optimizer_info(name)
     if info.second_order:
-        raise ValueError(f"optim.name={name} needs gradients of gradients; choose another")
-    takes = {"betas": info.has_betas, "eps": info.has_eps, "momentum": info.has_momentum}
-    for each, is_taken in takes.items():
-        if each in args and not is_taken:
-            raise ValueError(f"optim.args.{each}: {name} takes no {each}; leave it out")
+        raise ValueError(f"optim.name={name} needs second-order gradients; choose another")
+    accepted = {"betas": info.has_betas, "eps": info.has_eps, "momentum": info.has_momentum}
+    for argument, is_accepted in accepted.items():
+        if argument in args and not is_accepted:
+            raise ValueError(f"optim.args.{argument}: {name} accepts no {argument}; leave it out")
     betas = args.get("betas")
     if isinstance(betas, list | tuple) and len(betas) != info.num_betas:
-        raise ValueError(f"optim.args.betas={list(betas)}: {name} takes {info.num_betas} of them")
+        raise ValueError(f"optim.args.betas={list(betas)}: {name} needs {info.num_betas} of them")
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
-    """Let parts of a model keep their weights; ``rest_frozen`` keeps their statistics.
+    """Exclude parts of a model from training; ``set_frozen_to_eval`` keeps their statistics.
 
     Args:
-        model: It is changed.
-        parts: Names of parameters or of modules that hold some.
+        model: Model, changed in place.
+        parts: Names of parameters, or of modules with parameters.
 
     Raises:
-        ValueError: If there is no such part, or nothing is left to train.
+        ValueError: If there is no such part, or no parameter is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
-    beginnings = [list(accumulate(name.split("."), "{}.{}".format)) for name in names]
-    known = sorted(dict.fromkeys(chain(*beginnings)), key=lambda name: name.count("."))
+    prefixes = [list(accumulate(name.split("."), "{}.{}".format)) for name in names]
+    valid = sorted(dict.fromkeys(chain(*prefixes)), key=lambda name: name.count("."))
     for part in parts:
-        if part not in known:
+        if part not in valid:
             raise ValueError(
-                f"optim.freeze={part!r} is no part of this classifier{did_you_mean(part, known)}"
+                f"optim.freeze={part!r} is not a part of this classifier{did_you_mean(part, valid)}"
             )
         for name, parameter in model.named_parameters():
             if f"{name}.".startswith(f"{part}."):
@@ -88,25 +93,34 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
         raise ValueError(f"optim.freeze={list(parts)} leaves nothing to train; name fewer parts")
 
 
-def rest_frozen(model: nn.Module) -> None:
-    """Set what is frozen as a whole to evaluation: norms keep their statistics, dropout rests."""
+def set_frozen_to_eval(model: nn.Module) -> None:
+    """Set modules that are frozen entirely to evaluation mode: fixed norm statistics, no dropout.
+
+    Args:
+        model: Model in training mode, changed in place.
+    """
     for module in model.modules():
         parameters = list(module.parameters())
-        if parameters and not any(each.requires_grad for each in parameters):
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
 
 
 def lr_factor(step: int, num_steps: int, settings: OptimSettings) -> float:
-    """Return the learning rate at a step as a share of its peak.
+    """Return the learning rate of an optimizer step as a fraction of its peak.
 
-    It rises for ``warmup_share`` of the steps, linearly, and then goes from its peak to
-    ``final_share`` of it: by half a cosine (cosine, one_cycle), by ``(1 - progress)^power``
-    (polynomial), or stays (constant). The end is where the step after the last one would be.
+    The rate rises linearly for ``warmup_fraction`` of the steps. Then it falls from its peak to
+    ``final_fraction`` of it, by half a cosine (cosine, one_cycle) or by ``(1 - progress)^power``
+    (polynomial), or it stays (constant). The final value belongs to the step after the last.
 
-    one_cycle rises by half a cosine from a 25th of the peak. Source: Smith and Topin 2018,
-    arXiv:1708.07120, without its cycle of momentum, and with cosines for lines, as fastai has them.
+    one_cycle instead rises by half a cosine, from a 25th of the peak. Source: Smith and Topin 2018,
+    arXiv:1708.07120, without its cycle of momentum, and with cosines instead of lines, as fastai.
+
+    Args:
+        step: Optimizer step, from 0.
+        num_steps: Optimizer steps of the whole run.
+        settings: The schedule and its parameters.
     """
-    warmup = settings.warmup_share * num_steps
+    warmup = settings.warmup_fraction * num_steps
     if step < warmup:
         if settings.schedule == "one_cycle":
             return 1 - (1 - 1 / _ONE_CYCLE_START) * _half_cosine(step, warmup)
@@ -119,30 +133,34 @@ def lr_factor(step: int, num_steps: int, settings: OptimSettings) -> float:
             above = (1 - done / left) ** settings.power
         case _:
             above = _half_cosine(done, left)
-    return settings.final_share + (1 - settings.final_share) * above
+    return settings.final_fraction + (1 - settings.final_fraction) * above
 
 
-def _half_cosine(done: float, of: float) -> float:
-    """Return what falls from 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * done / of))
+def _half_cosine(done: float, total: float) -> float:
+    """Return half a cosine, which falls from 1 at ``done=0`` to 0 at ``done=total``."""
+    return 0.5 * (1 + math.cos(math.pi * done / total))
 
 
-def weight_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Make the exponential moving average of a model's weights and buffers.
+def build_weight_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Build the exponential moving average (EMA) of a model's weights and buffers.
 
-    The decay warms up as (1 + n) / (10 + n) over the first updates, so that a short run does not
-    keep its random start.
+    The decay is at most (1 + n) / (10 + n) at update n, so that the average of a short run is not
+    dominated by its initial weights.
+
+    Args:
+        model: Model whose weights are averaged.
+        decay: Decay per optimizer step, in (0, 1).
     """
     average = AveragedModel(model, use_buffers=True)
 
     @torch.no_grad()
     def update(averages: Tensors, values: Tensors, on_device: Tensor | int) -> None:
-        # Its own count lies on the host; reading the one on the device would wait for the step.
+        # This counter is on the host; reading the one on the device would wait for the step.
         count = int(average.n_averaged)
-        warm = min(decay, (1 + count) / (10 + count))
+        current_decay = min(decay, (1 + count) / (10 + count))
         if torch.is_floating_point(averages[0]):
-            torch._foreach_lerp_(averages, values, 1 - warm)
-        else:  # counters of batches seen
+            torch._foreach_lerp_(averages, values, 1 - current_decay)
+        else:  # num_batches_tracked of batch norms
             torch._foreach_copy_(averages, values)
 
     average.multi_avg_fn = update

@@ -1,14 +1,14 @@
-"""The model's settings; a bundle stores ``ModelSettings`` and rebuilds exactly what was trained."""
+"""Settings of the model, the loss and the optimizer; bundles store ``ModelSettings``."""
 
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from birdmix.json_data import MAX_TEXT, brief, check_at_most
-from birdmix.suggest import check_choice
+from birdmix.json_data import MAX_TEXT, check_setting_magnitudes, format_for_message
+from birdmix.messages import check_choice
 
-#: Arguments of ``timm.create_model`` that are said elsewhere.
-_SAID_BY = {
+# Arguments of ``timm.create_model`` that are not allowed in backbone_args, and what sets them.
+_RESERVED_ARGUMENTS = {
     "in_chans": "channels",
     "drop_path_rate": "drop_path",
     "global_pool": "head",
@@ -21,36 +21,36 @@ _SAID_BY = {
     "exportable": "birdmix itself",
 }
 
-# Of a backbone's arguments: the largest number (of features, pixels, layers), how many, how deep.
-_MOST_ARGUMENT, _MOST_ARGUMENTS, _MOST_DEPTH = 1_000_000, 1_000, 5
+# Limits on backbone arguments: largest number (of features, pixels, layers), how many values, and
+# the depth of their nesting.
+_MAX_NUMBER, _MAX_NUM_VALUES, _MAX_DEPTH = 1_000_000, 1_000, 5
 
 
 @dataclass
 class ModelSettings:
-    """A timm backbone, and a head over its feature map.
+    """Settings of the classifier: a timm backbone, and a head on its feature map.
 
     Attributes:
         backbone: timm model name.
         backbone_args: More arguments for ``timm.create_model``, by their names there.
-        channels: What the backbone sees: mono, the mel alone; repeated, the mel three times, for
-            weights that learned from pictures; deltas, the mel and its first two differences
-            along time.
-        drop_path: Stochastic depth: share of samples that skip the last block, in [0, 1).
-        parts: Parts of equal width that a clip is cut into along time; the backbone sees them one
-            by one, the head the feature map of all.
-        head: average; gem, the generalised mean with a learned exponent; sed, an attention over
-            frames, which also hears each frame.
+        channels: Input channels: mono, the log-mel; repeated, the log-mel three times, for weights
+            trained on RGB images; deltas, the log-mel, its slope along time and the slope of that.
+        drop_path: Stochastic depth: fraction of examples that skip the last block, in [0, 1).
+        num_chunks: Chunks of equal width that an input is split into along time, 1 to 64; the
+            backbone processes each by itself, the head the concatenated feature map.
+        head: average (pooling); gem, the generalised mean with a learned exponent; sed, an
+            attention over frames, which also gives frame logits.
         dropout: Dropout before the last layer, in [0, 1).
-        num_dropouts: Masks that dropout draws for each sample; their logits are averaged.
-        pretrained: Start from timm's published weights (needs a network once).
-        weights: Start from the backbone in this file: safetensors, or pth that holds tensors only.
+        num_dropouts: Dropout masks per example in training, 1 to 64; their logits are averaged.
+        pretrained: Start from timm's published weights (needs a network connection once).
+        weights: Start from the backbone in this file: safetensors, or pth with tensors only.
     """
 
     backbone: str = "efficientnet_b0"
     backbone_args: dict[str, Any] = field(default_factory=dict)
     channels: str = "mono"
     drop_path: float = 0.0
-    parts: int = 1
+    num_chunks: int = 1
     head: str = "gem"
     dropout: float = 0.0
     num_dropouts: int = 1
@@ -62,44 +62,53 @@ class ModelSettings:
         check_choice("head", self.head, ("average", "gem", "sed"))
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1)")
-        for name in ("parts", "num_dropouts"):
+                raise ValueError(f"{name}={getattr(self, name)}: it must be in [0, 1)")
+        for name in ("num_chunks", "num_dropouts"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it is at least 1")
-        check_at_most(self, parts=64, num_dropouts=64)
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 1")
+        check_setting_magnitudes(self, num_chunks=64, num_dropouts=64)
         _check_arguments(self.backbone_args)
         if self.num_dropouts > 1 and not self.dropout:
             raise ValueError(f"num_dropouts={self.num_dropouts} needs a dropout above 0")
-        for name in _SAID_BY:
+        for name in _RESERVED_ARGUMENTS:
             if name in self.backbone_args:
-                raise ValueError(f"backbone_args.{name} is said by {_SAID_BY[name]}; leave it out")
+                raise ValueError(
+                    f"backbone_args.{name} is set by {_RESERVED_ARGUMENTS[name]}; leave it out"
+                )
         if self.pretrained and self.weights is not None:
             raise ValueError(
-                f"pretrained=true and weights={self.weights}: choose one; the file needs "
+                f"pretrained=true and weights={self.weights}: choose one; to use the file, set "
                 "pretrained=false"
             )
 
 
 def _check_arguments(arguments: dict[str, Any]) -> None:
-    """Refuse arguments of a backbone that are more than names and numbers of a sane size."""
-    left = [(f"backbone_args.{name}", value, 0) for name, value in arguments.items()]
+    """Refuse backbone arguments that are too large, too many, too long or nested too deeply."""
+    pending = [(f"backbone_args.{name}", value, 0) for name, value in arguments.items()]
     count = 0
-    while left:
-        key, value, depth = left.pop()
+    while pending:
+        key, value, depth = pending.pop()
         count += 1
-        if depth > _MOST_DEPTH or count + len(left) > _MOST_ARGUMENTS:
-            raise ValueError(f"backbone_args: it is nested deeper than {_MOST_DEPTH} or too long")
+        if depth > _MAX_DEPTH or count + len(pending) > _MAX_NUM_VALUES:
+            raise ValueError(
+                f"backbone_args: nested deeper than {_MAX_DEPTH}, or more than {_MAX_NUM_VALUES:,} "
+                "values"
+            )
         if isinstance(value, dict):
-            left += [(f"{key}.{name}", each, depth + 1) for name, each in value.items()]
+            pending += [(f"{key}.{name}", each, depth + 1) for name, each in value.items()]
         elif isinstance(value, list | tuple):
-            left += [(f"{key}[{at}]", each, depth + 1) for at, each in enumerate(value)]
-        elif isinstance(value, int | float) and not abs(value) <= _MOST_ARGUMENT:
-            raise ValueError(f"{key}={brief(value)}: it must be at most {_MOST_ARGUMENT:,}")
+            pending += [(f"{key}[{index}]", each, depth + 1) for index, each in enumerate(value)]
+        elif isinstance(value, int | float) and not abs(value) <= _MAX_NUMBER:
+            raise ValueError(
+                f"{key}={format_for_message(value)}: it must be at most {_MAX_NUMBER:,}"
+            )
         elif isinstance(value, str) and len(value) > MAX_TEXT:
-            raise ValueError(f"{key}={brief(value)}: it has more than {MAX_TEXT} characters")
+            raise ValueError(
+                f"{key}={format_for_message(value)}: it has more than {MAX_TEXT} characters"
+            )
 
 
-#: The losses, and the numbers that each takes.
+#: The losses, and the parameters of each.
 LOSSES: dict[str, tuple[str, ...]] = {
     "bce": (),
     "focal": ("gamma", "alpha"),
@@ -110,36 +119,36 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "two_way": ("tp", "tn"),
 }
 
-_WITHOUT_SMOOTHING = ("soft_auc", "two_way")
-_WITHOUT_CLASS_WEIGHT = ("distribution_balanced", "two_way")
+_LOSSES_WITHOUT_SMOOTHING = ("soft_auc", "two_way")
+_LOSSES_WITHOUT_CLASS_WEIGHT = ("distribution_balanced", "two_way")
 
 
 @dataclass
 class LossSettings:
-    """A loss on soft multi-label targets.
+    """Settings of the loss on soft multi-label targets.
 
     Attributes:
         name: bce, focal, cross_entropy, soft_auc, asymmetric, distribution_balanced or two_way.
-        smoothing: Label smoothing in [0, 1): targets are drawn in from 0 and 1 by half of it; of
-            cross_entropy, this share of them is spread evenly.
-        class_weight: How rare classes count more, by the recordings n that hold them: none,
+        smoothing: Label smoothing in [0, 1): targets are moved from 0 and 1 towards 0.5 by half of
+            it; with cross_entropy, this fraction of the targets is spread evenly over the classes.
+        class_weight: Weights of the classes, by the number n of recordings with the class: none,
             inverse (1 / n), sqrt (1 / sqrt(n)) or effective (Cui et al. 2019); the mean is 1.
-        frame_share: Of a head that hears frames (model.head=sed): share of the frames' maximum in
-            the loss, in [0, 1), beside that of the whole clip. null is a half where there are
-            frames.
-        gamma: Exponent of focal's focus; null, here and below, is the loss's own default.
-        alpha: What positives count in focal, in [0, 1]; negatives count the rest.
-        gamma_neg: Exponent of asymmetric's focus on negatives.
-        gamma_pos: The same on positives.
-        clip: Probability below which a negative costs nothing in asymmetric.
-        tp: Temperature of two_way's positives.
-        tn: Temperature of two_way's negatives.
+        frame_weight: With model.head=sed: weight of the loss of the maximum over frame logits, in
+            [0, 1); the loss of the logits has the rest. null is 0.5 if there are frame logits.
+        gamma: Focusing exponent of focal, 0 or at least 1; null, here and below, is the loss's
+            own default.
+        alpha: Weight of positives in focal, in [0, 1]; negatives have the rest.
+        gamma_neg: Focusing exponent of asymmetric for negatives, 0 or at least 1.
+        gamma_pos: Focusing exponent of asymmetric for positives, 0 or at least 1.
+        clip: Probability below which a negative has no loss in asymmetric, in [0, 1].
+        tp: Temperature of positives in two_way, above 0.
+        tn: Temperature of negatives in two_way, above 0.
     """
 
     name: str = "bce"
     smoothing: float = 0.0
     class_weight: str = "none"
-    frame_share: float | None = None
+    frame_weight: float | None = None
     gamma: float | None = None
     alpha: float | None = None
     gamma_neg: float | None = None
@@ -151,43 +160,48 @@ class LossSettings:
     def __post_init__(self) -> None:
         check_choice("name", self.name, LOSSES)
         check_choice("class_weight", self.class_weight, ("none", "inverse", "sqrt", "effective"))
-        for name in ("smoothing", "frame_share"):
+        for name in ("smoothing", "frame_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name}={value}: it lies in [0, 1)")
-        if self.smoothing and self.name in _WITHOUT_SMOOTHING:
-            raise ValueError(f"smoothing={self.smoothing}: {self.name} ranks and takes none; set 0")
-        if self.class_weight != "none" and self.name in _WITHOUT_CLASS_WEIGHT:
-            raise ValueError(f"class_weight={self.class_weight}: {self.name} takes none; set none")
-        self._check_numbers()
+                raise ValueError(f"{name}={value}: it must be in [0, 1)")
+        if self.smoothing and self.name in _LOSSES_WITHOUT_SMOOTHING:
+            raise ValueError(
+                f"smoothing={self.smoothing}: {self.name} is a ranking loss; set smoothing=0"
+            )
+        if self.class_weight != "none" and self.name in _LOSSES_WITHOUT_CLASS_WEIGHT:
+            raise ValueError(
+                f"class_weight={self.class_weight}: {self.name} has no class weights; set "
+                "class_weight=none"
+            )
+        self._check_parameters()
 
     @property
     def is_softmax(self) -> bool:
-        """Whether the loss trains classes to exclude each other."""
+        """Whether the loss is a softmax cross-entropy, in which classes exclude each other."""
         return self.name == "cross_entropy"
 
     @property
-    def numbers(self) -> dict[str, float]:
-        """The loss's own numbers that are set."""
+    def parameters(self) -> dict[str, float]:
+        """Parameters of the loss that are set, by name."""
         values = {name: getattr(self, name) for name in chain(*LOSSES.values())}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _check_numbers(self) -> None:
-        for name, value in self.numbers.items():
+    def _check_parameters(self) -> None:
+        for name, value in self.parameters.items():
             if name not in LOSSES[self.name]:
-                raise ValueError(f"{name}={value}: {self.name} has none; leave it out")
+                raise ValueError(f"{name}={value}: {self.name} has no {name}; leave it out")
             if name.startswith("gamma") and not (value == 0 or value >= 1):
-                # Between them the gradient has a pole where a label is right.
-                raise ValueError(f"{name}={value}: it is 0 or at least 1")
+                # Between 0 and 1 the gradient is infinite where the probability is the target.
+                raise ValueError(f"{name}={value}: it must be 0 or at least 1")
             if name in ("alpha", "clip") and not 0 <= value <= 1:
-                raise ValueError(f"{name}={value}: it lies in [0, 1]")
+                raise ValueError(f"{name}={value}: it must be in [0, 1]")
             if name in ("tp", "tn") and not value > 0:
                 raise ValueError(f"{name}={value}: it must be above 0")
 
 
 @dataclass
 class OptimSettings:
-    """A timm optimizer, its learning rate as a function of the step, and averaged weights.
+    """Settings of the optimizer, the learning-rate schedule and the weight average.
 
     Attributes:
         name: timm optimizer name.
@@ -195,16 +209,18 @@ class OptimSettings:
             ``+optim.args.betas=[0.9,0.98]``.
         lr: Peak learning rate.
         weight_decay: Weight decay of matrices and kernels; norms and biases have none.
-        layer_decay: Factor of the learning rate from each layer to the one below it, in (0, 1];
-            null is the same rate for all.
-        freeze: What of the classifier keeps its weights, by the beginnings of their names:
-            backbone, backbone.layer1, ... Its norms keep their statistics, its dropout rests.
-        schedule: How the rate goes on after its rise: cosine, one_cycle, constant or polynomial.
-        warmup_share: Share of all steps that the learning rate rises, in [0, 1): linearly, or in
-            one_cycle by a half cosine from a 25th of its peak.
-        final_share: Learning rate at the end, as a share of its peak, in [0, 1].
-        power: Exponent of polynomial.
-        ema_decay: Decay per step of the weight average that is validated and kept; 0 is off.
+        layer_decay: Learning rate of a layer over that of the layer above it, in (0, 1]; null is
+            the same rate for all.
+        freeze: Parts of the classifier that are not trained, by prefixes of their parameters'
+            names: backbone, backbone.layer1, ... Their norms keep their statistics, and they have
+            no dropout.
+        schedule: Learning rate after the warm-up: cosine, one_cycle, constant or polynomial.
+        warmup_fraction: Fraction of all optimizer steps in which the learning rate rises, in
+            [0, 1): linearly, or in one_cycle by a half cosine from a 25th of its peak.
+        final_fraction: Learning rate at the end, as a fraction of its peak, in [0, 1].
+        power: Exponent of polynomial, above 0.
+        ema_decay: Decay per optimizer step of the weight average (EMA) that is validated and kept,
+            in [0, 1); 0 is off.
     """
 
     name: str = "adamw"
@@ -214,24 +230,29 @@ class OptimSettings:
     layer_decay: float | None = None
     freeze: list[str] = field(default_factory=list)
     schedule: str = "cosine"
-    warmup_share: float = 0.1
-    final_share: float = 0.0
+    warmup_fraction: float = 0.1
+    final_fraction: float = 0.0
     power: float = 1.0
     ema_decay: float = 0.995
 
     def __post_init__(self) -> None:
         check_choice("schedule", self.schedule, ("cosine", "one_cycle", "constant", "polynomial"))
-        for name in ("warmup_share", "ema_decay"):
+        for name in ("warmup_fraction", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1)")
+                raise ValueError(f"{name}={getattr(self, name)}: it must be in [0, 1)")
         for name in ("lr", "power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be above 0")
-        if not 0 <= self.final_share <= 1:
-            raise ValueError(f"final_share={self.final_share}: it lies in [0, 1]")
-        if self.final_share and self.schedule == "constant":
-            raise ValueError(f"final_share={self.final_share}: a constant rate ends at its peak")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction={self.final_fraction}: it must be in [0, 1]")
+        if self.final_fraction and self.schedule == "constant":
+            raise ValueError(
+                f"final_fraction={self.final_fraction}: schedule=constant ends at its peak; "
+                "set it to 0"
+            )
         if self.power != 1 and self.schedule != "polynomial":
-            raise ValueError(f"power={self.power}: {self.schedule} has none, polynomial has")
+            raise ValueError(
+                f"power={self.power}: only schedule=polynomial has a power; set power=1"
+            )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay={self.layer_decay}: it lies in (0, 1]; null is off")
+            raise ValueError(f"layer_decay={self.layer_decay}: it must be in (0, 1]; null is off")

@@ -1,26 +1,26 @@
-"""A limit on the size of a network while it is built, before its memory is taken."""
+"""Building a network as shapes without values, up to a number of tensors and values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as registry
+from torch.nn.modules import module as torch_hooks
 
 
 @contextmanager
-def shapes_only(max_tensors: int, max_values: int) -> Iterator[None]:
-    """Build modules as shapes without values, and end as soon as they are larger than a limit.
+def meta_device_with_size_limit(max_tensors: int, max_values: int) -> Iterator[None]:
+    """Build modules as shapes without values, and fail once they exceed a limit on their size.
 
-    Settings that somebody else wrote can ask for a million layers, or for one of a TB: neither time
-    nor memory is spent on them.
+    A manifest from an unknown source can describe a million layers, or a layer of a TB: neither
+    time nor memory is spent on them.
 
     Args:
-        max_tensors: Most parameters and buffers that may be registered in the block.
-        max_values: Most values in them.
+        max_tensors: Largest number of parameters and buffers registered in the block.
+        max_values: Largest number of values in them.
 
     Raises:
-        ValueError: Where a module would exceed it.
+        ValueError: If a module exceeds a limit.
     """
     num_tensors = num_values = 0
 
@@ -32,8 +32,8 @@ def shapes_only(max_tensors: int, max_values: int) -> Iterator[None]:
                 raise ValueError("it would be larger than its weights")
 
     handles = [
-        registry.register_module_parameter_registration_hook(count),
-        registry.register_module_buffer_registration_hook(count),
+        torch_hooks.register_module_parameter_registration_hook(count),
+        torch_hooks.register_module_buffer_registration_hook(count),
     ]
     try:
         with torch.device("meta"):

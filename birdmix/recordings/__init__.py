@@ -1,1 +1,1 @@
-"""What recordings there are: readers, the one table, folds, roles; the doctor; the demo."""
+"""Recordings: readers by data source, the recordings table, folds, data checks, the demo."""

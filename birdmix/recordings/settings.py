@@ -1,33 +1,34 @@
-"""The data settings: where recordings come from, how they are split and how they are loaded."""
+"""Settings of ``data``: data source, splits, mix pool, segments, sampler and loading."""
 
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from birdmix.recordings.columns import GROUPS, SECONDARY
-from birdmix.suggest import check_choice
+from birdmix.messages import check_choice
+from birdmix.recordings.metadata import GROUPS, SECONDARY
 
 SOURCES = ("demo", "folder", "csv", "birdclef", "selections")
-CHOICES = ("random", "start", "energy", "event")
-SHORT = ("loop", "pad", "gaps")
+SEGMENT_POSITIONS = ("random", "start", "energy", "event")
+FILL_METHODS = ("loop", "pad", "gaps")
 SAMPLERS = ("uniform", "inverse", "sqrt", "capped")
 CACHES = ("memory", "pcm", "none")
-POOLS = ("background", "soundscapes", "pseudo")
+MIX_POOL_SOURCES = ("background", "soundscapes", "pseudo")
 
 
 @dataclass
 class DemoSettings:
-    """What the demo holds and how hard it is.
+    """Size and difficulty of the demo.
 
     Attributes:
-        seed: Seed of every random choice.
-        recordings_per_species: Focal recordings of each of the 12 species.
-        validation_soundscapes: Labelled soundscapes of 60 s to validate on.
-        test_soundscapes: Soundscapes of 60 s to test on.
-        snr_min_db: Lowest ratio of song to background in soundscapes, in dB.
-        snr_max_db: Highest ratio of song to background in soundscapes, in dB.
-        individual_spread: Factor on how much birds of a species differ in pitch and pace; 0: alike.
-        num_threads: Threads to make it with; they do not change what is made.
+        seed: Seed of all random choices.
+        recordings_per_species: Number of focal recordings of each of the 12 species.
+        validation_soundscapes: Number of labelled soundscapes of 60 s to validate on.
+        test_soundscapes: Number of soundscapes of 60 s to test on.
+        snr_min_db: Lowest signal-to-noise ratio of a song in soundscapes, in dB.
+        snr_max_db: Highest signal-to-noise ratio of a song in soundscapes, in dB.
+        individual_spread: Factor for differences in pitch and tempo between birds of a species, in
+            [0, 3]; 0 makes them equal.
+        num_threads: Threads that make the demo; they do not change the result.
 
     Raises:
         ValueError: If a value is out of range.
@@ -63,14 +64,21 @@ class DemoSettings:
 
 @dataclass
 class PseudoSettings:
-    """Soft labels of an earlier model: to train on, or to mix in if ``data.pool`` takes them.
+    """Pseudo labels: probabilities predicted by an earlier model, used as soft labels.
+
+    Their windows are trained on, or mixed in if ``data.mix_pool.sources`` contains pseudo.
 
     Attributes:
-        table: ``scores.csv`` or ``scores.parquet`` of ``birdmix predict``; null: none.
-        root: Folder that was listened to; null is the table's own.
-        threshold: Probabilities below it are no label.
-        cap: The labels of a window add up to this at most, scaled down alike; null: no cap.
+        table: ``probabilities.csv`` or ``probabilities.parquet`` of ``birdmix predict``; null: no
+            pseudo labels.
+        root: Folder of the predicted recordings; null: the table's folder.
+        threshold: Probabilities below this become 0, in [0, 1).
+        cap: Maximum sum of a window's probabilities, which are scaled down by a common factor if
+            they exceed it; null: no maximum.
         weight: Weight of each window in the loss.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     table: str | None = None
@@ -81,23 +89,27 @@ class PseudoSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold={self.threshold}: it lies in [0, 1)")
+            raise ValueError(f"threshold={self.threshold}: it must be in [0, 1)")
         if self.cap is not None and not self.cap > 0:
-            raise ValueError(f"cap={self.cap}: it must be above 0; null sets none")
+            raise ValueError(f"cap={self.cap}: it must be above 0, or null for no cap")
         if not self.weight >= 0:
-            raise ValueError(f"weight={self.weight}: it cannot be negative")
+            raise ValueError(f"weight={self.weight}: it must not be negative")
 
 
 @dataclass
-class PoolSettings:
-    """Recordings that are only mixed in: each batch brings some for ``mix.inject``.
+class MixPoolSettings:
+    """Mix pool: recordings that are not trained on, but mixed into batches by ``mix.inject``.
 
     Attributes:
-        sources: Any of background (recordings without birds), soundscapes (the source's labelled
-            ones, but for a fold that is validated on) and pseudo (``data.pseudo``).
-        background: Folder of the background.
-        size: Segments a batch brings, cut anywhere and looped if they are too short; null is as
-            many as the batch itself.
+        sources: Any of background (recordings without birds), soundscapes (labelled soundscapes of
+            the data source, except one fold to validate on) and pseudo (windows of
+            ``data.pseudo``).
+        background: Folder of the recordings without birds.
+        size: Pool segments per batch, from random positions, looped if too short; null: as many as
+            ``data.batch_size``.
+
+    Raises:
+        ValueError: If a value is out of range, or values do not fit together.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -106,71 +118,86 @@ class PoolSettings:
 
     def __post_init__(self) -> None:
         for name in self.sources:
-            check_choice("sources", name, POOLS)
+            check_choice("sources", name, MIX_POOL_SOURCES)
         if ("background" in self.sources) is not (self.background is not None):
             raise ValueError(
-                f"background={self.background}: it names the folder of sources=[background]"
+                f"background={self.background}: set it to a folder if and only if sources "
+                "contains background"
             )
         if self.size is not None and not self.sources:
-            raise ValueError(f"size={self.size}: there is no pool; set sources")
+            raise ValueError(f"size={self.size}: the mix pool has no sources; set sources")
         if self.size is not None and self.size < 1:
-            raise ValueError(f"size={self.size}: it must be at least 1; sources=[] is no pool")
+            raise ValueError(
+                f"size={self.size}: it must be at least 1; use sources=[] for no mix pool"
+            )
 
 
 @dataclass
 class DataSettings:
-    """Recordings and the way to batches.
+    """Settings of the data, from recordings to batches.
 
     Attributes:
-        source: demo, folder, csv, birdclef or selections; chosen by the group, ``data=folder``.
-        root: Folder of the recordings (null: the table's own folder).
-        table: For csv: path, labels and more. For selections: path, start, end and label.
-        exclude: List of recordings to leave out, a path in each line (``birdmix doctor`` makes it).
-        follow_links: Whether links may lead out of the root.
-        label_separator: For folder: what joins several labels in a folder's name; null: nothing.
-        negative: For folder: names of folders in which there is no bird.
-        group_by: What stands on one side of a split only: group, recordist, site, date or
-            recording; auto is the first of them that the source has.
-        group_pattern: Regular expression found in a file's name; its first group, or the whole
-            match, is the recording's group. For sources that give none.
-        secondary: Secondary labels are positive, soft, unknown (left out of the loss) or ignored
-            (ignore).
+        source: Data source: demo, folder, csv, birdclef or selections; set it with ``data=SOURCE``.
+        root: Folder of the recordings; null: the folder of ``table``.
+        table: For csv: table with the columns path, labels and optional others. For selections:
+            table with the columns path, start, end and label.
+        exclude: Text file with the paths of recordings to leave out, one per line (``birdmix
+            doctor`` writes one).
+        follow_links: Whether links may lead out of ``root``.
+        label_separator: For folder: separator of several labels in a folder's name; null: a folder
+            has one label.
+        negative: For folder: names of the folders whose recordings have no label.
+        group_by: What must not be in both training and validation: group, recordist, site, date or
+            recording; auto: the first of them that the source has.
+        group_pattern: For sources without a column group: regular expression searched in file
+            names; its first group, or else the whole match, is the recording's group.
+        secondary: Treatment of secondary labels: positive (target 1), soft (target
+            ``secondary_value``), unknown (left out of the loss) or ignore (target 0).
         secondary_value: Target of a soft secondary label, in [0, 1].
-        label_column: For selections: column of the labels; null: the one that is named like it.
-        label_map: For selections: CSV of name and code; null: names are codes.
-        annotated: For selections: where somebody has looked for events, so that silence is none:
-            whole_file, events (only where one was marked), or a CSV of path, start and end.
-        min_overlap_seconds: An event is in a segment that holds this much of it, or all of it;
-            with less of it the segment's label is unknown.
-        num_folds: Folds that the recordings are split into, by group and stratified by labels.
-        fold: Fold held out for validation; null trains on everything.
-        segment_seconds: Length of a training segment.
-        segment: Where it is cut: random, from the start, by energy (of four places, the louder the
-            likelier) or around an event.
-        short: What fills up a recording that is shorter: loop, pad (silence around it) or gaps
-            (repeated with silence between).
-        self_sum_seconds: Recordings with several labels add up their consecutive segments over
-            this many seconds, so that each holds more of what is labelled; null: none does.
-        segments_per_recording: Segments drawn from a recording in an epoch, on average.
-        sampler: How often a recording comes up: uniform; inverse or sqrt, by the frequency (or its
-            root) of its rarest label; capped, less often if its rarest label has more than ``cap``
-            recordings, so that ``cap`` of them come up in an epoch.
-        cap: For sampler=capped.
-        augment: Transforms of segments before they are mixed, by the name of their class:
+        label_column: For selections: column of the labels; null: the only column with a common
+            name, such as label or species.
+        label_map: For selections: CSV with the columns name and code that maps annotated names to
+            label codes; null: the names are the codes.
+        annotated: For selections: spans that were annotated, where labels without an event are
+            known to be absent; elsewhere they are unknown. whole_file: all of each recording;
+            events: only the events themselves; or a CSV with the columns path, start and end.
+        min_overlap_seconds: Overlap of an event with a segment, in seconds, from which on the
+            segment has its label; an event that lies within the segment always counts. With a
+            smaller overlap the label is unknown.
+        num_folds: Number of folds, split by group and stratified by labels.
+        fold: Fold held out for validation; null: train on all recordings.
+        segment_seconds: Length of a training segment in seconds.
+        segment: Position of training segments: random, start (of the recording), energy (the
+            louder of four random positions are more likely) or event (around a random event).
+        short: How recordings shorter than a segment are filled up: loop (repeated), pad (silence
+            around them) or gaps (repeated with silence between).
+        self_sum_seconds: For recordings with several labels: sum the consecutive segments of this
+            many seconds, so that the sum holds more of the labelled sounds; null: off.
+        segments_per_recording: Mean number of segments drawn from a recording per epoch.
+        sampler: How often a recording is drawn: uniform; inverse or sqrt: by the inverse frequency
+            of its rarest label, or the root of it; capped: about ``cap`` times per epoch for all
+            recordings of a label with more than ``cap`` recordings.
+        cap: For sampler=capped: number of recordings per label and epoch.
+        augment: Transforms of segments before mixing, by class name:
             ``[{_target_: audiomentations.Gain, p: 0.5}]``.
-        augment_mixed: Transforms of waveforms after they are mixed; on a GPU they are fetched.
-        batch_size: Segments in a batch.
-        drop_last: Whether an epoch's last, short batch is left out.
-        num_workers: Loader processes; 0 loads in the training process.
-        cache: memory decodes once and keeps what fits into ``memory_gib``; pcm decodes once into
-            files of 16-bit samples, which later runs read again; none reads the recordings.
-        cache_dir: Folder of these files.
-        memory_gib: Memory for recordings in 16 bit; if they do not fit, segments are read from
-            disk each time.
-        max_bad_fraction: Share of recordings that may yield no samples before a run refuses.
-        pseudo: Soft labels of an earlier model.
-        pool: Recordings that are only mixed in.
-        demo: The demo that ``data=demo`` makes.
+        augment_mixed: Transforms of mixed waveforms, run on the CPU even if training runs on a GPU.
+        batch_size: Number of segments in a batch.
+        drop_last: Whether to leave out an epoch's last batch if it is incomplete.
+        num_workers: Number of loader processes; 0: load in the training process.
+        cache: memory: decode all recordings once and keep them in memory, if they fit into
+            ``memory_gib``; pcm: decode once into 16-bit files, which later runs reuse; none: decode
+            each segment from its recording.
+        cache_dir: Folder of the files of cache=pcm.
+        memory_gib: For cache=memory: memory for decoded recordings (16 bit) in GiB; if they need
+            more, segments are decoded from disk.
+        max_bad_fraction: Fraction of recordings that may be unreadable before a run stops, in
+            [0, 1].
+        pseudo: Pseudo labels of an earlier model.
+        mix_pool: Mix pool: recordings that are mixed in, but not trained on.
+        demo: Demo data set that ``data=demo`` makes.
+
+    Raises:
+        ValueError: If a value is unknown or out of range, or values do not fit together.
     """
 
     source: str = "demo"
@@ -207,20 +234,20 @@ class DataSettings:
     memory_gib: float = 4.0
     max_bad_fraction: float = 0.05
     pseudo: PseudoSettings = field(default_factory=PseudoSettings)
-    pool: PoolSettings = field(default_factory=PoolSettings)
+    mix_pool: MixPoolSettings = field(default_factory=MixPoolSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
 
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_numbers()
-        self._check_together()
+        self._check_combinations()
 
     def _check_choices(self) -> None:
         check_choice("source", self.source, SOURCES)
         check_choice("group_by", self.group_by, ("auto", *GROUPS))
         check_choice("secondary", self.secondary, SECONDARY)
-        check_choice("segment", self.segment, CHOICES)
-        check_choice("short", self.short, SHORT)
+        check_choice("segment", self.segment, SEGMENT_POSITIONS)
+        check_choice("short", self.short, FILL_METHODS)
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("cache", self.cache, CACHES)
 
@@ -230,33 +257,39 @@ class DataSettings:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least 1")
         for name in ("secondary_value", "max_bad_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1]")
+                raise ValueError(f"{name}={getattr(self, name)}: it must be in [0, 1]")
         for name in ("num_workers", "min_overlap_seconds"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: it cannot be negative")
+                raise ValueError(f"{name}={getattr(self, name)}: it must not be negative")
         if not self.segment_seconds > 0:
             raise ValueError(f"segment_seconds={self.segment_seconds}: it must be above 0")
         if self.self_sum_seconds is not None and self.self_sum_seconds < self.segment_seconds:
             raise ValueError(
-                f"self_sum_seconds={self.self_sum_seconds}: it is not below segment_seconds; null "
-                "sums nothing"
+                f"self_sum_seconds={self.self_sum_seconds}: it must not be below segment_seconds="
+                f"{self.segment_seconds}; use null to turn it off"
             )
 
-    def _check_together(self) -> None:
+    def _check_combinations(self) -> None:
         if self.group_pattern is not None:
             try:
                 re.compile(self.group_pattern)
             except re.error as error:
                 raise ValueError(
-                    f"group_pattern={self.group_pattern!r} is no regular expression: {error}"
+                    f"group_pattern={self.group_pattern!r}: not a regular expression: {error}"
                 ) from error
         if (self.cap is None) is (self.sampler == "capped") or (self.cap or 1) < 1:
-            raise ValueError(f"cap={self.cap}: a number of recordings, for sampler=capped alone")
+            raise ValueError(
+                f"cap={self.cap}: set it to a number of recordings above 0 with sampler=capped, "
+                "and to null with other samplers"
+            )
         if self.fold is not None and self.num_folds < 2:
-            raise ValueError(f"num_folds={self.num_folds}: at least 2, or no fold: data.fold=null")
+            raise ValueError(
+                f"num_folds={self.num_folds}: it must be at least 2, unless data.fold=null"
+            )
         if self.fold is not None and not 0 <= self.fold < self.num_folds:
             raise ValueError(
-                f"fold={self.fold}: it is one of 0 .. {self.num_folds - 1} (num_folds - 1), or null"
+                f"fold={self.fold}: it must be in 0 .. {self.num_folds - 1} (num_folds - 1), or "
+                "null"
             )
-        if "pseudo" in self.pool.sources and self.pseudo.table is None:
-            raise ValueError("pool.sources=pseudo needs data.pseudo.table=FILE")
+        if "pseudo" in self.mix_pool.sources and self.pseudo.table is None:
+            raise ValueError("mix_pool.sources=[pseudo]: it needs data.pseudo.table=FILE")

@@ -1,1 +1,1 @@
-"""Pictures of what a run trains on and of what it learned, for people who know birds."""
+"""Figures of a run's training data and results, and the page for reviewing detected clips."""

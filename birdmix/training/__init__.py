@@ -1,1 +1,1 @@
-"""Training: the step, the loop on Fabric, checkpoints, validation, and what is told meanwhile."""
+"""Training: the step, the loop on Fabric, checkpoints, validation and loggers."""

@@ -1,7 +1,7 @@
-"""Where a run's figures go besides ``metrics.csv``, and in the end its pictures, sounds and table.
+"""Loggers for metrics, figures and sounds: TensorBoard, Weights & Biases and MLflow.
 
-Keys and addresses of the services come from their own environment variables, never from a
-configuration, which is saved.
+API keys and server addresses come from the services' own environment variables, never from the
+configuration, because that is saved with the run.
 """
 
 import math
@@ -15,77 +15,77 @@ import numpy as np
 from torch import from_numpy
 from torchvision.io import read_image
 
-from birdmix.training.position import Position
+from birdmix.training.run_position import TrainingHook
 
 
 @dataclass(frozen=True)
-class Showing:
-    """What is to be seen and heard of a run when it is over.
+class RunMedia:
+    """Figures, sounds and a table that are logged at the end of a run.
 
     Attributes:
-        pictures: PNG files, by what they show.
+        figures: PNG files, by title.
         sounds: Waveforms of the first mixed batch, float32 [T] each.
-        sample_rate: Of the sounds, in Hz.
-        table: The classes one by one, in Markdown; empty if nothing was judged.
+        sample_rate: Sample rate of the sounds, in Hz.
+        table: Metrics per class, in Markdown; empty if nothing was evaluated.
     """
 
-    pictures: Mapping[str, Path]
+    figures: Mapping[str, Path]
     sounds: Sequence[np.ndarray]
     sample_rate: int
     table: str
 
 
-class RunLogger:
-    """Hand every figure of an epoch to a logger; a hook of the loop.
+class RunLogger(TrainingHook):
+    """Training hook that logs all metrics of an epoch.
 
     Args:
         name: tensorboard, wandb or mlflow.
-        run: Run directory; local files of the logger stand below it.
-        epochs_done: Of a run that goes on; what TensorBoard was told of later ones before a kill
-            gives way to what it is told now.
+        run: Run directory; local files of the logger are written below it.
+        epochs_done: Finished epochs of a resumed run; later epochs that TensorBoard holds, logged
+            before a kill, are replaced.
 
     Raises:
-        ValueError: If its package is not installed.
+        ValueError: If the logger's package is not installed.
     """
 
     def __init__(self, name: str, run: Path, epochs_done: int = 0) -> None:
         try:
-            self.name, self.logger = name, _open(name, run, epochs_done)
+            self.name, self.logger = name, _open_logger(name, run, epochs_done)
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"loggers={name} needs a package that is not installed ({error}); "
                 "run: pip install -e '.[loggers]'"
             ) from error
 
-    def on_batch(self, position: Position, num_samples: int) -> None:
-        """Nothing to write."""
-
-    def on_validation(self) -> None:
-        """Nothing to write."""
-
     def on_epoch(self, metrics: dict[str, float], seconds: dict[str, float]) -> None:
-        """Write the epoch's figures."""
-        figures = {
+        """Log the epoch's metrics and phase times."""
+        values = {
             name: value
             for name, value in metrics.items()
             if name != "epoch" and math.isfinite(value)  # an epoch without mixes has no quantiles
         }
-        figures |= {f"seconds/{part}": value for part, value in seconds.items()}
-        self.logger.log_metrics(figures, step=int(metrics["epoch"]))
+        values |= {f"seconds/{phase}": value for phase, value in seconds.items()}
+        self.logger.log_metrics(values, step=int(metrics["epoch"]))
         self.logger.save()
 
-    def show(self, showing: Showing, epoch: int) -> None:
-        """Write what is to be seen and heard of the run after its last epoch.
+    def log_media(self, media: RunMedia, epoch: int) -> None:
+        """Log figures, sounds and the table of a run.
 
-        MLflow, which plays no sound, gets the pictures and the table.
+        MLflow does not play sounds and gets only figures and table.
+
+        Args:
+            media: Figures, sounds and table.
+            epoch: Number of finished epochs.
         """
-        {"tensorboard": _to_tensorboard, "wandb": _to_wandb, "mlflow": _to_mlflow}[self.name](
-            self.logger, showing, epoch
-        )
+        {
+            "tensorboard": _log_to_tensorboard,
+            "wandb": _log_to_wandb,
+            "mlflow": _log_to_mlflow,
+        }[self.name](self.logger, media, epoch)
         self.logger.save()
 
 
-def _open(name: str, run: Path, epochs_done: int) -> Any:
+def _open_logger(name: str, run: Path, epochs_done: int) -> Any:
     if name == "tensorboard":
         from lightning.fabric.loggers import TensorBoardLogger
 
@@ -104,29 +104,27 @@ def _open(name: str, run: Path, epochs_done: int) -> Any:
     )
 
 
-def _to_tensorboard(logger: Any, showing: Showing, epoch: int) -> None:
+def _log_to_tensorboard(logger: Any, media: RunMedia, epoch: int) -> None:
     writer = logger.experiment
-    for name, picture in showing.pictures.items():
-        writer.add_image(name, read_image(str(picture)), epoch)
-    for index, sound in enumerate(showing.sounds):
-        writer.add_audio(
-            f"mixed sounds/{index}", from_numpy(sound)[None], epoch, showing.sample_rate
-        )
-    if showing.table:
-        writer.add_text("classes", showing.table, epoch)
+    for title, file in media.figures.items():
+        writer.add_image(title, read_image(str(file)), epoch)
+    for index, sound in enumerate(media.sounds):
+        writer.add_audio(f"mixed sounds/{index}", from_numpy(sound)[None], epoch, media.sample_rate)
+    if media.table:
+        writer.add_text("classes", media.table, epoch)
 
 
-def _to_wandb(logger: Any, showing: Showing, epoch: int) -> None:
-    for name, picture in showing.pictures.items():
-        logger.log_image(name, [str(picture)], epoch)
-    rates = [showing.sample_rate] * len(showing.sounds)
-    logger.log_audio("mixed sounds", list(showing.sounds), epoch, sample_rate=rates)
-    if showing.table:
-        logger.log_text("classes", ["table"], [[showing.table]], step=epoch)
+def _log_to_wandb(logger: Any, media: RunMedia, epoch: int) -> None:
+    for title, file in media.figures.items():
+        logger.log_image(title, [str(file)], epoch)
+    rates = [media.sample_rate] * len(media.sounds)
+    logger.log_audio("mixed sounds", list(media.sounds), epoch, sample_rate=rates)
+    if media.table:
+        logger.log_text("classes", ["table"], [[media.table]], step=epoch)
 
 
-def _to_mlflow(logger: Any, showing: Showing, epoch: int) -> None:
-    for picture in showing.pictures.values():
-        logger.experiment.log_artifact(logger.run_id, str(picture))
-    if showing.table:
-        logger.experiment.log_text(logger.run_id, showing.table, "classes.md")
+def _log_to_mlflow(logger: Any, media: RunMedia, epoch: int) -> None:
+    for file in media.figures.values():
+        logger.experiment.log_artifact(logger.run_id, str(file))
+    if media.table:
+        logger.experiment.log_text(logger.run_id, media.table, "classes.md")

@@ -1,11 +1,11 @@
-"""How long, on what, and how often a run trains, validates and saves."""
+"""Settings of the trainer, of checkpoints and of validation."""
 
 from dataclasses import dataclass
 
-from birdmix.duration import seconds_of
-from birdmix.suggest import check_choice
+from birdmix.duration import parse_duration
+from birdmix.messages import check_choice
 
-#: Where an epoch's figures can go besides ``metrics.csv``.
+#: Loggers of metrics, besides ``metrics.csv``.
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -13,20 +13,21 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 @dataclass
 class TrainerSettings:
-    """What people turn, by the names that Lightning's users know.
+    """Settings of the training loop, named as in Lightning.
 
     Attributes:
-        max_epochs: Epochs.
-        max_time: Longest time that this process may train (90m, 8h30m, 00:08:30:00); then it
-            saves and ends. null has no limit.
-        accelerator: auto, cpu, gpu or mps. How many: as many as torchrun or SLURM starts processes.
+        max_epochs: Number of epochs.
+        max_time: Time limit of this process (90m, 8h30m, 00:08:30:00); then the run is
+            saved and stopped. null is no limit.
+        accelerator: auto, cpu, gpu or mps; one device for each process that torchrun or SLURM
+            starts.
         precision: 32-true, 16-mixed or bf16-mixed.
-        accumulate: Batches whose gradients make one optimizer step.
+        accumulate: Batches per optimizer step; their gradients are accumulated.
         clip: Largest gradient norm; null does not clip.
-        channels_last: Memory layout of the network; faster for most of timm's.
-        compile: Compile the backbone (torch.compile); its first steps take minutes.
-        deterministic: Use deterministic algorithms only, or fail. On a CPU all of ours are.
-        sync_batch_norm: Batch norms see the whole batch of several GPUs, not each its share.
+        channels_last: Use the channels-last memory layout; faster for most networks of timm.
+        compile: Compile the backbone (torch.compile); the first steps take minutes.
+        deterministic: Use deterministic algorithms only, or fail. On a CPU all are deterministic.
+        sync_batch_norm: Compute batch norms over the batch of all GPUs, not over the share of each.
     """
 
     max_epochs: int = 40
@@ -43,7 +44,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.max_time is not None:
             try:
-                seconds_of(self.max_time)
+                parse_duration(self.max_time)
             except ValueError as error:
                 raise ValueError(f"max_time={error}") from error
         check_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
@@ -57,16 +58,16 @@ class TrainerSettings:
 
 @dataclass
 class CheckpointSettings:
-    """When a run saves, and which of its epochs are kept.
+    """Settings of checkpoints and bundles.
 
-    It also saves at the end of an epoch, where that costs next to nothing. Nothing in a run's
-    results depends on when it was saved.
+    A checkpoint is also written at the end of an epoch if that takes at most 1 % of the time. The
+    results of a run do not depend on when it was saved.
 
     Attributes:
-        every_minutes: Longest time between saves, so the most that a kill can cost.
-        every_steps: Most optimizer steps between saves; null has no limit.
-        best_k: Bundles kept of the best epochs by ``validation.monitor``.
-        bundle: The epoch that the run's own bundle holds: last or best.
+        every_minutes: Longest time between checkpoints, which limits what a kill can lose.
+        every_steps: Most optimizer steps between checkpoints; null is no limit.
+        best_k: Number of best epochs by ``validation.monitor`` whose bundles are kept.
+        bundle: Epoch of the run's own bundle: last or best.
     """
 
     every_minutes: float = 5.0
@@ -88,18 +89,17 @@ class CheckpointSettings:
 
 @dataclass
 class ValidationSettings:
-    """What a run is judged by meanwhile.
+    """Settings of validation, early stopping and thresholds.
 
     Attributes:
-        max_windows: Most windows heard of one held-out recording, or part of one, that is labelled
-            as a whole; of one with marked events all are.
-        monitor: Figure of ``metrics.csv`` that tells better epochs from worse; losses and
-            errors are better lower, others higher. null is the macro ROC-AUC of the last set
-            validated on.
-        patience: Epochs without a better figure after which a run ends; null trains them all.
-        threshold: What the bundle's thresholds are fitted for on the last set validated on: f1, the
-            best of each class, or precision, the lowest that reaches ``target_precision``.
-        target_precision: Share of a class's calls that are to be right, in (0, 1].
+        max_windows: Most windows predicted per held-out recording, or part of one, that is labelled
+            as a whole; recordings with annotated events are predicted entirely.
+        monitor: Metric of ``metrics.csv`` that ranks epochs; lower is better for losses and errors,
+            higher for others. null is the macro ROC-AUC of the last validation set.
+        patience: Epochs without improvement of that metric until training stops; null never stops.
+        threshold: Objective of the bundle's thresholds on the last validation set: f1, the best F1
+            of each class, or precision, the lowest threshold that reaches ``target_precision``.
+        target_precision: Precision to reach with threshold=precision, in (0, 1].
     """
 
     max_windows: int = 12

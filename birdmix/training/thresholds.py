@@ -1,4 +1,4 @@
-"""The thresholds that a bundle is given: fitted on what was held out.
+"""Detection thresholds per class, fitted on held-out data for the bundle.
 
 Shapes: C classes.
 """
@@ -8,58 +8,71 @@ from dataclasses import dataclass
 import numpy as np
 
 from birdmix.labels import Labels
-from birdmix.metrics.decisions import best_f1_thresholds, precision_thresholds
-from birdmix.suggest import first_few
-from birdmix.training.judged import Judged
+from birdmix.messages import first_few
+from birdmix.metrics.eval_result import EvalResult
+from birdmix.metrics.threshold_metrics import best_f1_thresholds, precision_thresholds
 from birdmix.training.settings import ValidationSettings
 
-#: Where nothing could be fitted at all.
-_UNFITTED = 0.5
+#: Threshold if none could be fitted.
+_DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Probability from which each class is called.
+    """Probability from which each class is detected.
 
-    A class that has no positives in what was held out gets the median of the fitted ones. One that
-    no threshold makes precise enough gets none: it is never called.
+    A class without positives in the held-out data gets the median of the fitted thresholds. A class
+    for which no threshold reaches the target precision has no threshold and is never detected.
 
     Attributes:
-        fitted: Float64 [C]; NaN where there was nothing to fit by, or nothing precise enough.
-        heard: Which classes have positives in what was held out, bool [C].
+        fitted: Fitted thresholds, float64 [C]; NaN without positives or without enough precision.
+        has_positives: Which classes have positives in the held-out data, bool [C].
     """
 
     fitted: np.ndarray
-    heard: np.ndarray
+    has_positives: np.ndarray
 
     @property
     def median(self) -> float:
-        """Median of the fitted thresholds; one half if there are none."""
-        return _UNFITTED if np.isnan(self.fitted).all() else float(np.nanmedian(self.fitted))
+        """Median of the fitted thresholds; 0.5 if there are none."""
+        return (
+            _DEFAULT_THRESHOLD if np.isnan(self.fitted).all() else float(np.nanmedian(self.fitted))
+        )
 
     @property
-    def values(self) -> np.ndarray:
-        """Thresholds, float64 [C]; NaN where a class is never to be called."""
-        return np.where(self.heard, self.fitted, self.median)
+    def per_class(self) -> np.ndarray:
+        """Thresholds, float64 [C]; NaN for a class that is never detected."""
+        return np.where(self.has_positives, self.fitted, self.median)
 
-    def tell(self, labels: Labels, wanted: str) -> str:
-        """Say what was fitted, and what was not."""
-        never = [labels.codes[c] for c in np.flatnonzero(np.isnan(self.values))]
-        text = f"thresholds {wanted}: fitted for {np.isfinite(self.fitted).sum()} of {len(labels)}"
-        if not self.heard.all():
-            number = (~self.heard).sum()
-            text += f", {number} without positives held out take the median, {self.median:.3f}"
-        if never:
-            named = first_few(never, 5, "null among the thresholds in bundle.json")
-            text += f"; {len(never)} not precise at any, so never called: {named}"
+    def describe(self, labels: Labels, objective: str) -> str:
+        """Return one line: how many thresholds were fitted, and which classes have none.
+
+        Args:
+            labels: The classes.
+            objective: What the thresholds were fitted for, such as "of the best F1".
+        """
+        undetected = [labels.codes[c] for c in np.flatnonzero(np.isnan(self.per_class))]
+        num_fitted = np.isfinite(self.fitted).sum()
+        text = f"thresholds {objective}: fitted for {num_fitted} of {len(labels)} classes"
+        if not self.has_positives.all():
+            count = (~self.has_positives).sum()
+            text += f"; median {self.median:.3f} for {count} without held-out positives"
+        if undetected:
+            codes = first_few(undetected, 5, "null among the thresholds in bundle.json")
+            text += f"; {len(undetected)} never reach it and are never detected: {codes}"
         return text
 
 
-def fit_thresholds(judged: Judged, settings: ValidationSettings) -> Thresholds:
-    """Fit the thresholds of a validation set's classes."""
-    truth, score, known = judged.positive, judged.probability, judged.known
+def fit_thresholds(result: EvalResult, settings: ValidationSettings) -> Thresholds:
+    """Fit thresholds on the evaluation result of held-out data.
+
+    Args:
+        result: Truth and logits, [N, C].
+        settings: Objective: the best F1, or a target precision.
+    """
+    truth, probability, known = result.positive, result.probability, result.known
     if settings.threshold == "f1":
-        fitted = best_f1_thresholds(truth, score, known)
+        fitted = best_f1_thresholds(truth, probability, known)
     else:
-        fitted = precision_thresholds(truth, score, settings.target_precision, known)
+        fitted = precision_thresholds(truth, probability, settings.target_precision, known)
     return Thresholds(fitted, (truth & known).any(axis=0))

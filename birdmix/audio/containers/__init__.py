@@ -1,6 +1,6 @@
-"""Containers: the structure of sound files, read from their bytes and not by their decoder.
+"""Container formats: find the streams of an audio file and correct wrong headers, without decoding.
 
-libsndfile takes what a header says for the end of the sound. Here sizes, frames and pages are
-compared with the file itself, so that what a header leaves out is decoded too, and what is missing
-is known. Nothing here decodes.
+libsndfile stops at the end that a header states. Here stated sizes, frames and pages are compared
+with the file itself, so that samples beyond the stated end are decoded too, and missing samples are
+reported.
 """

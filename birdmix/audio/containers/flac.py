@@ -1,6 +1,6 @@
-"""FLAC: how many samples there are by the last frame, and further streams behind the first one.
+"""FLAC: count samples by the last frame, find concatenated streams, and resume after damage.
 
-Source: RFC 9639. A few places of a file are looked at; all of it only where they contradict its
+Source: RFC 9639. A few positions of a file are read; the whole file only if they contradict its
 header.
 """
 
@@ -8,34 +8,41 @@ import itertools
 import re
 from typing import NamedTuple
 
-from birdmix.audio.containers.layout import Extent, Oddity, Part, Piece, Source, in_seconds
+from birdmix.audio.containers.file_layout import (
+    ByteReader,
+    ParseResult,
+    Piece,
+    ProblemTuple,
+    StreamPart,
+    format_frames_as_seconds,
+)
 
 _STREAMINFO = 34
 _BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_LONGEST_HEADER = 17
+_MAX_HEADER_BYTES = 17
 
-# How much of a file's end, and of other places, is searched for a frame: little, then more.
+# Bytes that are searched for a frame, at the end of a file and elsewhere: few, then more.
 _SPANS = (1 << 14, 1 << 17)
 
-# Where frames are looked at, as shares of the file. Their numbers rise in one stream; in any number
-# of equally long ones (2 to 1000) they do not.
-_PLACES = (0.0917, 0.2113, 0.3389, 0.4641, 0.5, 0.5771, 0.7127, 0.8323, 0.9311)
+# Positions at which frame numbers are compared, as shares of the file. The numbers increase in one
+# stream, but not in any number (2 to 1000) of equally long streams.
+_PROBE_POSITIONS = (0.0917, 0.2113, 0.3389, 0.4641, 0.5, 0.5771, 0.7127, 0.8323, 0.9311)
 
 _BLOCK_SIZES = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
-_MOST_STREAMS = 1000
+_MAX_STREAMS = 1000
 _BLOCK = 1 << 20
 
 
 class _Stream(NamedTuple):
-    """What STREAMINFO says, and the header of the first frame.
+    """Contents of STREAMINFO and of the first frame's header.
 
     Attributes:
-        total_at: Offset of the byte that holds the top four bits of the number of samples.
+        total_at: Offset of the byte with the top four bits of the number of samples.
         frames_at: Offset of the first frame.
         sample_rate: Hz.
         num_frames: Samples per channel, 0 for unknown.
-        block_size: Samples of a block of a stream of equal blocks.
-        kind: What all its frame headers have in common: blocking, rate code, sample size code.
+        block_size: Samples per block, if all blocks are equal.
+        kind: Fields common to all its frame headers: blocking, rate code, sample size code.
     """
 
     total_at: int
@@ -47,94 +54,106 @@ class _Stream(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """Where a frame's samples begin, how many there are, and where in the searched bytes it is."""
+    """A frame: its first sample, its number of samples, and its offset in the searched bytes."""
 
     begin: int
     num_samples: int
-    place: int = 0
+    offset: int = 0
 
     @property
     def end(self) -> int:
         return self.begin + self.num_samples
 
 
-def parse(source: Source, begin: int, end: int) -> Extent:
-    """Look at a FLAC file from an offset on."""
-    stream = _stream_at(source, begin, end)
-    if stream is None:
-        return Extent((), (), end)
-    last = _last_frame(source, stream, end)
-    if last is None:
-        return Extent((), (), end)
-    if stream.num_frames == last.end and _rises(source, stream, end, last):
-        return Extent((), (), end)
-    starts = _stream_starts(source, begin, end)
-    parts: list[Part] = []
-    oddities: list[Oddity] = []
-    for start, stop in zip(starts, [*starts[1:], end], strict=True):
-        part, found = _part(source, start, stop)
-        parts.append(part)
-        oddities += found
-    return Extent(tuple(parts), tuple(oddities), end)
-
-
-def resumed(source: Source, part: Part, frame: int) -> tuple[Part, int] | None:
-    """Return what of a stream can be decoded behind damage, and the frame that it begins with.
+def parse_streams(source: ByteReader, begin: int, end: int) -> ParseResult:
+    """Find the streams of a FLAC file between two offsets.
 
     Args:
         source: The recording.
-        part: A part of it, or the whole, that holds one stream.
-        frame: Where decoding stopped, counted in the stream.
+        begin: Offset of the first stream.
+        end: Offset after the last byte.
+    """
+    stream = _read_stream_header(source, begin, end)
+    if stream is None:
+        return ParseResult((), (), end)
+    last = _find_last_frame(source, stream, end)
+    if last is None:
+        return ParseResult((), (), end)
+    if stream.num_frames == last.end and _frame_numbers_increase(source, stream, end, last):
+        return ParseResult((), (), end)
+    starts = _find_stream_starts(source, begin, end)
+    parts: list[StreamPart] = []
+    problems: list[ProblemTuple] = []
+    for start, stop in zip(starts, [*starts[1:], end], strict=True):
+        part, part_problems = _correct_part(source, start, stop)
+        parts.append(part)
+        problems += part_problems
+    return ParseResult(tuple(parts), tuple(problems), end)
+
+
+def find_part_after_damage(
+    source: ByteReader, part: StreamPart, frame: int
+) -> tuple[StreamPart, int] | None:
+    """Find the rest of a stream that can be decoded after a damaged place.
+
+    Args:
+        source: The recording.
+        part: A part of it, or all of it, with a single stream.
+        frame: Frame of the stream at which decoding stopped.
 
     Returns:
-        The part behind the damage and its first frame, None if there is nothing.
+        The part after the damaged place and its first frame, None if there is none.
     """
     ranges = [piece for piece in part.pieces if isinstance(piece, tuple)] or [(0, source.size)]
     begin, end = ranges[0][0], sum(ranges[-1])
-    stream = _stream_at(source, begin, end)
-    last = stream and _last_frame(source, stream, end)
+    stream = _read_stream_header(source, begin, end)
+    last = stream and _find_last_frame(source, stream, end)
     if stream is None or last is None:
         return None
     at = stream.frames_at
     while at < end:
-        frames = _frames(source, stream, at, min(at + _BLOCK, end))
-        for one, two in itertools.pairwise(frames):
-            if one.begin > frame and two.begin == one.end:
-                pieces = _counted(source, stream, begin, last.end - one.begin)
-                behind = at + one.place
-                return Part((*pieces, (behind, end - behind))), one.begin
-        at += _BLOCK - _SPANS[0]  # two frames that follow each other may lie across
+        frames = _find_frames(source, stream, at, min(at + _BLOCK, end))
+        for current, following in itertools.pairwise(frames):
+            if current.begin > frame and following.begin == current.end:
+                pieces = _replace_sample_count(source, stream, begin, last.end - current.begin)
+                offset = at + current.offset
+                return StreamPart((*pieces, (offset, end - offset))), current.begin
+        at += _BLOCK - _SPANS[0]  # overlap, as two consecutive frames may span two blocks
     return None
 
 
-def _counted(source: Source, stream: _Stream, begin: int, num_frames: int) -> tuple[Piece, ...]:
-    """Return the metadata of a stream, with another number of samples."""
+def _replace_sample_count(
+    source: ByteReader, stream: _Stream, begin: int, num_frames: int
+) -> tuple[Piece, ...]:
+    """Return the metadata of a stream with the number of samples replaced."""
     top = source.read(stream.total_at, 1)[0] & 0xF0
     total = bytes([top | num_frames >> 32 & 0x0F]) + (num_frames & 0xFFFFFFFF).to_bytes(4, "big")
-    behind = stream.total_at + len(total)
-    return (begin, stream.total_at - begin), total, (behind, stream.frames_at - behind)
+    rest = stream.total_at + len(total)
+    return (begin, stream.total_at - begin), total, (rest, stream.frames_at - rest)
 
 
-def _part(source: Source, begin: int, end: int) -> tuple[Part, list[Oddity]]:
-    """Return a stream with the number of samples that it has."""
-    plain = Part(((begin, end - begin),))
-    stream = _stream_at(source, begin, end)
-    last = stream and _last_frame(source, stream, end)
+def _correct_part(
+    source: ByteReader, begin: int, end: int
+) -> tuple[StreamPart, list[ProblemTuple]]:
+    """Return a stream with the true number of samples in its header, and its problems."""
+    plain = StreamPart(((begin, end - begin),))
+    stream = _read_stream_header(source, begin, end)
+    last = stream and _find_last_frame(source, stream, end)
     if not stream or not last or last.end == stream.num_frames:
         return plain, []
-    oddities: list[Oddity] = []
-    says = f"header says {stream.num_frames} samples, {last.end} are there"
+    problems: list[ProblemTuple] = []
+    detail = f"header states {stream.num_frames} samples, file has {last.end}"
     if stream.num_frames > last.end:
-        missing = in_seconds(stream.num_frames - last.end, stream.sample_rate)
-        oddities.append(("truncated", f"{missing} are missing at the end: {says}"))
+        missing = format_frames_as_seconds(stream.num_frames - last.end, stream.sample_rate)
+        problems.append(("truncated", f"{missing} are missing at the end: {detail}"))
     elif stream.num_frames:
-        oddities.append(("header", says))
+        problems.append(("header", detail))
     frames = (stream.frames_at, end - stream.frames_at)
-    return Part((*_counted(source, stream, begin, last.end), frames)), oddities
+    return StreamPart((*_replace_sample_count(source, stream, begin, last.end), frames)), problems
 
 
-def _stream_at(source: Source, begin: int, end: int) -> _Stream | None:
-    """Read STREAMINFO, pass over the other metadata, and read the first frame's header."""
+def _read_stream_header(source: ByteReader, begin: int, end: int) -> _Stream | None:
+    """Read STREAMINFO, skip the other metadata, and read the first frame's header."""
     head = source.read(begin, 8 + _STREAMINFO)
     if len(head) < 8 + _STREAMINFO or head[:4] != b"fLaC" or head[4] & 0x7F:
         return None
@@ -146,38 +165,38 @@ def _stream_at(source: Source, begin: int, end: int) -> _Stream | None:
         block = source.read(at, 4)
         if len(block) < 4 or at >= end:
             return None
-    frame = source.read(at, _LONGEST_HEADER)
+    frame = source.read(at, _MAX_HEADER_BYTES)
     if len(frame) < 5 or frame[:2] not in (b"\xff\xf8", b"\xff\xf9"):
         return None
     fields = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 size, 36 samples
     rate, total = fields >> 44, fields & (1 << 36) - 1
     least, most = (int.from_bytes(head[i : i + 2], "big") for i in (8, 10))
     size = most if least == most else _block_size(frame, 5)
-    return _Stream(begin + 21, at, rate, total, size, _kind(frame))
+    return _Stream(begin + 21, at, rate, total, size, _frame_kind(frame))
 
 
-def _kind(header: bytes) -> tuple[int, int, int]:
+def _frame_kind(header: bytes) -> tuple[int, int, int]:
     return header[1], header[2] & 0x0F, header[3] & 0x0F
 
 
-def _frames(source: Source, stream: _Stream, begin: int, end: int) -> list[_Frame]:
-    """Return the frames whose headers stand between two offsets."""
+def _find_frames(source: ByteReader, stream: _Stream, begin: int, end: int) -> list[_Frame]:
+    """Return the frames whose headers begin between two offsets."""
     begin = max(begin, stream.frames_at)
     data = source.read(begin, max(end - begin, 0))
     sync, frames = bytes([0xFF, stream.kind[0]]), []
     at = data.find(sync)
     while at >= 0:
-        frame = _frame(data[at : at + _LONGEST_HEADER], stream)
+        frame = _parse_frame_header(data[at : at + _MAX_HEADER_BYTES], stream)
         if frame is not None:
-            frames.append(frame._replace(place=at))
+            frames.append(frame._replace(offset=at))
         at = data.find(sync, at + 1)
     return frames
 
 
-def _frame(header: bytes, stream: _Stream) -> _Frame | None:
-    """Read a frame's header; None if it is none of the stream."""
-    header = header.ljust(_LONGEST_HEADER, b"\0")
-    if _kind(header) != stream.kind:
+def _parse_frame_header(header: bytes, stream: _Stream) -> _Frame | None:
+    """Parse a frame header; None if it is not a frame header of the stream."""
+    header = header.ljust(_MAX_HEADER_BYTES, b"\0")
+    if _frame_kind(header) != stream.kind:
         return None
     ones = 8 - (header[4] ^ 0xFF).bit_length()
     if ones in (1, 8):
@@ -190,8 +209,8 @@ def _frame(header: bytes, stream: _Stream) -> _Frame | None:
     at += {6: 1, 7: 2}.get(header[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)
     if not size or _CHECKSUMS.sum(header[: at + 1]):
         return None
-    equal = header[1] == 0xF8
-    return _Frame(number * stream.block_size if equal else number, size)
+    has_equal_blocks = header[1] == 0xF8
+    return _Frame(number * stream.block_size if has_equal_blocks else number, size)
 
 
 def _block_size(header: bytes, at: int) -> int:
@@ -212,7 +231,7 @@ class _Checksums:
             self._table.append(value)
 
     def sum(self, data: bytes) -> int:
-        """Return the checksum; 0 for data that end with their own."""
+        """Return the checksum; 0 if the data end with their own checksum."""
         value = 0
         for byte in data:
             value = self._table[value ^ byte]
@@ -222,46 +241,48 @@ class _Checksums:
 _CHECKSUMS = _Checksums()
 
 
-def _last_frame(source: Source, stream: _Stream, end: int) -> _Frame | None:
-    """Find the last frame; None if the end of the file does not tell.
+def _find_last_frame(source: ByteReader, stream: _Stream, end: int) -> _Frame | None:
+    """Find the last frame; None if there is none at the end of the file.
 
-    Chance makes a header now and then, but none that the header of the file confirms, nor two that
-    follow each other.
+    Random bytes may look like a frame header. A frame is accepted if it ends at the stated number
+    of samples, or follows another frame without a gap.
     """
     for span in _SPANS:
-        frames = _frames(source, stream, end - span, end)
+        frames = _find_frames(source, stream, end - span, end)
         ends = {frame.end for frame in frames} | {0}
-        sure = [f for f in frames if f.end == stream.num_frames or f.begin in ends]
-        if sure:
-            return sure[-1]
+        confirmed = [f for f in frames if f.end == stream.num_frames or f.begin in ends]
+        if confirmed:
+            return confirmed[-1]
     return None
 
 
-def _rises(source: Source, stream: _Stream, end: int, last: _Frame) -> bool:
-    """Tell whether the numbers of frames at a few places rise up to the last one."""
+def _frame_numbers_increase(source: ByteReader, stream: _Stream, end: int, last: _Frame) -> bool:
+    """Return whether the frame numbers at a few positions increase up to the last one."""
     length = end - stream.frames_at
     if length <= _SPANS[-1]:
-        return not _stream_starts(source, stream.frames_at, end)
-    before = -1
-    for share in _PLACES:
+        return not _find_stream_starts(source, stream.frames_at, end)
+    previous = -1
+    for share in _PROBE_POSITIONS:
         at = stream.frames_at + int(share * length)
-        spans = (_frames(source, stream, at, min(at + span, end)) for span in _SPANS)
+        spans = (_find_frames(source, stream, at, min(at + span, end)) for span in _SPANS)
         frames = next(filter(None, spans), None)
         if frames:
-            if not before < frames[0].begin <= last.begin:
+            if not previous < frames[0].begin <= last.begin:
                 return False
-            before = frames[0].begin
+            previous = frames[0].begin
     return True
 
 
-def _stream_starts(source: Source, begin: int, end: int) -> list[int]:
-    """Find where streams begin, by reading everything between two offsets."""
+def _find_stream_starts(source: ByteReader, begin: int, end: int) -> list[int]:
+    """Return the offsets of all streams, by reading everything between two offsets."""
     starts: list[int] = []
     at = begin
-    while at < end and len(starts) < _MOST_STREAMS:
+    while at < end and len(starts) < _MAX_STREAMS:
         block = source.read(at, min(_BLOCK, end - at))
-        found = (at + match.start() for match in _BEGIN.finditer(block))
-        starts += [place for place in found if _stream_at(source, place, end) is not None]
+        offsets = (at + match.start() for match in _BEGIN.finditer(block))
+        starts += [
+            offset for offset in offsets if _read_stream_header(source, offset, end) is not None
+        ]
         if at + len(block) >= end or len(block) < 8:
             break
         at += len(block) - 7

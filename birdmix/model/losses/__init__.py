@@ -1,14 +1,14 @@
-"""Losses on soft multi-label targets, with sample weights and known labels.
+"""Losses on soft multi-label targets, with sample weights and masks of known labels.
 
-What holds for all of them, and is tested so: an unknown label has no gradient, a sample without
-weight changes nothing, only ratios of weights count, logits are taken to float32, and a batch that
-tells nothing costs nothing.
+Tested for all of them: an unknown label has no gradient, an example of weight 0 changes nothing,
+only ratios of sample weights matter, logits are converted to float32, and the loss of a batch
+without known labels or weights is 0.
 
-    terms      means over samples: bce, focal, asymmetric, cross_entropy
-    contrasts  samples against each other: soft_auc, two_way
-    build      from settings to a loss of clips and frames
+    pointwise     means over examples: bce, focal, asymmetric, cross_entropy
+    pairwise      positives compared with negatives: soft_auc, two_way
+    loss_factory  builds the loss of the settings, with class weights and frame logits
 """
 
-from birdmix.model.losses.build import Loss, build_loss
+from birdmix.model.losses.loss_factory import Loss, build_loss
 
 __all__ = ["Loss", "build_loss"]

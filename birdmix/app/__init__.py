@@ -1,1 +1,0 @@
-"""The application: configuration, builders, the training run, the command line."""

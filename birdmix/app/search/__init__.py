@@ -1,1 +1,0 @@
-"""A search of settings with Optuna: a space, trials, and what Optuna says of them."""

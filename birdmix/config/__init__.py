@@ -1,0 +1,1 @@
+"""Configuration: the Hydra schema, composition, error messages, files, and the resume policy."""

@@ -1,0 +1,88 @@
+"""Composition of settings: from ``conf/`` and overrides, checked against the schema."""
+
+import dataclasses
+from pathlib import Path
+from typing import cast
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from birdmix.config.config_errors import INTERPOLATION_REMEDY, explain_error, one_line_message
+from birdmix.config.nested_values import escape_interpolations, values_with_keys
+from birdmix.config.overrides import quote_overrides
+from birdmix.config.schema import Config, register
+
+
+def compose_config(overrides: list[str]) -> Config:
+    """Compose a configuration as ``train.py`` does.
+
+    It is read from ``conf`` in the working directory or, if absent, beside the package.
+
+    Args:
+        overrides: Overrides, ``key=value`` each; ``run_dir`` is set to the working directory.
+
+    Raises:
+        ValueError: If there is no ``conf``, or an override is invalid.
+    """
+    folders = (Path("conf"), Path(__file__).parents[2] / "conf")
+    conf = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    if conf is None:
+        raise ValueError("conf/config.yaml not found; change to a checkout of birdmix")
+    register()
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+            return to_config(
+                compose("config", overrides=[*quote_overrides(overrides), "run_dir=."])
+            )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain_error(error)) from error
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Check a composed configuration against the schema and convert it to settings.
+
+    Raises:
+        ValueError: For an unknown key (also one added by ``+key=1``) or an invalid value; the
+            message has the full key.
+    """
+    _check_interpolations(composed)
+    try:
+        # As plain data, since keys that were added with + would otherwise pass the schema.
+        plain = OmegaConf.to_container(composed, resolve=True)
+        checked = OmegaConf.merge(OmegaConf.structured(Config), escape_interpolations(plain))
+    except OmegaConfBaseException as error:
+        raise ValueError(explain_error(error)) from error
+    assert isinstance(checked, DictConfig)
+    try:
+        return cast(Config, OmegaConf.to_object(checked))
+    except OmegaConfBaseException as error:
+        raise ValueError(explain_error(error)) from error
+    except ValueError:
+        _check_groups(checked)  # raises the same error with the full key
+        raise
+
+
+def _check_interpolations(composed: DictConfig) -> None:
+    """Raise a ValueError for the first setting whose ``${...}`` cannot be resolved."""
+    for key, text in values_with_keys(OmegaConf.to_container(composed, resolve=False)):
+        if not isinstance(text, str) or "${" not in text:
+            continue
+        try:
+            OmegaConf.select(composed, key)
+        except OmegaConfBaseException as error:
+            reason = one_line_message(error)
+            raise ValueError(f"{key}={text}: {reason}{INTERPOLATION_REMEDY}") from error
+
+
+def _check_groups(node: DictConfig, prefix: str = "") -> None:
+    """Convert every group of settings, innermost first, to raise errors with the full key."""
+    for key in map(str, node):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
+            _check_groups(child, f"{prefix}{key}.")
+    try:
+        OmegaConf.to_object(node)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error

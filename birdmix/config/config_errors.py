@@ -1,0 +1,123 @@
+"""Configuration errors as one line: Hydra's and OmegaConf's messages in terms of birdmix's keys."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from birdmix.config.overrides import add_quotes, schema_type
+from birdmix.config.schema import Config
+from birdmix.messages import did_you_mean
+from birdmix.user_errors import exit_with_message
+
+#: Remedy appended to an error about ``${...}``.
+INTERPOLATION_REMEDY = "; define what it names, or write \\${ for a literal ${"
+
+# Types of settings, as messages name them.
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false"}
+
+# Mappings that accept any key.
+_OPEN_MAPPINGS = ("model.backbone_args", "optim.args")
+
+_INTERPOLATION_ERRORS = (GrammarParseError, InterpolationKeyError, InterpolationResolutionError)
+
+# Hydra's messages about several values without -m.
+_SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'( 1\.|,? req)")
+
+# Settings of Hydra that ``conf/config.yaml`` computes from a setting of birdmix.
+_DERIVED_FROM = {"hydra.run.dir": "run_dir", "hydra.sweep.dir": "run_dir"}
+
+
+def explain_error(error: BaseException) -> str:
+    """Return one line that states what is wrong with a configuration and what is allowed."""
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return explain_error(cause)
+    if isinstance(error, OverrideParseException):
+        return _parse_error_message(error.override)
+    text = one_line_message(error)
+    if isinstance(error, OmegaConfBaseException):
+        key = _DERIVED_FROM.get(error.full_key or "", error.full_key or "")
+        if "not in" in text:
+            return _unknown_setting_message(key)
+        if isinstance(error, _INTERPOLATION_ERRORS):
+            return f"{key}: {text}{INTERPOLATION_REMEDY}"
+        return f"{key}: {text}" if key else text
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
+    if match := _SWEEP.search(text):
+        return (
+            f"{match[1]}: several values are a sweep, which needs -m; write a list as [a,b], or "
+            f"put a text in quotes: {_quote_value(match[1])}"
+        )
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_setting_message(match[1])
+    return text
+
+
+def one_line_message(error: BaseException) -> str:
+    """Return an error's message in one line, without the details that OmegaConf appends."""
+    text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
+    return re.sub(r"^\w+ raised while resolving interpolation: \"?(.*?)\"?$", r"\1", text)
+
+
+def all_setting_keys() -> list[str]:
+    """Return the full key of every setting."""
+
+    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
+        for key in map(str, node):
+            child = node._get_node(key)
+            yield f"{prefix}{key}"
+            if isinstance(child, DictConfig):
+                yield from walk(child, f"{prefix}{key}.")
+
+    return list(walk(OmegaConf.structured(Config), ""))
+
+
+@contextmanager
+def one_line_hydra_errors() -> Iterator[None]:
+    """End the program with one line if Hydra rejects the command line."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        exit_with_message(f"error: {explain_error(error)}")
+
+
+def _parse_error_message(override: str) -> str:
+    """Return why Hydra cannot parse an override: its form, its type, or missing quotes."""
+    key, sign, value = override.partition("=")
+    name = key.lstrip("+~")
+    if not sign or not re.fullmatch(r"[\w./@-]+", name):
+        return f"'{override}' is not a setting; write key=value, for example seed=1"
+    setting_type = schema_type(name)
+    if setting_type in _TYPE_NAMES:
+        return f"{name}: '{value}' is not {_TYPE_NAMES[setting_type]}"
+    if setting_type is str:
+        return f"{override}: the value cannot be read; put it in quotes: {_quote_value(override)}"
+    return f"{override}: the value cannot be read; put its texts in quotes: ['a', {{b: 'c'}}]"
+
+
+def _quote_value(override: str) -> str:
+    """Return an override with its value in quotes, escaped for a shell."""
+    key, _, value = override.partition("=")
+    return shlex.quote(f"{key}={add_quotes(value, chr(34))}")
+
+
+def _unknown_setting_message(key: str) -> str:
+    """Return that a setting does not exist, with the new or the nearest name."""
+    parent, _, _ = key.rpartition(".")
+    if parent in _OPEN_MAPPINGS:
+        return f"there is no setting '{key}' yet; add it with a +: +{key}=VALUE"
+    return f"there is no setting '{key}'{did_you_mean(key, all_setting_keys())}"

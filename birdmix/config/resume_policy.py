@@ -1,0 +1,105 @@
+"""Resume policy: which settings may change on resume, and the settings of a resumed run."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from birdmix.config.composition import to_config
+from birdmix.config.run_config_file import read_config
+from birdmix.config.schema import Config
+from birdmix.messages import first_few
+
+#: Settings that cannot change a result, or are checked elsewhere (the recordings by their digest).
+#: ``data.memory_gib`` is not one of them: recordings in memory have 16 bits, files may have more.
+RESULT_NEUTRAL = (
+    *("resume", "resume_force", "run_dir", "loggers", "checkpoint"),
+    *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction", "data.cache_dir"),
+    *("data.exclude", "data.follow_links"),
+    *("trainer.accelerator", "trainer.max_time"),
+    *("validation.threshold", "validation.target_precision"),  # fitted after training
+)
+
+
+def new_or_resumed_config(composed: DictConfig, overrides: list[str]) -> Config:
+    """Return the settings of a run: the composed ones, or with ``resume`` those of an earlier run.
+
+    Args:
+        composed: Hydra's composed configuration.
+        overrides: Overrides of the command line.
+
+    Raises:
+        ValueError: If a setting is wrong, or would change the run that is resumed.
+    """
+    config = to_config(composed)
+    if config.resume is None:
+        return config
+    return resumed_config(read_config(Path(config.resume)), config, overrides)
+
+
+def resumed_config(former: Config, requested: Config, overrides: Sequence[str]) -> Config:
+    """Return the settings to resume with: those of the run, changed by the command line only.
+
+    Args:
+        former: Settings of the run that is resumed.
+        requested: Settings composed from ``conf`` and the whole command line.
+        overrides: The command line; only the keys it names are taken from ``requested``.
+
+    Raises:
+        ValueError: If the result would change and ``resume_force`` is not set; the message lists
+            the changes.
+    """
+    keys = [override.lstrip("+~").split("=")[0].split("@")[0] for override in overrides]
+    keys = [key for key in keys if key != "run_dir" and not key.startswith("hydra")]
+    if "experiment" in keys:  # it may set any key
+        keys = [field.name for field in dataclasses.fields(Config) if field.name != "run_dir"]
+    settings = dataclasses.replace(
+        former, resume=requested.resume, resume_force=requested.resume_force
+    )
+    for key in keys:
+        settings = _copy_value(settings, requested, key.split("."))
+    changes = result_changes(former, settings)
+    if changes and not settings.resume_force:
+        raise ValueError(
+            f"resume={settings.resume} would change the run: {first_few(changes, 12)}; remove "
+            "these overrides, start a new run, or resume anyway with resume_force=true"
+        )
+    return settings
+
+
+def result_changes(former: Config, current: Config) -> list[str]:
+    """Return the settings that differ and may change a result, ``key old -> new`` each."""
+    before, after = dict(flatten_settings(former)), dict(flatten_settings(current))
+    return [
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key) and not is_result_neutral(key)
+    ]
+
+
+def is_result_neutral(key: str) -> bool:
+    """Return whether a setting cannot change a result."""
+    return any(f"{key}.".startswith(f"{neutral}.") for neutral in RESULT_NEUTRAL)
+
+
+def flatten_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting with its full key."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flatten_settings(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
+
+
+def _copy_value(settings: Any, source: Any, path: list[str]) -> Any:
+    """Return settings with the value at a path copied from ``source``."""
+    name, *rest = path
+    if isinstance(settings, dict):
+        return {**settings, name: source[name]}
+    value = getattr(source, name)
+    if rest:
+        value = _copy_value(getattr(settings, name), value, rest)
+    return dataclasses.replace(settings, **{name: value})

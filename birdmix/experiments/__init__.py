@@ -1,0 +1,1 @@
+"""Training runs, sweeps, hyper-parameter tuning, and tables of runs."""

@@ -1,0 +1,370 @@
+"""Builders: make the objects of a training run from its settings and data."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from birdmix.audio.augment import AugmentationChain
+from birdmix.config.schema import Config
+from birdmix.experiments.run_directory import register_run_output_files
+from birdmix.experiments.warm_start import check_weights_exist, load_initial_weights
+from birdmix.frontend.log_mel import LogMel
+from birdmix.labels import Labels
+from birdmix.loading.loader import make_loader
+from birdmix.loading.run_data import RunData
+from birdmix.loading.sampler import (
+    SegmentAndPoolBatchSampler,
+    SegmentBatchSampler,
+    compute_draws_per_epoch,
+)
+from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
+from birdmix.loading.window_dataset import WindowDataset, split_event_rows_into_windows
+from birdmix.messages import first_few
+from birdmix.mix import MixStats, build_mix_stages
+from birdmix.model.classifier import (
+    Classifier,
+    compile_backbone,
+    synchronise_batch_norms,
+    to_channels_last_memory,
+)
+from birdmix.model.losses import build_loss
+from birdmix.model.optimizers import build_optimizer, build_weight_average, freeze
+from birdmix.recordings.recordings_table import Recordings, concatenate
+from birdmix.recordings.settings import DataSettings
+from birdmix.training.checkpoint import CheckpointSchedule
+from birdmix.training.checkpoint_state import restore_run
+from birdmix.training.distributed_processes import Processes
+from birdmix.training.metrics_log import MetricsLog
+from birdmix.training.phase_timer import PhaseTimer
+from birdmix.training.run_position import RunPosition
+from birdmix.training.stop_requests import StopRequests
+from birdmix.training.training_run import TrainingRun
+from birdmix.training.training_step import TrainingStep
+from birdmix.training.validation import ValidationSet, choose_monitor
+
+
+def check_buildable(config: Config) -> None:
+    """Build what needs no data, so that wrong settings fail before a long scan of recordings.
+
+    Raises:
+        ValueError: If the settings of an augmentation, the network or the optimizer are invalid, or
+            a file of weights does not exist.
+    """
+    if config.resume is None:
+        check_weights_exist(config)
+    with torch.device("meta"):  # shapes only, no values
+        settings = replace(config.model, pretrained=False, weights=None)
+        model = Classifier(settings, 2, input_size=_input_size(config))
+        freeze(model, config.optim.freeze)
+        build_optimizer(model, config.optim)
+    for key in ("augment", "augment_mixed"):
+        try:
+            AugmentationChain(getattr(config.data, key), config.frontend.log_mel.sample_rate)
+        except ValueError as error:
+            raise ValueError(f"data.{key}: {error}") from error
+
+
+def build_training_run(
+    config: Config,
+    data: RunData,
+    run: Path,
+    processes: Processes,
+    state: dict | None = None,
+    stops: StopRequests | None = None,
+) -> TrainingRun:
+    """Build everything that the training loop uses, and open ``metrics.csv`` for it.
+
+    Args:
+        config: The run's settings.
+        data: The run's data.
+        run: Run directory.
+        processes: The processes of the run.
+        state: Checkpoint to resume from; None starts a new run.
+        stops: Stop requests; None makes them.
+
+    Raises:
+        ValueError: If settings and data do not fit together, a checkpoint does not fit them, or
+            the run directory has files that birdmix did not write.
+    """
+    fabric = processes.fabric
+    position = RunPosition(**state["position"]) if state else RunPosition()
+    digests = _check_same_recordings(data, processes)
+    batches = build_batch_sampler(config, data, position, processes)
+    validation = build_validation_sets(config, data, processes)
+    monitor = choose_monitor(validation, config.validation.monitor)
+    if monitor is None and (config.validation.patience or config.checkpoint.best_k):
+        raise ValueError(
+            "validation.patience and checkpoint.best_k need a validation set; hold out a "
+            "fold with data.fold=0, or set validation.monitor=train_loss"
+        )
+    timer = PhaseTimer(fabric.device)
+    torch.manual_seed(config.seed)
+    model = build_model(config, data.labels, fabric.device, is_new=state is None)
+    freeze(model, config.optim.freeze)
+    optimizer = build_optimizer(model, config.optim)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    step = replace(
+        build_training_step(config, wrapped, data.train, fabric.device), end_phase=timer.end_phase
+    )
+    training = TrainingRun(
+        processes=processes,
+        model=model,
+        step=step,
+        optimizer=optimizer,
+        average=build_weight_average(model, config.optim.ema_decay)
+        if config.optim.ema_decay
+        else None,
+        batches=build_training_loader(config, data, batches, config.data.num_workers),
+        batches_per_epoch=batches.batches_per_epoch,
+        recording_paths=_paths_by_batch(data, batches),
+        data={
+            "labels": ";".join(data.labels.codes),
+            "recordings": "+".join(digests),
+        },
+        validation=validation,
+        monitor=monitor,
+        patience=config.validation.patience,
+        metrics_log=None,
+        mix_stats=MixStats(step.mix_stages.operator_names),
+        timer=timer,
+        stop_requests=stops or StopRequests(config.trainer.max_time),
+        checkpoint_schedule=CheckpointSchedule(config.checkpoint),
+        seed=config.seed,
+        run_dir=run,
+        optim=config.optim,
+        trainer=config.trainer,
+    )
+    if state:
+        restore_run(training, state, other_data=config.resume_force)
+    if processes.is_first:  # last, since it truncates the file to the length in the checkpoint
+        register_run_output_files(run, is_resumed=state is not None)
+        training.metrics_log = MetricsLog(run, position.log_bytes)
+    return training
+
+
+def _check_same_recordings(data: RunData, processes: Processes) -> list[str]:
+    """Return the digest of each table of recordings, training data first.
+
+    Raises:
+        ValueError: If processes read different recordings.
+    """
+    tables = (data.train, *data.mix_pool.values(), *data.validation.values())
+    digests = processes.gather([recordings.digest() for recordings in tables])
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise ValueError(
+            f"processes {first_few([str(rank) for rank in others], 5)} read other recordings than "
+            "process 0; check for missing or unreadable files on their machines"
+        )
+    return digests[0]
+
+
+def build_model(
+    config: Config, labels: Labels, device: torch.device, *, is_new: bool = True
+) -> Classifier:
+    """Build the classifier.
+
+    Args:
+        config: The run's settings.
+        labels: Label set, one class per label.
+        device: Device to train on.
+        is_new: True loads the initial weights that the settings name; False if a checkpoint
+            provides the weights.
+
+    Raises:
+        ValueError: If these weights cannot be loaded, or the device does not support a setting of
+            ``trainer``.
+    """
+    settings = config.model if is_new else replace(config.model, pretrained=False, weights=None)
+    softmax = config.loss.is_softmax
+    model = Classifier(settings, len(labels), input_size=_input_size(config), softmax=softmax)
+    if is_new and config.init_from is not None:
+        load_initial_weights(model, config, labels)
+    if config.trainer.channels_last:
+        model = to_channels_last_memory(model)
+    if config.trainer.sync_batch_norm:
+        if device.type != "cuda":
+            raise ValueError("trainer.sync_batch_norm=true needs GPUs; remove it on other devices")
+        model = synchronise_batch_norms(model)
+    return compile_backbone(model) if config.trainer.compile else model
+
+
+def _input_size(config: Config) -> tuple[int, int]:
+    """Return the mel bins M and frames F of a segment's log-mel."""
+    log_mel = config.frontend.log_mel
+    return log_mel.n_mels, log_mel.samples_to_num_frames(
+        log_mel.seconds_to_num_samples(config.data.segment_seconds)
+    )
+
+
+def build_training_step(
+    config: Config, classifier: torch.nn.Module, train: Recordings, device: torch.device
+) -> TrainingStep:
+    """Build the training step: mixing, log-mel, masking, classifier and loss.
+
+    Args:
+        config: The run's settings.
+        classifier: The classifier, as Fabric wraps it.
+        train: Training recordings; the loss may be weighted by their label counts.
+        device: Device to train on.
+
+    Raises:
+        ValueError: If the loss does not fit the head or the recordings.
+    """
+    has_frame_logits = config.model.head == "sed"
+    loss = build_loss(config.loss, train.label_target_sums(), len(train), has_frame_logits)
+    return TrainingStep(
+        mix_stages=build_mix_stages(config.mix),
+        log_mel=LogMel(config.frontend.log_mel).to(device),
+        masking=config.frontend.masking,
+        attenuation=config.frontend.attenuation,
+        classifier=classifier,
+        loss=loss.to(device),
+        augmentation=AugmentationChain(
+            config.data.augment_mixed, config.frontend.log_mel.sample_rate
+        ),
+    )
+
+
+def build_segment_dataset(config: Config, data: RunData) -> SegmentDataset:
+    """Build the data set of training segments."""
+    return _make_segment_dataset(config, data, data.train, "segment", config.data)
+
+
+def build_mix_pool_dataset(config: Config, data: RunData) -> SegmentDataset | None:
+    """Build the data set of the mix pool: segments that are only mixed in; None without a pool."""
+    if not data.mix_pool:
+        return None
+    settings = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
+    return _make_segment_dataset(
+        config, data, concatenate(data.mix_pool.values()), "pool segment", settings
+    )
+
+
+def _make_segment_dataset(
+    config: Config, data: RunData, recordings: Recordings, purpose: str, settings: DataSettings
+) -> SegmentDataset:
+    """Make a data set of segments; ``purpose`` is part of its random keys."""
+    log_mel = config.frontend.log_mel
+    num_samples = log_mel.seconds_to_num_samples(config.data.segment_seconds)
+    return SegmentDataset(
+        recordings, data.store, num_samples, log_mel.sample_rate, config.seed, settings, purpose
+    )
+
+
+def build_training_loader(
+    config: Config, data: RunData, batches: SegmentBatchSampler, num_workers: int
+) -> DataLoader:
+    """Build the loader of training batches, each with segments of the mix pool if there is one.
+
+    Args:
+        config: The run's settings.
+        data: The run's data.
+        batches: The batches of this process.
+        num_workers: Number of worker processes; 0 loads in this process.
+    """
+    segments, pool = build_segment_dataset(config, data), build_mix_pool_dataset(config, data)
+    if pool is None:
+        return make_loader(segments, batches, num_workers)
+    sizes = [len(recordings) for recordings in data.mix_pool.values()]
+    size = config.data.mix_pool.size or config.data.batch_size
+    return make_loader(
+        SegmentAndPoolDataset(segments, pool),
+        SegmentAndPoolBatchSampler(batches, sizes, size),
+        num_workers,
+    )
+
+
+def build_batch_sampler(
+    config: Config, data: RunData, position: RunPosition, processes: Processes
+) -> SegmentBatchSampler:
+    """Build the sequence of batches of this process, from a position in the run on.
+
+    Args:
+        config: The run's settings.
+        data: The run's data.
+        position: Position of the first batch in the run.
+        processes: The processes of the run.
+
+    Raises:
+        ValueError: If a batch is too small for the mix, or one of ``mix.inject`` and the mix pool
+            is set without the other.
+    """
+    batches = SegmentBatchSampler(
+        compute_draws_per_epoch(data.train, config.data),
+        config.data.batch_size,
+        seed=config.seed,
+        num_epochs=config.trainer.max_epochs,
+        drop_last=config.data.drop_last,
+        start=(position.epoch, position.batch),
+        rank=processes.rank,
+        num_processes=processes.size,
+    )
+    stages = build_mix_stages(config.mix)
+    if ("inject" in stages.waveform) is not bool(data.mix_pool):
+        raise ValueError(
+            f"mix.inject.prob={config.mix.inject.prob} and data.mix_pool.sources="
+            f"{list(data.mix_pool)} need each other: the first mixes in segments of the second"
+        )
+    num_sources = stages.min_batch_size
+    if batches.smallest_share < num_sources:
+        share = "a batch" if processes.size == 1 else f"one of {processes.size} shares of a batch"
+        raise ValueError(
+            f"the mix joins {num_sources} examples, but {share} may hold only "
+            f"{batches.smallest_share}; raise data.batch_size or set data.drop_last=true"
+        )
+    return batches
+
+
+def build_validation_sets(
+    config: Config, data: RunData, processes: Processes
+) -> list[ValidationSet]:
+    """Build the validation sets; each process gets its share of the batches.
+
+    Args:
+        config: The run's settings.
+        data: The run's data.
+        processes: The processes of the run.
+
+    Raises:
+        ValueError: If no window of the held-out recordings has a known label.
+    """
+    rate = config.frontend.log_mel.sample_rate
+    num_samples = config.frontend.log_mel.seconds_to_num_samples(config.data.segment_seconds)
+    validation_sets = []
+    for name, recordings in data.validation.items():
+        overlap = config.data.min_overlap_seconds
+        rows = split_event_rows_into_windows(recordings, data.store, num_samples, rate, overlap)
+        windows = WindowDataset(
+            rows,
+            data.store,
+            num_samples,
+            rate,
+            config.validation.max_windows,
+            with_context=name == "validation_soundscape",
+        )
+        if not windows.keys:
+            raise ValueError(
+                f"no window of the {len(recordings)} recordings held out has a known label; set "
+                "data.annotated, hold out another fold (data.fold), or none (data.fold=null)"
+            )
+        batches = windows.split_keys_into_batches(max(config.data.batch_size // processes.size, 1))
+        share = batches[processes.rank :: processes.size]
+        loaded = make_loader(windows, share, config.data.num_workers)
+        validation_sets.append(
+            ValidationSet(name, windows.truth, windows.known, loaded, len(batches), rows)
+        )
+    return validation_sets
+
+
+def _paths_by_batch(data: RunData, batches: SegmentBatchSampler) -> Callable[[int, int], list[str]]:
+    """Return a function of (epoch, batch) that returns the paths of the recordings in a batch."""
+
+    def paths(epoch: int, batch: int) -> list[str]:
+        rows = batches.rows_of_epoch(epoch)[batches.positions_of_batch(batch)]
+        return list(dict.fromkeys(data.train.take(rows).paths))
+
+    return paths

@@ -1,0 +1,1 @@
+"""Hyper-parameter search with Optuna; each trial is a training run."""

@@ -1,0 +1,1 @@
+"""Output files of a prediction, a module per format; ``formats`` lists all."""

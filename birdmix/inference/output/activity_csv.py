@@ -1,0 +1,169 @@
+"""``activity.csv`` and ``effort.csv``: hourly detections of each species, and hours recorded.
+
+Predictions of several folders, or parts of one, add up: ``detections`` and ``seconds`` of
+``activity.csv`` over all tables, by species, date and hour; ``recorded_seconds`` of ``effort.csv``
+over all tables, by date and hour. An hour with effort and without activity is a true zero. A table
+contains only the species detected in it.
+
+Time counts once: where several recordings of a deployment overlap, their time is counted once and
+their coinciding detections are merged, and copies of recordings are ignored. (Overlapping
+recordings in different parts of one prediction count in each part.)
+"""
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from birdmix.audio.start_time import add_elapsed_seconds
+from birdmix.inference.detections import Detection, RecordingResult, SharedMetadata
+from birdmix.inference.output.table_writer import format_decimal, open_csv
+from birdmix.inference.overlaps import OverlapGroup, seconds_between_datetimes
+
+ACTIVITY_COLUMNS = (
+    *("species", "common_name", "date", "hour"),
+    *("detections", "seconds", "recorded_seconds"),
+)
+
+#: Name of the table of effort, which is written beside that of activity.
+EFFORT = "effort.csv"
+
+EFFORT_COLUMNS = ("date", "hour", "deployment", "recorded_seconds")
+
+#: Date and hour. When clocks are put back, the two hours from 2 to 3 of that night are one.
+Hour = tuple[str, int]
+
+
+def write_activity(file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata) -> int:
+    """Write a row for each detected species x each recorded hour, and ``effort.csv`` beside it.
+
+    Detections count in the hour they start in; seconds of detections and of recordings are split at
+    full hours, and those of recordings are summed over all deployments. So a zero is a true one:
+    the hour was recorded, and the species was not detected. ``effort.csv`` has the seconds recorded
+    in each deployment.
+
+    Returns:
+        Number of recordings left out, since their datetime is unknown.
+    """
+    effort: dict[tuple[Hour, str], float] = defaultdict(float)
+    species: dict[int, _Activity] = defaultdict(_Activity)
+    incomplete: dict[OverlapGroup, list[_DatedRecording]] = defaultdict(list)
+    num_undated = 0
+    for each in recordings:
+        if each.recorded_at is None:
+            num_undated += 1
+        elif not each.copy_of:
+            recording = _DatedRecording(each.recorded_at, each.seconds, each.detections)
+            if each.overlap is None:
+                _count([recording], each.deployment, effort, species)
+                continue
+            group = incomplete[each.overlap]
+            group.append(recording)
+            if len(group) == len(each.overlap.partner):
+                _count(incomplete.pop(each.overlap), each.deployment, effort, species)
+    recorded: dict[Hour, float] = defaultdict(float)
+    with open_csv(file.with_name(EFFORT), EFFORT_COLUMNS) as writer:
+        for (hour, deployment), seconds in sorted(effort.items()):
+            writer.writerow([*hour, deployment, format_decimal(seconds)])
+            recorded[hour] += seconds
+    with open_csv(file, ACTIVITY_COLUMNS) as writer:
+        for column, activity in sorted(species.items()):
+            name = (info.labels.codes[column], info.labels.names[column])
+            for hour, seconds in sorted(recorded.items()):
+                counts = (activity.detections[hour], format_decimal(activity.seconds[hour]))
+                writer.writerow([*name, *hour, *counts, format_decimal(seconds)])
+    return num_undated
+
+
+@dataclass
+class _Activity:
+    """Detections of a species and their seconds, by hour."""
+
+    detections: dict[Hour, int] = field(default_factory=lambda: defaultdict(int))
+    seconds: dict[Hour, float] = field(default_factory=lambda: defaultdict(float))
+
+
+class _DatedRecording(NamedTuple):
+    """Start time of a recording, its length in seconds, and its detections."""
+
+    recorded_at: datetime
+    seconds: float
+    detections: tuple[Detection, ...]
+
+
+def _count(
+    recordings: list[_DatedRecording],
+    deployment: str,
+    effort: dict[tuple[Hour, str], float],
+    species: dict[int, _Activity],
+) -> None:
+    """Add one recording, or recordings that overlap each other, to effort and activity.
+
+    The padding of a last window does not count. Seconds below are counted from the beginning of the
+    first recording.
+    """
+    reference = recordings[0].recorded_at
+    recordings = sorted(
+        recordings, key=lambda each: seconds_between_datetimes(reference, each.recorded_at)
+    )
+    first = recordings[0].recorded_at
+    covered = 0.0
+    spans: list[tuple[float, float, int, float, _RecordingHours]] = []
+    for recorded_at, seconds, detections in recordings:
+        offset, hours = (
+            seconds_between_datetimes(first, recorded_at),
+            _RecordingHours(recorded_at, seconds),
+        )
+        for hour, part in hours.split(max(covered - offset, 0.0), seconds):
+            effort[hour, deployment] += part
+        covered = max(covered, offset + seconds)
+        for start, end, column, *_ in detections:
+            spans.append((offset + start, offset + min(end, seconds), column, offset, hours))
+    spans.sort(key=lambda span: span[0])
+    counted_until: dict[int, float] = defaultdict(lambda: -math.inf)
+    for start, end, column, offset, hours in spans:
+        activity, until = species[column], counted_until[column]
+        if start >= until:
+            activity.detections[hours.hour(start - offset)] += 1
+        for hour, part in hours.split(max(start, until) - offset, end - offset):
+            activity.seconds[hour] += part
+        counted_until[column] = max(until, end)
+
+
+class _RecordingHours:
+    """The hours of a recording.
+
+    Args:
+        recorded_at: Its start time.
+        seconds: Its length.
+    """
+
+    def __init__(self, recorded_at: datetime, seconds: float) -> None:
+        self.starts, self.hours = zip(*_split_into_hours(recorded_at, seconds), strict=True)
+        self.ends = (*self.starts[1:], seconds)
+
+    def hour(self, seconds: float) -> Hour:
+        """Return the hour at some seconds into the recording."""
+        return self.hours[bisect_right(self.starts, seconds) - 1]
+
+    def split(self, start: float, end: float) -> Iterator[tuple[Hour, float]]:
+        """Yield the hours of a span of the recording, each with its seconds."""
+        at = bisect_right(self.starts, start) - 1
+        while at < len(self.starts) and self.starts[at] < end:
+            inside = min(end, self.ends[at]) - max(start, self.starts[at])
+            if inside > 0:
+                yield self.hours[at], inside
+            at += 1
+
+
+def _split_into_hours(recorded_at: datetime, seconds: float) -> Iterator[tuple[float, Hour]]:
+    """Yield the hours of a recording and where they start in it, in seconds: the first at 0."""
+    at = 0.0
+    while at == 0 or at < seconds:
+        moment = add_elapsed_seconds(recorded_at, at)
+        yield at, (moment.date().isoformat(), moment.hour)
+        at += 3600 - (60 * moment.minute + moment.second + moment.microsecond / 1e6)

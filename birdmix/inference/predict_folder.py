@@ -1,0 +1,249 @@
+"""Prediction of folders: new recordings into the journal, then the journal into the tables."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from birdmix import __version__
+from birdmix.audio.audio_file import DECODER_VERSION
+from birdmix.audio.find_recordings import unsupported_files_message
+from birdmix.bundle.manifest import bundle_digest
+from birdmix.engines.registry import ENGINE_NAMES, ENGINES, open_engine
+from birdmix.files import write_text
+from birdmix.inference.input_files import find_input_files
+from birdmix.inference.journal import EntryWithLogits, Journal, read_fingerprint
+from birdmix.inference.journal_tables import OutputSettings, TablesFromJournal
+from birdmix.inference.output.recordings_csv import FAILED, write_failed
+from birdmix.inference.output_folder import JOURNAL, PredictionFiles
+from birdmix.inference.predict_files import OnProgress, Progress, predict_files
+from birdmix.inference.predictor import Predictor
+from birdmix.inference.process_share import ProcessShare
+from birdmix.inference.settings import PredictSettings
+from birdmix.messages import first_few
+from birdmix.partial_files import remove_partials
+
+#: Opens a display of progress for the time in which recordings are predicted.
+OpenProgress = Callable[[], AbstractContextManager[OnProgress]]
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """The result of a prediction of folders.
+
+    Attributes:
+        out: Folder of the tables.
+        progress: Recordings predicted now; earlier ones are in the journal.
+        counts: Numbers of recordings, detections, and so on, as in ``run.json``.
+        warnings: Lines about recordings with problems.
+        has_predictions: Whether a recording was predicted, or there was none to predict.
+    """
+
+    out: Path
+    progress: Progress
+    counts: dict[str, int]
+    warnings: list[str]
+    has_predictions: bool
+
+
+def predict_folder(
+    targets: Sequence[Path],
+    bundles: Sequence[Path],
+    out: Path,
+    engine: str,
+    settings: PredictSettings,
+    output: OutputSettings,
+    share: ProcessShare,
+    *,
+    open_progress: OpenProgress,
+    log: Log,
+) -> FolderResult:
+    """Predict what is new in folders and files, and write the tables of everything predicted.
+
+    Args:
+        targets: Folders of recordings, and single files.
+        bundles: The models.
+        out: Folder of the tables and the journal.
+        engine: auto, torch, onnx or openvino.
+        settings: How recordings are predicted.
+        output: How predictions become tables.
+        share: This process's share of the recordings.
+        open_progress: Opens a display of progress.
+        log: Receives lines about the work.
+
+    Returns:
+        The progress of this call, and counts and warnings of all tables.
+
+    Raises:
+        ValueError: If an argument is wrong, or ``out`` holds files that would be replaced and that
+            birdmix did not write. Everything is checked before the journal is touched.
+    """
+    out = share.output_folder(out)
+    files = PredictionFiles.from_requested_formats(out, output.probabilities, output.formats)
+    inputs = find_input_files(targets)
+    folder = inputs.folder
+    paths = share.select(inputs.recordings)
+    unsupported_paths = set(share.select(path for path, _ in inputs.unsupported))
+    unsupported = [each for each in inputs.unsupported if each.path in unsupported_paths]
+    names = _engine_names(engine, len(bundles), read_fingerprint(out / JOURNAL))
+    engines = [open_engine(bundle, name) for bundle, name in zip(bundles, names, strict=True)]
+    with Predictor(engines, settings) as predictor:
+        tables = TablesFromJournal(folder, paths, predictor, output)
+        _log_models(predictor, bundles, log)
+        if share.count > 1:
+            part = f"part {share.number} of {share.count}"
+            log(f"{part}: {len(paths)} of {len(inputs.recordings)} recordings")
+        fingerprint = _fingerprint(bundles, predictor)
+        unknown = predictor.nan_column_mask()
+        files.register()
+        with Journal(
+            out / JOURNAL,
+            fingerprint,
+            len(unknown),
+            unknown=unknown,
+            num_windows=predictor.num_windows_range,
+        ) as journal:
+            _log_journal(journal, log)
+            with open_progress() as on_progress:
+                progress = _predict_new(predictor, folder, paths, journal, on_progress, log)
+            journal.check_not_replaced()
+            remove_partials(out, is_only_writer=True)
+            for line in files.describe_edited_outputs():
+                log(line)
+            write_failed(out / FAILED, sorted([*progress.failed, *unsupported]))
+            counts, warnings = tables.write_tables(out, journal, files)
+            counts["unsupported"] = len(unsupported)
+            _write_run(out, folder, share, fingerprint, tables, progress, counts)
+            journal.check_not_replaced()
+    warnings = [f"{line}; {out / 'recordings.csv'} has all" for line in warnings]
+    if unsupported:
+        warnings.append(f"{unsupported_files_message(unsupported)}; {out / FAILED} has all")
+    has_predictions = bool(counts["recordings"] or not paths)
+    return FolderResult(out, progress, counts, warnings, has_predictions)
+
+
+def _engine_names(engine: str, num_bundles: int, fingerprint: dict[str, str]) -> list[str]:
+    """Return each bundle's engine; with auto, the one that the journal was begun with."""
+    if engine != "auto":
+        return [engine] * num_bundles
+    names = [
+        fingerprint.get(f"engine {number + 1}", "").partition(" ")[0]
+        for number in range(num_bundles)
+    ]
+    return [name if name in ENGINE_NAMES else engine for name in names]
+
+
+def _predict_new(
+    predictor: Predictor,
+    folder: Path,
+    paths: list[str],
+    journal: Journal,
+    on_progress: OnProgress,
+    log: Log,
+) -> Progress:
+    """Predict the recordings that are not in the journal, or were changed since."""
+    in_journal = journal.sizes_and_times()
+    states = {path: _file_state(folder / path) for path in paths}
+    new = [path for path in paths if in_journal.get(path) != states[path]]
+    if len(new) < len(paths):
+        log(f"{len(paths) - len(new)} of {len(paths)} recordings were predicted before")
+    gone = sorted(in_journal.keys() - states.keys())
+    if gone:
+        log(
+            f"{len(gone)} recordings predicted before are no longer here, and not in the tables: "
+            f"{first_few(gone)}"
+        )
+    progress = Progress()
+    for each in predict_files(predictor, folder, new, on_progress=on_progress, progress=progress):
+        recorded_at = None if each.recorded_at is None else each.recorded_at.isoformat()
+        header = (*states[each.path], each.seconds, recorded_at, each.warning)
+        journal.add(EntryWithLogits(each.path, *header, each.logits))
+        del each  # its memory is needed for the next logits
+    return progress
+
+
+def _file_state(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in nanoseconds."""
+    try:
+        stat = os.stat(path)
+    except OSError:  # reported when the file is read
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _fingerprint(bundles: Sequence[Path], predictor: Predictor) -> dict[str, str]:
+    """Return everything that predictions depend on."""
+    fingerprint = {"birdmix": __version__, "decoder": DECODER_VERSION}
+    for number, (bundle, engine) in enumerate(zip(bundles, predictor.engines, strict=True), 1):
+        name = engine.name.split()[0]
+        fingerprint[f"bundle {number}"] = bundle_digest(bundle, name)
+        package = ENGINES[name].library
+        fingerprint[f"engine {number}"] = f"{engine.name} ({package} {version(package)})"
+    settings = asdict(predictor.settings) | {"window": predictor.window, "hop": predictor.hop}
+    if len(bundles) == 1:
+        del settings["combine"]
+    if settings.get("combine") != "power":
+        del settings["power"]
+    return fingerprint | {name: str(value) for name, value in settings.items()}
+
+
+def _log_models(predictor: Predictor, bundles: Sequence[Path], log: Log) -> None:
+    """Log windows, bundles and engines, and species that only some of the bundles have."""
+    names = sorted({engine.name for engine in predictor.engines})
+    windows = f"windows of {predictor.window:g} s every {predictor.hop:g} s"
+    bundle = "1 bundle" if len(bundles) == 1 else f"{len(bundles)} bundles"
+    log(f"{len(predictor.labels)} species, {windows}, {bundle}, {', '.join(names)}")
+    for folder, engine in zip(bundles, predictor.engines, strict=True):
+        absent = [c for c in predictor.labels.codes if c not in engine.manifest.labels]
+        if absent:
+            log(
+                f"{folder} has no class for {len(absent)} of them, the other bundles predict "
+                f"these: {first_few(absent, 10)}"
+            )
+
+
+def _log_journal(journal: Journal, log: Log) -> None:
+    if journal.changed:
+        changes = ", ".join(f"{key} (was {value or '-'})" for key, value in journal.changed.items())
+        former = f"; the former journal: {journal.backup}" if journal.backup is not None else ""
+        log(f"predicting everything again, since predictions depend on {changes}{former}")
+    elif journal.backup is not None:
+        log(f"{journal.file} was damaged; starting again, the damaged one is {journal.backup}")
+    if journal.dropped:
+        faults = [f"{path} ({fault})" for path, fault in journal.dropped.items()]
+        log(
+            f"{journal.file}: {len(faults)} recordings have damaged entries and are predicted "
+            f"again: {first_few(faults)}"
+        )
+
+
+def _write_run(
+    out: Path,
+    folder: Path,
+    share: ProcessShare,
+    fingerprint: dict[str, str],
+    tables: TablesFromJournal,
+    progress: Progress,
+    counts: dict[str, int],
+) -> None:
+    """Write ``run.json``: models, options, speed and counts."""
+    predicted_now = progress.num_done - len(progress.failed)
+    content = {
+        "folder": str(folder.resolve()),
+        "channel": tables.predictor.settings.channel,
+        "part": asdict(share),
+        "predicted_with": fingerprint,
+        "options": asdict(tables.output),
+        "thresholds": tables.thresholds_by_code(),
+        "counts": counts | {"predicted_now": predicted_now, "failed": len(progress.failed)},
+        "hours_predicted_now": round(progress.audio_seconds / 3600, 4),
+        "times_real_time": round(progress.times_real_time, 1) if predicted_now else None,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_text(out / "run.json", json.dumps(content, indent=2, default=str) + "\n")

@@ -1,0 +1,188 @@
+"""The data of a run: recordings read, split by use, and opened for decoding.
+
+Shapes: N rows, C classes.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from birdmix.labels import Labels
+from birdmix.loading.audio_store import AudioStore, open_store
+from birdmix.messages import first_few
+from birdmix.recordings.data_splits import DataSplits, split_data
+from birdmix.recordings.demo import ensure_demo
+from birdmix.recordings.folds import labels_in_few_groups
+from birdmix.recordings.pseudo_labels import read_pseudo_labels
+from birdmix.recordings.recordings_table import Recordings, SourceRecordings, concatenate
+from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.source_readers import (
+    read_background_recordings,
+    read_exclude_list,
+    read_source,
+)
+
+#: Opens a progress bar with a description; the bar is called with (done, total).
+OpenBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+#: Names of validation data by the prefix of their metrics, for messages.
+_VALIDATION_NAMES = {
+    "validation": "held out",
+    "validation_soundscape": "labelled soundscape windows",
+}
+
+
+@dataclass(frozen=True)
+class RunData(DataSplits):
+    """The data of a run.
+
+    Attributes:
+        store: The samples of all recordings.
+    """
+
+    store: AudioStore
+
+    @property
+    def labels(self) -> Labels:
+        """The label set, C classes."""
+        return self.train.labels
+
+
+def open_hidden_bar(description: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Return a progress bar that is not shown.
+
+    Args:
+        description: Description; not used.
+    """
+    return nullcontext(lambda done, total: None)
+
+
+def make_demo_if_missing(
+    settings: DataSettings, open_bar: OpenBar = open_hidden_bar
+) -> Path | None:
+    """Make the demo data set if it is the data source and not complete yet.
+
+    Args:
+        settings: The data settings.
+        open_bar: Opens a progress bar.
+
+    Returns:
+        The folder of the demo if it was made now, else None.
+
+    Raises:
+        ValueError: If the folder holds a file that birdmix did not write.
+    """
+    if settings.source != "demo" or settings.root is None:
+        return None
+    root = Path(settings.root)
+    with open_bar("making the demo") as on_progress:
+        return root if ensure_demo(root, settings.demo, on_progress) else None
+
+
+def open_data(
+    settings: DataSettings, sample_rate: int, open_bar: OpenBar = open_hidden_bar
+) -> RunData:
+    """Read the tables of a data source, split them, and open the recordings.
+
+    The demo is made first if it is absent. Recordings that yield no samples are left out.
+
+    Args:
+        settings: The data settings.
+        sample_rate: Sample rate of the segments in Hz.
+        open_bar: Opens a progress bar.
+
+    Raises:
+        ValueError: If a table or a recording is wrong; the message names it.
+    """
+    make_demo_if_missing(settings, open_bar)
+    source = read_source(settings)
+    root, labels = source.recordings.root, source.recordings.labels
+    others: list[Recordings | None] = [source.soundscapes, None, None]
+    if settings.pseudo.table is not None:
+        others[1] = read_pseudo_labels(
+            settings.pseudo, labels, settings.follow_links
+        ).with_paths_relative_to(root)
+    if "background" in settings.mix_pool.sources:
+        others[2] = read_background_recordings(settings, labels).with_paths_relative_to(root)
+    tables = [source.recordings, *others]
+    paths = [path for table in tables if table is not None for path in table.paths]
+    with open_bar("opening recordings") as on_progress:
+        store, unreadable = open_store(root, paths, settings, sample_rate, on_progress)
+    recordings, soundscapes, pseudo, background = (
+        _drop_paths(table, unreadable) for table in tables
+    )
+    assert recordings is not None
+    readable = SourceRecordings(recordings, soundscapes)
+    splits = split_data(readable, settings, pseudo, background, read_exclude_list(settings))
+    return RunData(splits.train, splits.validation, splits.mix_pool, store)
+
+
+def _drop_paths(recordings: Recordings | None, paths: set[str]) -> Recordings | None:
+    if recordings is None or not paths:
+        return recordings
+    return recordings.take(np.array([path not in paths for path in recordings.paths], bool))
+
+
+def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
+    """Yield lines about a run's data: numbers of recordings, and classes with few of them.
+
+    Warns if no label is ever known to be absent.
+
+    Args:
+        data: The data of a run.
+        settings: The data settings.
+    """
+    train = data.train
+    parts = [f"{len(train)} recordings of {len(train.labels)} classes to train on"]
+    parts += [f"{len(table)} {_VALIDATION_NAMES[name]}" for name, table in data.validation.items()]
+    parts += [f"{len(table)} of {name} to mix in" for name, table in data.mix_pool.items()]
+    yield ", ".join(parts)
+    _warn_if_no_negatives(train, settings)
+    absent = train.label_target_sums() == 0
+    yield from _describe_classes("no training recording for", train, absent, "birdmix doctor")
+    held_out = data.validation.get("validation")
+    if held_out is None:
+        return
+    not_held_out = (held_out.label_target_sums() == 0) & (train.label_target_sums() > 0)
+    problem = "no held-out recording, hence no metric, for"
+    yield from _describe_classes(problem, train, not_held_out, "truth:LABEL in out_of_fold.parquet")
+    few = labels_in_few_groups(concatenate([train, held_out]), settings.num_folds)
+    if few:
+        yield (
+            f"in fewer groups than there are folds: {len(few)} classes: "
+            f"{first_few(few, 5, 'birdmix doctor')}"
+        )
+
+
+def _warn_if_no_negatives(train: Recordings, settings: DataSettings) -> None:
+    """Warn if no label is known to be absent in any segment."""
+    spans = train.ragged_column("annotated")[1]
+    if settings.annotated == "whole_file" or not train.has_any_events:
+        return
+    if not (spans["end"] - spans["start"] >= settings.segment_seconds).any():
+        warnings.warn(
+            f"no annotated span is as long as a segment ({settings.segment_seconds:g} s), so no "
+            "label is ever known to be absent; set data.annotated to whole_file or to a table of "
+            "the annotated spans, or lower data.segment_seconds",
+            stacklevel=2,
+        )
+
+
+def _describe_classes(
+    problem: str, recordings: Recordings, labels: np.ndarray, complete_list: str
+) -> Iterator[str]:
+    """Yield a line that lists classes with a problem; nothing if there are none.
+
+    Args:
+        problem: Beginning of the line.
+        recordings: Recordings, for the label set.
+        labels: Which classes have the problem, bool [C].
+        complete_list: Where all of them are listed.
+    """
+    codes = [recordings.labels.codes[column] for column in np.flatnonzero(labels)]
+    if codes:
+        yield f"{problem} {len(codes)} classes: {first_few(codes, 5, complete_list)}"

@@ -1,0 +1,238 @@
+"""The training step: from a batch of waveforms to its loss.
+
+    waveform mix -> augmentation -> log-mel -> masking, attenuation -> spectrogram mix
+        -> backbone -> hidden mix -> head -> loss
+
+Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from birdmix.audio.augment import AugmentationChain
+from birdmix.batch import Batch
+from birdmix.frontend.attenuation import attenuate_high_frequencies
+from birdmix.frontend.log_mel import LogMel
+from birdmix.frontend.masking import mask_spectrograms
+from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
+from birdmix.mix import Examples, MixStages, MixStats, Operator, Plan, measure_level_db
+from birdmix.mix.post_scaling import peaks
+from birdmix.model.losses import Loss
+from birdmix.random_keys import StepKeys
+
+# Time intervals of a waveform whose RMS levels are kept with its log-mel: fine enough for the level
+# of a box that is cut out of it.
+_NUM_LEVELS = 50
+
+
+class PreparedBatch(NamedTuple):
+    """The network's input of a batch, and how it was mixed.
+
+    Attributes:
+        batch: The batch, with log-mels [B, 1, M, F] as x.
+        plans: Plans of its mixes by operator name, in order.
+        peak: Largest absolute value of each mixed waveform, [B].
+        finite: Which examples are finite, bool [B]; the others have input 0 and weight 0.
+    """
+
+    batch: Batch
+    plans: dict[str, Plan]
+    peak: Tensor
+    finite: Tensor
+
+
+def _ignore_phase(phase: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Computes the loss of a batch: mixing, front end, network and loss.
+
+    Attributes:
+        mix_stages: Mix operators on waveforms, log-mels and features.
+        log_mel: The front end.
+        masking: Settings of time and frequency masks on log-mels.
+        attenuation: Settings of the attenuation of high frequencies.
+        classifier: The network.
+        loss: The loss.
+        augmentation: Augmentation of mixed waveforms, on the host; None is off.
+        end_phase: Called at the end of each phase with its name (``phase_timer.PHASES``), for
+            timing.
+    """
+
+    mix_stages: MixStages
+    log_mel: LogMel
+    masking: MaskingSettings
+    attenuation: AttenuationSettings
+    classifier: nn.Module
+    loss: Loss
+    augmentation: AugmentationChain | None = None
+    end_phase: Callable[[str], None] = _ignore_phase
+
+    def __call__(self, batch: Batch, keys: StepKeys, mix_stats: MixStats) -> tuple[Tensor, Tensor]:
+        """Compute the loss of a batch of waveforms [B, T], and count its mixes.
+
+        Args:
+            batch: The batch, on the device.
+            keys: Random keys of the batch.
+            mix_stats: Statistics to which the batch's mixes are added.
+
+        Returns:
+            The loss, a weighted mean over the examples with known labels; and the sum of their
+            weights. Both are scalars.
+        """
+        unmixed_target = batch.target
+        inputs = self.prepare_batch(batch, keys)
+        batch, plans = inputs.batch, inputs.plans
+
+        def mix_features(features: Tensor) -> Tensor:
+            nonlocal batch, plans
+            batch, hidden_plans = mix_batch(
+                self.mix_stages.hidden, batch._replace(x=features), keys
+            )
+            plans = plans | hidden_plans
+            return batch.x
+
+        output = self.classifier(batch.x, mix_features if self.mix_stages.hidden else None)
+        mix_stats.update(
+            plans, unmixed_target, batch.target, inputs.batch.x.shape, inputs.peak, inputs.finite
+        )
+        weight = batch.weight * batch.known.any(dim=1)
+        return self.loss(output, batch.target, weight, batch.known), weight.sum()
+
+    def mix_waveforms(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
+        """Mix and augment a batch of waveforms [B, T].
+
+        Args:
+            batch: The batch, on the device.
+            keys: Random keys of the batch.
+
+        Returns:
+            The mixed batch, and the plans by operator name.
+        """
+        batch, plans = mix_batch(self.mix_stages.waveform, batch, keys)
+        if self.augmentation:
+            batch = _augment(batch, self.augmentation, keys.rng("augment mixed"))
+        return batch, plans
+
+    def prepare_batch(self, batch: Batch, keys: StepKeys) -> PreparedBatch:
+        """Compute the network's input, log-mels [B, 1, M, F], from a batch of waveforms [B, T].
+
+        Args:
+            batch: The batch, on the device.
+            keys: Random keys of the batch.
+        """
+        batch, waveform_plans = self.mix_waveforms(batch, keys)
+        peak = peaks(batch.x)
+        if any(operator.needs_levels for operator in self.mix_stages.spectrogram.values()):
+            batch = batch._replace(level=measure_level_db(batch.x, _NUM_LEVELS))
+        self.end_phase("mixing")
+        batch = batch._replace(x=self.log_mel(batch.x))
+        self.end_phase("mel")
+        batch = batch._replace(x=mask_spectrograms(batch.x, self.masking, keys.rng("masking")))
+        batch = batch._replace(
+            x=attenuate_high_frequencies(batch.x, self.attenuation, keys.rng("attenuation"))
+        )
+        batch, spectrogram_plans = mix_batch(self.mix_stages.spectrogram, batch, keys)
+        batch, finite = _blank_nonfinite(batch)
+        self.end_phase("mixing")
+        return PreparedBatch(batch, waveform_plans | spectrogram_plans, peak, finite)
+
+
+def mix_batch(
+    operators: Mapping[str, Operator], batch: Batch, keys: StepKeys
+) -> tuple[Batch, dict[str, Plan]]:
+    """Apply mix operators to a batch.
+
+    Args:
+        operators: Operators by name, in order.
+        batch: Batch to mix.
+        keys: Random keys of the batch; each operator has a generator of its own.
+
+    Returns:
+        The mixed batch, and the plan of each operator.
+    """
+    plans = {}
+    for name, operator in operators.items():
+        mixed = operator(
+            *_mix_examples(batch)[:5],
+            level=batch.level,
+            frames_known=batch.frames_known,
+            pool=None if batch.pool is None else _mix_examples(batch.pool),
+            rng=_operator_rng(keys, name),
+            progress=keys.progress,
+        )
+        plans[name] = mixed.plan
+        batch = batch._replace(
+            x=mixed.x,
+            target=mixed.target,
+            weight=mixed.weight,
+            known=mixed.known,
+            frames=mixed.frames,
+            level=mixed.level,
+            frames_known=mixed.frames_known,
+        )
+    return batch, plans
+
+
+def will_mix_batch(
+    operators: Mapping[str, Operator], batch_size: int, pool_size: int, keys: StepKeys
+) -> bool:
+    """Return whether ``mix_batch`` mixes anything in a batch, without the batch itself.
+
+    Args:
+        operators: Operators by name, in order.
+        batch_size: Number of examples.
+        pool_size: Number of examples of the mix pool.
+        keys: Random keys of the batch.
+    """
+    return any(
+        not operator.draw(
+            batch_size, _operator_rng(keys, name), progress=keys.progress, pool_size=pool_size
+        ).is_identity
+        for name, operator in operators.items()
+    )
+
+
+def _operator_rng(keys: StepKeys, name: str) -> np.random.Generator:
+    return keys.rng(f"mix.{name}")
+
+
+def _mix_examples(batch: Batch) -> Examples:
+    return Examples(
+        x=batch.x,
+        target=batch.target,
+        weight=batch.weight,
+        known=batch.known,
+        frames=batch.frames,
+        level=batch.level,
+        frames_known=batch.frames_known,
+    )
+
+
+def _augment(batch: Batch, augmentation: AugmentationChain, rng: np.random.Generator) -> Batch:
+    """Augment waveforms one by one on the host; those on a GPU are copied there and back."""
+    waveforms = [augmentation(waveform, rng) for waveform in batch.x.cpu().numpy()]
+    return batch._replace(x=torch.from_numpy(np.stack(waveforms)).to(batch.x.device))
+
+
+def _blank_nonfinite(batch: Batch) -> tuple[Batch, Tensor]:
+    """Blank examples that are not finite, so that a corrupt recording does not stop a run.
+
+    They get input 0, no labels and weight 0, without synchronising with the device.
+
+    Returns:
+        The batch, and which examples are finite, bool [B].
+    """
+    finite = batch.x.flatten(1).sum(dim=1).isfinite()
+    return batch._replace(
+        x=torch.where(finite[:, None, None, None], batch.x, 0),
+        target=torch.where(finite[:, None], batch.target, 0),
+        weight=torch.where(finite, batch.weight, 0),
+    ), finite

@@ -1,0 +1,338 @@
+"""The training step: mixing of batches, the network's input, and the mix statistics."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from birdmix.audio.augment import AugmentationChain
+from birdmix.batch import Batch
+from birdmix.frontend.log_mel import LogMel
+from birdmix.frontend.settings import AttenuationSettings, LogMelSettings, MaskingSettings
+from birdmix.loading.run_data import open_data
+from birdmix.loading.segment_dataset import SegmentDataset
+from birdmix.mix import (
+    CutMix,
+    MixSettings,
+    MixStages,
+    MixStats,
+    Mixup,
+    Mixup2,
+    Plan,
+    build_mix_stages,
+)
+from birdmix.mix.post_scaling import peaks
+from birdmix.mix.settings import (
+    CutMixSettings,
+    HiddenMixSettings,
+    InjectSettings,
+    ProbabilityScheduleSettings,
+)
+from birdmix.model.classifier_output import ClassifierOutput
+from birdmix.model.losses import build_loss
+from birdmix.model.settings import LossSettings
+from birdmix.random_keys import StepKeys
+from birdmix.training.training_step import PreparedBatch, TrainingStep, mix_batch, will_mix_batch
+from tests.conftest import SMALL, make_config, train
+
+FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
+
+
+class Classifier(nn.Module):
+    """Features, and logits of four classes, are the means of the four mel bins."""
+
+    def forward(self, mel: Tensor, mix_features=None) -> ClassifierOutput:
+        features = mel.mean(dim=-1).transpose(1, 2)[..., None]  # [B, 4, 1, 1]
+        return ClassifierOutput(
+            (features if mix_features is None else mix_features(features))[..., 0, 0]
+        )
+
+
+def step(settings: MixSettings) -> TrainingStep:
+    return TrainingStep(
+        mix_stages=build_mix_stages(settings),
+        log_mel=LogMel(FRONT_END),
+        masking=MaskingSettings(),
+        attenuation=AttenuationSettings(),
+        classifier=Classifier(),
+        loss=build_loss(LossSettings(), np.ones(4), 1, has_frames=False),
+    )
+
+
+def batch_of(x: Tensor) -> Batch:
+    known = torch.ones(len(x), 4, dtype=torch.bool)
+    target = torch.eye(4).repeat(len(x) // 4, 1)
+    return Batch(x, target, torch.ones(len(x)), known, torch.arange(len(x)))
+
+
+def waveforms(batch_size: int = 4) -> Tensor:
+    return 0.1 * torch.randn(batch_size, 256, generator=torch.Generator().manual_seed(0))
+
+
+def keys(batch: int = 0, progress: float = 0.0) -> StepKeys:
+    return StepKeys(seed=0, epoch=0, batch=batch, progress=progress)
+
+
+def mix_metrics(settings: MixSettings, batch: Batch, num_batches: int = 1) -> dict[str, float]:
+    training_step = step(settings)
+    stats = MixStats(training_step.mix_stages.operator_names)
+    for index in range(num_batches):
+        assert training_step(batch, keys(index), stats)[0].isfinite()
+    return stats.compute()
+
+
+ALL = MixSettings(
+    mixup_prob=1.0,
+    cutmix=CutMixSettings(prob=1.0),
+    mixup2_prob=1.0,
+    hidden=HiddenMixSettings(prob=1.0),
+)
+
+
+def test_decisions_of_all_operators_to_mix_are_independent():
+    half = MixSettings(
+        mixup_prob=0.5, cutmix=CutMixSettings(prob=0.5), mixup2_prob=0.5, mix_beta2=1.0
+    )
+    stages = build_mix_stages(half)
+    batch = batch_of(waveforms()[:, None, None, :16])
+
+    def plans(index: int) -> list[Plan]:
+        operators = {**stages.waveform, **stages.spectrogram}
+        return list(mix_batch(operators, batch, keys(index))[1].values())
+
+    mixed = np.array([[not plan.is_identity for plan in plans(index)] for index in range(700)])
+    assert mixed.shape == (700, 3)
+    assert np.abs(mixed.mean(axis=0) - 0.5).max() < 0.06
+    correlation = np.corrcoef(mixed.T) - np.eye(3)
+    assert np.abs(correlation).max() < 0.1
+
+
+def test_high_frequencies_are_attenuated():
+    plain = step(MixSettings())
+    attenuated = replace(plain, attenuation=AttenuationSettings(prob=1.0))
+    before, after = (
+        each.prepare_batch(batch_of(waveforms()), keys()).batch.x for each in (plain, attenuated)
+    )
+    assert torch.equal(before[:, :, 0], after[:, :, 0])  # the lowest mel bin
+    assert (before[:, :, -1] - after[:, :, -1]).amax() > 0 and (after <= before).all()
+
+
+def test_examples_without_known_labels_do_not_change_the_loss():
+    batch = batch_of(waveforms())
+    partly_known = batch._replace(
+        known=batch.known & torch.tensor([1, 1, 0, 0], dtype=torch.bool)[:, None]
+    )
+    known = Batch(*(None if each is None else each[:2] for each in batch))
+    plain, stats = step(MixSettings()), MixStats([])
+    loss, weight = plain(partly_known, keys(), stats)
+    expected, _ = plain(known, keys(), stats)
+    assert weight == 2
+    torch.testing.assert_close(loss, expected)
+
+
+def test_operators_have_a_fixed_order():
+    assert build_mix_stages(ALL).operator_names == ["mixup", "cutmix", "mixup2", "hidden"]
+    assert build_mix_stages(MixSettings()).operator_names == []
+
+
+def test_whether_a_batch_is_mixed_is_known_without_its_data():
+    settings = MixSettings(mixup_prob=0.2, mixup2_prob=0.2)
+    stages = build_mix_stages(settings)
+    predicted, mixed = [], []
+    for index in range(20):
+        plans = step(settings).prepare_batch(batch_of(waveforms()), keys(index)).plans
+        mixed.append(not all(plan.is_identity for plan in plans.values()))
+        operators = {**stages.waveform, **stages.spectrogram}
+        predicted.append(will_mix_batch(operators, 4, 0, keys(index)))
+    assert predicted == mixed and 0 < sum(mixed) < 20
+
+
+def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
+    settings = MixSettings(
+        mixup_prob=1.0,
+        mixup_double=1.0,
+        inject=InjectSettings(prob=1.0, gain=[0.5, 0.5], label_cap=0.6),
+    )
+    assert build_mix_stages(settings).operator_names == ["mixup", "inject"]
+    batch = batch_of(waveforms())
+    pool = batch_of(10 * waveforms())._replace(target=torch.ones(4, 4))
+    injected, plain = (
+        step(each).prepare_batch(batch._replace(pool=pool), keys())
+        for each in (settings, replace(settings, inject=InjectSettings()))
+    )
+    assert (injected.peak > 2 * plain.peak).all()
+    expected = torch.maximum(plain.batch.target, torch.tensor(0.6 / 4))
+    assert torch.allclose(injected.batch.target, expected)
+    assert mix_metrics(settings, batch._replace(pool=pool))["mix_inject_rate"] == 1
+    with pytest.raises(ValueError, match="there is no pool to inject from"):
+        step(settings).prepare_batch(batch, keys())
+
+
+def test_augmentation_of_mixed_waveforms_is_a_function_of_the_batch_keys():
+    gain = {"_target_": "audiomentations.Gain", "min_gain_db": -30, "max_gain_db": 0, "p": 1.0}
+    augmented = replace(step(MixSettings()), augmentation=AugmentationChain([gain], 8000))
+    batch = batch_of(waveforms())
+    first, repeated, other = (augmented.prepare_batch(batch, keys(at)).peak for at in (0, 0, 1))
+    assert torch.equal(first, repeated) and not torch.equal(first, other)
+    assert len(set((first / peaks(batch.x)).tolist())) == 4  # a gain for each example
+
+
+def test_a_schedule_switches_all_operators():
+    late = MixSettings(**{**vars(ALL), "schedule": ProbabilityScheduleSettings(off_from=0.8)})
+    training_step, batch = step(late), batch_of(waveforms())
+
+    def are_identities(progress: float) -> set[bool]:
+        inputs = training_step.prepare_batch(batch, keys(progress=progress))
+        return {plan.is_identity for plan in inputs.plans.values()}
+
+    assert are_identities(0.79) == {False} and are_identities(0.8) == {True}
+
+
+def test_hidden_features_are_mixed_with_their_targets():
+    training_step = step(MixSettings(hidden=HiddenMixSettings(prob=1.0)))
+    assert list(training_step.mix_stages.hidden) == ["hidden"]
+    batch = batch_of(waveforms())
+    stats = MixStats(["hidden"])
+    loss, weight = training_step(batch, keys(), stats)
+    assert loss != step(MixSettings())(batch, keys(), MixStats([]))[0]
+    assert weight == batch.weight.sum()
+    assert stats.compute()["mix_hidden_rate"] == 1
+
+
+@pytest.mark.parametrize("rule", ["convex", "union", "max", "noisy_or", "amplitude"])
+def test_every_label_rule_works_on_log_mels(rule: str):
+    settings = MixSettings(
+        mixup2_prob=1.0,
+        cutmix=CutMixSettings(prob=1.0, rule=rule),
+        mixup2_rule=rule,
+        min_snr_db=-30.0,
+    )
+    x = waveforms()
+    x[1] = 0  # silent, so its label must not be added
+    inputs = step(settings).prepare_batch(batch_of(x), keys())
+    assert inputs.batch.target[:, 1].max() == 0
+    assert inputs.batch.level is not None and inputs.batch.level.shape == (4, 50)
+
+
+def test_levels_are_computed_only_if_an_operator_needs_them():
+    assert step(ALL).prepare_batch(batch_of(waveforms()), keys()).batch.level is None
+
+
+def test_examples_with_nan_are_blanked_and_have_weight_zero():
+    x = waveforms(8)
+    x[3, 10] = float("nan")
+    batch = batch_of(x)
+    inputs: PreparedBatch = step(MixSettings(mixup_prob=1.0)).prepare_batch(batch, keys())
+    plan = inputs.plans["mixup"]
+    contains_nan = torch.from_numpy(((plan.source == 3) & plan.used_mask).any(axis=1))
+    assert torch.equal(~inputs.finite, contains_nan)
+    assert inputs.batch.x.isfinite().all()
+    assert (inputs.batch.weight == 0).tolist() == contains_nan.tolist()
+    metrics = mix_metrics(MixSettings(mixup_prob=1.0), batch)
+    assert metrics["mix_nonfinite"] == contains_nan.sum()
+
+
+# Mix statistics
+
+
+def test_mix_statistics_of_all_operators():
+    metrics = mix_metrics(ALL, batch_of(waveforms()), num_batches=30)
+    for name in ("mixup", "cutmix", "mixup2", "hidden"):
+        assert metrics[f"mix_{name}_rate"] == 1
+    assert 2 < metrics["mix_mixup_sources"] < 3
+    assert metrics["mix_mixup2_sources"] == 2
+    assert metrics["mix_self_pairs"] == 0 and metrics["mix_nonfinite"] == 0
+    low, median, high = (metrics[f"mix_mixup2_lambda_p{p}"] for p in (10, 50, 90))
+    assert 0.1 < low < 0.35 < median < 0.65 < high < 0.9  # Beta(2, 2): .196, .5, .804
+    assert metrics["mix_label_mass_in"] == 1
+    assert 1.5 < metrics["mix_label_mass_out"] <= 3
+
+
+def test_mix_statistics_count_examples_if_mixing_is_decided_per_example():
+    metrics = mix_metrics(
+        MixSettings(mixup_prob=0.25, scope="sample"), batch_of(waveforms(16)), num_batches=100
+    )
+    assert metrics["mix_mixup_rate"] == pytest.approx(0.25, abs=0.04)
+
+
+def test_mix_statistics_count_clipped_waveforms():
+    loud = waveforms()
+    loud[0, 5] = 1.5
+    assert mix_metrics(MixSettings(), batch_of(loud))["mix_clipped"] == 1
+
+
+def test_mix_statistics_count_pairs_of_an_example_with_itself():
+    stats = MixStats(["mixup"])
+    plan = Plan(np.array([[0, 0], [1, 0]]), np.ones((2, 2), np.float32))
+    flags = torch.ones(2, dtype=torch.bool)
+    stats.update({"mixup": plan}, torch.eye(2), torch.eye(2), (2, 9), torch.ones(2), flags)
+    assert stats.compute()["mix_self_pairs"] == 1
+
+
+def test_quantiles_without_mixes_are_nan():
+    metrics = mix_metrics(MixSettings(mixup_prob=0.001), batch_of(waveforms()))
+    assert metrics["mix_mixup_rate"] == 0 and np.isnan(metrics["mix_mixup_lambda_p50"])
+
+
+def test_mix_statistics_resume_from_their_state():
+    batch = batch_of(waveforms())
+    training_step = step(ALL)
+    uninterrupted, first, second = (
+        MixStats(training_step.mix_stages.operator_names) for _ in range(3)
+    )
+    for index in range(6):
+        training_step(batch, keys(index), uninterrupted)
+        training_step(batch, keys(index), first if index < 3 else second)
+        if index == 2:
+            second.load_state_dict(first.state_dict(), torch.device("cpu"))
+    assert second.compute() == uninterrupted.compute()
+    assert second.state_dict() == uninterrupted.state_dict()
+
+
+def test_quantiles_follow_the_drawn_lambdas():
+    stats = MixStats(["mixup2"])
+    operator = Mixup2(0.5, 1.0)
+    lambdas = []
+    for seed in range(50):
+        plan = operator.draw(16, np.random.default_rng(seed))
+        flags = torch.ones(16, dtype=torch.bool)
+        eye = torch.eye(16)
+        stats.update({"mixup2": plan}, eye, eye, (16, 9), torch.ones(16), flags)
+        lambdas.extend(plan.gain[:, 0])
+    metrics = stats.compute()
+    for quantile in (10, 50, 90):
+        expected = np.quantile(lambdas, quantile / 100)
+        assert metrics[f"mix_mixup2_lambda_p{quantile}"] == pytest.approx(expected, abs=0.011)
+
+
+def test_the_smallest_batch_is_the_largest_number_of_sources():
+    assert build_mix_stages(MixSettings()).min_batch_size == 1
+    assert build_mix_stages(MixSettings(mixup2_prob=0.1)).min_batch_size == 2
+    assert build_mix_stages(MixSettings(mixup_prob=0.1)).min_batch_size == 3
+    assert build_mix_stages(MixSettings(mixup_prob=0.1, mixup_double=1.0)).min_batch_size == 2
+    five = MixSettings(mixup_prob=0.1, num_sources=[0.5, 0.0, 0.0, 0.5])
+    assert build_mix_stages(five).min_batch_size == 5
+    assert isinstance(MixStages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}).operator_names, list)
+
+
+def test_a_run_with_a_corrupt_recording_finishes_and_counts_it(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_config(*SMALL, f"data.root={demo}", "trainer.max_epochs=2", "run_dir=.")
+    data = open_data(config.data, config.frontend.log_mel.sample_rate)
+    load_segment = SegmentDataset._draw_segment
+
+    def corrupt(segments: SegmentDataset, row: int, rng: np.random.Generator) -> tuple:
+        waveform, span = load_segment(segments, row, rng)
+        return waveform * (np.nan if row == 0 else 1), span
+
+    monkeypatch.setattr(SegmentDataset, "_draw_segment", corrupt)
+    training = train(config, data, tmp_path)
+    with (tmp_path / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(float(row["mix_nonfinite"]) > 0 for row in rows)
+    assert all(weight.isfinite().all() for weight in training.model.state_dict().values())
