@@ -105,6 +105,8 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("data.augment=[{a:/vö}]", "put its texts in quotes: ['a', {b: 'c'}]"),
         ("seed", "'seed' is not a setting; write key=value, for example seed=1"),
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
+        ("data.pool.size=3", "there is no setting 'data.pool'; its name is 'data.mix_pool'"),
+        ("model.parts=2", "there is no setting 'model.parts'; its name is 'model.num_chunks'"),
         ("mix=3", "mix=3 is unknown; valid names: "),
         ("experiment=2024_05", "experiment=2024_05 is unknown; valid names: "),
     ],

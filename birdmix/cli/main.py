@@ -1,5 +1,6 @@
 """The ``birdmix`` command with its subcommands, one file each."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -14,7 +15,15 @@ from birdmix.cli.score import score
 from birdmix.cli.submit import submit
 from birdmix.cli.summary import summary
 from birdmix.cli.tune import tune
-from birdmix.user_errors import replace_unencodable_output
+from birdmix.user_errors import exit_with_message, replace_unencodable_output
+
+# Former names of commands and options.
+_RENAMED_COMMANDS = {"segments": "clips", "search": "tune"}
+_RENAMED_OPTIONS = {
+    "--step": "--hop",
+    "--pool": "--frame-pooling",
+    "--scores": "--probabilities",
+}
 
 app = typer.Typer(
     help="Predict with a trained model, export it, write submissions, check data, tune. "
@@ -37,7 +46,25 @@ for command in (predict, clips, export, kit, submit, score, doctor, tune, summar
     app.command()(command)
 
 
+def check_former_names(arguments: list[str]) -> None:
+    """End the program with one line if a command or an option has its former name.
+
+    Args:
+        arguments: The command line, without the program's name.
+    """
+    command = arguments[0] if arguments else ""
+    if command in _RENAMED_COMMANDS:
+        exit_with_message(
+            f"error: there is no command {command}; use birdmix {_RENAMED_COMMANDS[command]}"
+        )
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if option in _RENAMED_OPTIONS:
+            exit_with_message(f"error: there is no option {option}; use {_RENAMED_OPTIONS[option]}")
+
+
 def main() -> None:
     """Run the command line."""
     replace_unencodable_output()
+    check_former_names(sys.argv[1:])
     app()

@@ -29,6 +29,17 @@ _TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false"}
 # Mappings that accept any key.
 _OPEN_MAPPINGS = ("model.backbone_args", "optim.args")
 
+# Former names of settings and groups; the new name also applies to the keys below a group.
+_RENAMED = {
+    "data.pool": "data.mix_pool",
+    "frontend.masking.max_mel_share": "frontend.masking.max_mel_fraction",
+    "frontend.masking.max_time_share": "frontend.masking.max_time_fraction",
+    "loss.frame_share": "loss.frame_weight",
+    "model.parts": "model.num_chunks",
+    "optim.final_share": "optim.final_fraction",
+    "optim.warmup_share": "optim.warmup_fraction",
+}
+
 _INTERPOLATION_ERRORS = (GrammarParseError, InterpolationKeyError, InterpolationResolutionError)
 
 # Hydra's messages about several values without -m.
@@ -120,4 +131,7 @@ def _unknown_setting_message(key: str) -> str:
     parent, _, _ = key.rpartition(".")
     if parent in _OPEN_MAPPINGS:
         return f"there is no setting '{key}' yet; add it with a +: +{key}=VALUE"
+    for old, new in _RENAMED.items():
+        if f"{key}.".startswith(f"{old}."):
+            return f"there is no setting '{key}'; its name is '{new}{key.removeprefix(old)}'"
     return f"there is no setting '{key}'{did_you_mean(key, all_setting_keys())}"
