@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ def test_packages_import_only_from_lower_layers():
     assert not violations
 
 
+def test_training_and_inference_do_not_import_each_other():
+    violations = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for package, file, name in packages_and_imports()
+        for other in INDEPENDENT
+        if package in INDEPENDENT and package != other and name.startswith(f"birdmix.{other}.")
+    ]
+    assert not violations
+
+
 def test_each_third_party_library_is_imported_by_its_packages_only():
     violations = [
         f"{file.relative_to(ROOT)} imports {name}"
@@ -139,6 +150,11 @@ def test_each_third_party_library_is_imported_by_its_packages_only():
 
 def test_every_package_has_a_layer():
     assert {package for package, _, _ in packages_and_imports()} <= set(LAYERS)
+
+
+def test_file_names_are_unique():
+    counts = Counter(file.name for file in python_files() if file.name not in COMMON_NAMES)
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 @pytest.fixture(scope="module")
