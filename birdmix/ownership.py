@@ -30,7 +30,7 @@ CLIPS_KIND = "clips"
 _SYSTEM_FILES = frozenset({".DS_Store", ".directory", "Thumbs.db", "desktop.ini"})
 
 
-class FileIdentity(NamedTuple):
+class ContentIdentity(NamedTuple):
     """Identity of a file's content.
 
     Attributes:
@@ -55,7 +55,7 @@ class FileList:
     """
 
     kind: str = ""
-    versions: dict[str, list[FileIdentity] | None] = field(default_factory=dict)
+    versions: dict[str, list[ContentIdentity] | None] = field(default_factory=dict)
 
     def has_version(self, name: str, file: Path) -> bool:
         """Return whether a file is a version that is listed under a name."""
@@ -97,7 +97,7 @@ def _parse_line(listed: FileList, line: Mapping[str, Any]) -> None:
         return
     versions = listed.versions.setdefault(name, [])
     if versions is not None:
-        version = FileIdentity(int(line["size"]), int(line["modified"]), str(line["sha256"]))
+        version = ContentIdentity(int(line["size"]), int(line["modified"]), str(line["sha256"]))
         versions.append(version)
 
 
@@ -144,7 +144,7 @@ def write_file_list(folder: Path, kind: str, names: Iterable[str]) -> None:
 
 
 def _line(name: str, file: Path | None) -> dict[str, Any]:
-    return {"name": name} | ({} if file is None else file_identity(file)._asdict())
+    return {"name": name} | ({} if file is None else content_identity(file)._asdict())
 
 
 def _append(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -155,10 +155,10 @@ def _append(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         stream.write(text.encode())
 
 
-def file_identity(file: Path) -> FileIdentity:
+def content_identity(file: Path) -> ContentIdentity:
     """Return the identity of a file's content."""
     state = os.stat(file)
-    return FileIdentity(state.st_size, state.st_mtime_ns, sha256_of(file))
+    return ContentIdentity(state.st_size, state.st_mtime_ns, sha256_of(file))
 
 
 def sha256_of(file: Path) -> str:

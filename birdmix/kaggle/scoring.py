@@ -29,7 +29,7 @@ from birdmix.kaggle.submission_csv import (
     DECISIONS,
     PADDED,
     RANKS,
-    CellRule,
+    ValidCellValues,
     align_to_solution,
     read_rows,
     to_numbers,
@@ -168,7 +168,7 @@ def _score(truth: _Table, score: _Table, competition: Competition) -> tuple[floa
     return value, f"{num_scored} of {num_columns} {kind} scored, {rows}"
 
 
-def _species_arrays(truth: _Table, score: _Table, rule: CellRule) -> _Arrays:
+def _species_arrays(truth: _Table, score: _Table, rule: ValidCellValues) -> _Arrays:
     """Return the arrays of tables that have one column per species."""
     present = to_numbers(truth.cells, truth.file, DECISIONS).astype(bool)
     values = to_numbers(score.cells, score.file, rule)

@@ -16,7 +16,7 @@ from birdmix.competitions import BIRDCLEF_2021
 from birdmix.messages import first_line, format_count
 
 
-class CellRule(NamedTuple):
+class ValidCellValues(NamedTuple):
     """Which numbers the cells of a table may hold.
 
     Attributes:
@@ -28,10 +28,10 @@ class CellRule(NamedTuple):
     description: str
 
 
-DECISIONS = CellRule(lambda values: np.isin(values, (0, 1)), "0 or 1, false or true")
+DECISIONS = ValidCellValues(lambda values: np.isin(values, (0, 1)), "0 or 1, false or true")
 #: For a metric that depends on the order only: ranks and logits are valid as well.
-RANKS = CellRule(np.isfinite, "a finite number")
-PADDED = CellRule(
+RANKS = ValidCellValues(np.isfinite, "a finite number")
+PADDED = ValidCellValues(
     lambda values: (values >= 0) & (values <= 1),
     "a number from 0 to 1; padded cmAP appends rows of ones: a score of 1 ties with them, and a "
     "higher one ranks above them",
@@ -116,7 +116,7 @@ def align_to_solution(truth: pd.DataFrame, submission: pd.DataFrame, file: Path)
     return submission.loc[truth.index, truth.columns]
 
 
-def to_numbers(table: pd.DataFrame, file: Path, rule: CellRule) -> np.ndarray:
+def to_numbers(table: pd.DataFrame, file: Path, rule: ValidCellValues) -> np.ndarray:
     """Return a table's cells as numbers, float64 [R, C]; true is 1, false is 0.
 
     Args:
