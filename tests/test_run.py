@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,33 @@ def test_the_final_metrics_contain_the_roc_auc_of_the_submission(finished_run: P
     expected = [roc_auc_score(truth[c], probability[c]) for c in truth if truth[c].nunique() > 1]
     assert metrics["soundscape_macro_roc_auc"] == pytest.approx(np.mean(expected))
     assert metrics["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["mix.inject.prob=0.5"], "mix.inject.prob=0.5 and data.mix_pool.sources=[] need each"),
+        (
+            ["data.mix_pool.sources=[background]", "data.mix_pool.background=x"],
+            "mix.inject.prob=0.0 and data.mix_pool.sources=['background'] need each other",
+        ),
+        (["data.batch_size=2", "mix.mixup_double=0.5"], "data.batch_size=2: the mix joins 3"),
+        (["loss.frame_weight=0.5"], "loss.frame_weight=0.5: this head computes no frame logits"),
+        (["validation.monitor=validation_macro_auc"], "did you mean 'validation_macro_roc_auc'?"),
+        (["data.fold=null", "validation.patience=3"], "need a validation set; hold out a fold"),
+        (["data.fold=null", "checkpoint.best_k=1"], "need a validation set; hold out a fold"),
+        (["loggers=[mlflow]"], "loggers=mlflow needs a package that is not installed"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_before_recordings_are_opened(
+    overrides: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    config = make_config("data=folder", "data.root=/no/such/folder", "run_dir=x", *overrides)
+    with pytest.raises(ValueError) as error:
+        run(config, tmp_path / "run")
+    assert expected in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_metrics_csv_has_a_row_per_epoch(finished_run: Path):

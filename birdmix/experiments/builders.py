@@ -30,29 +30,34 @@ from birdmix.model.classifier import (
     synchronise_batch_norms,
     to_channels_last_memory,
 )
-from birdmix.model.losses import build_loss
+from birdmix.model.losses import build_loss, check_frame_weight
 from birdmix.model.optimizers import build_optimizer, build_weight_average, freeze
 from birdmix.recordings.recordings_table import Recordings, concatenate
-from birdmix.recordings.settings import DataSettings
+from birdmix.recordings.settings import SOURCES_WITH_SPLITS, DataSettings
 from birdmix.training.checkpoint import CheckpointSchedule
 from birdmix.training.checkpoint_state import restore_run
 from birdmix.training.distributed_processes import Processes
+from birdmix.training.loggers import check_loggers_installed
 from birdmix.training.metrics_log import MetricsLog
 from birdmix.training.phase_timer import PhaseTimer
 from birdmix.training.run_position import RunPosition
 from birdmix.training.stop_requests import StopRequests
 from birdmix.training.training_run import TrainingRun
 from birdmix.training.training_step import TrainingStep
-from birdmix.training.validation import ValidationSet, choose_monitor
+from birdmix.training.validation import ValidationSet, check_monitor_name, choose_monitor
 
 
 def check_buildable(config: Config) -> None:
-    """Build what needs no data, so that wrong settings fail before a long scan of recordings.
+    """Check and build what needs no data, so that wrong settings fail before recordings are opened.
 
     Raises:
-        ValueError: If the settings of an augmentation, the network or the optimizer are invalid, or
-            a file of weights does not exist.
+        ValueError: If settings do not fit together, those of an augmentation, the network or the
+            optimizer are invalid, or a file of weights or a logger's package does not exist.
     """
+    check_loggers_installed(config.loggers)
+    _check_mix_fits_data(config)
+    check_frame_weight(config.loss, has_frames=config.model.head == "sed")
+    _check_monitor(config)
     if config.resume is None:
         check_weights_exist(config)
     with torch.device("meta"):  # shapes only, no values
@@ -65,6 +70,39 @@ def check_buildable(config: Config) -> None:
             AugmentationChain(getattr(config.data, key), config.frontend.log_mel.sample_rate)
         except ValueError as error:
             raise ValueError(f"data.{key}: {error}") from error
+
+
+def _check_mix_fits_data(config: Config) -> None:
+    """Check that ``mix.inject`` and the mix pool are both set or neither, and the batch size."""
+    stages = build_mix_stages(config.mix)
+    sources = config.data.mix_pool.sources
+    if ("inject" in stages.waveform) is not bool(sources):
+        raise ValueError(
+            f"mix.inject.prob={config.mix.inject.prob} and data.mix_pool.sources="
+            f"{list(sources)} need each other: the first mixes in segments of the second"
+        )
+    if config.data.batch_size < stages.min_batch_size:
+        raise ValueError(
+            f"data.batch_size={config.data.batch_size}: the mix joins {stages.min_batch_size} "
+            "examples of a batch; raise it"
+        )
+
+
+def _check_monitor(config: Config) -> None:
+    """Check the monitored metric as far as the configuration alone decides it."""
+    settings, data = config.validation, config.data
+    if settings.monitor is not None:
+        check_monitor_name(settings.monitor)
+    elif data.fold is None and data.source not in SOURCES_WITH_SPLITS:
+        _check_monitor_unneeded(config)
+
+
+def _check_monitor_unneeded(config: Config) -> None:
+    if config.validation.patience or config.checkpoint.best_k:
+        raise ValueError(
+            "validation.patience and checkpoint.best_k need a validation set; hold out a "
+            "fold with data.fold=0, or set validation.monitor=train_loss"
+        )
 
 
 def build_training_run(
@@ -95,11 +133,8 @@ def build_training_run(
     batches = build_batch_sampler(config, data, position, processes)
     validation = build_validation_sets(config, data, processes)
     monitor = choose_monitor(validation, config.validation.monitor)
-    if monitor is None and (config.validation.patience or config.checkpoint.best_k):
-        raise ValueError(
-            "validation.patience and checkpoint.best_k need a validation set; hold out a "
-            "fold with data.fold=0, or set validation.monitor=train_loss"
-        )
+    if monitor is None:
+        _check_monitor_unneeded(config)
     timer = PhaseTimer(fabric.device)
     torch.manual_seed(config.seed)
     model = build_model(config, data.labels, fabric.device, is_new=state is None)
@@ -290,8 +325,7 @@ def build_batch_sampler(
         processes: The processes of the run.
 
     Raises:
-        ValueError: If a batch is too small for the mix, or one of ``mix.inject`` and the mix pool
-            is set without the other.
+        ValueError: If a batch is too small for the mix.
     """
     batches = SegmentBatchSampler(
         compute_draws_per_epoch(data.train, config.data),
@@ -303,13 +337,7 @@ def build_batch_sampler(
         rank=processes.rank,
         num_processes=processes.size,
     )
-    stages = build_mix_stages(config.mix)
-    if ("inject" in stages.waveform) is not bool(data.mix_pool):
-        raise ValueError(
-            f"mix.inject.prob={config.mix.inject.prob} and data.mix_pool.sources="
-            f"{list(data.mix_pool)} need each other: the first mixes in segments of the second"
-        )
-    num_sources = stages.min_batch_size
+    num_sources = build_mix_stages(config.mix).min_batch_size
     if batches.smallest_share < num_sources:
         share = "a batch" if processes.size == 1 else f"one of {processes.size} shares of a batch"
         raise ValueError(

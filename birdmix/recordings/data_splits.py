@@ -11,6 +11,9 @@ from birdmix.recordings.folds import check_splits_disjoint, split_by_fold
 from birdmix.recordings.recordings_table import Recordings, SourceRecordings, concatenate
 from birdmix.recordings.settings import DataSettings
 
+#: Names of validation sets: held-out recordings, and labelled soundscapes.
+HELD_OUT, SOUNDSCAPES = "validation", "validation_soundscape"
+
 
 @dataclass(frozen=True)
 class DataSplits:
@@ -48,10 +51,10 @@ def split_data(
             is missing or empty.
     """
     train, held_out, test_paths = _split_recordings(source.recordings, settings)
-    validation = {} if held_out is None else {"validation": held_out}
+    validation = {} if held_out is None else {HELD_OUT: held_out}
     soundscapes, pool_soundscapes = _split_soundscapes(source, settings)
     if soundscapes is not None:
-        validation["validation_soundscape"] = soundscapes
+        validation[SOUNDSCAPES] = soundscapes
     held_back = {path for recordings in validation.values() for path in recordings.paths}
     held_back |= {*test_paths, *excluded}
     additional = {

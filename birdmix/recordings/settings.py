@@ -8,6 +8,8 @@ from birdmix.messages import check_choice
 from birdmix.recordings.metadata import GROUPS, SECONDARY
 
 SOURCES = ("demo", "folder", "csv", "birdclef", "selections")
+#: Sources that may have a validation set without a fold: soundscapes, or a column ``split``.
+SOURCES_WITH_SPLITS = ("demo", "csv", "birdclef")
 SEGMENT_POSITIONS = ("random", "start", "energy", "event")
 FILL_METHODS = ("loop", "pad", "gaps")
 SAMPLERS = ("uniform", "inverse", "sqrt", "capped")

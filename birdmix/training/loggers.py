@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ class RunMedia:
     table: str
 
 
+def check_loggers_installed(names: Sequence[str]) -> None:
+    """Check that the packages of loggers are installed.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise ValueError(_not_installed(name, f"No module named '{name}'"))
+
+
+def _not_installed(name: str, detail: object) -> str:
+    return (
+        f"loggers={name} needs a package that is not installed ({detail}); "
+        "run: pip install -e '.[loggers]'"
+    )
+
+
 class RunLogger(TrainingHook):
     """Training hook that logs all metrics of an epoch.
 
@@ -52,10 +71,7 @@ class RunLogger(TrainingHook):
         try:
             self.name, self.logger = name, _open_logger(name, run, epochs_done)
         except ModuleNotFoundError as error:
-            raise ValueError(
-                f"loggers={name} needs a package that is not installed ({error}); "
-                "run: pip install -e '.[loggers]'"
-            ) from error
+            raise ValueError(_not_installed(name, error)) from error
 
     def on_epoch(self, metrics: dict[str, float], seconds: dict[str, float]) -> None:
         """Log the epoch's metrics and phase times."""

@@ -15,7 +15,8 @@ from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.messages import did_you_mean, first_few
 from birdmix.metrics.eval_result import EvalResult
-from birdmix.metrics.validation_metrics import unmet_metric_requirements
+from birdmix.metrics.validation_metrics import METRICS, unmet_metric_requirements
+from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES
 from birdmix.recordings.recordings_table import Recordings
 from birdmix.training.distributed_processes import Processes
 
@@ -45,6 +46,19 @@ class ValidationSet:
         logits = np.zeros_like(self.targets)
         result = EvalResult(self.name, self.targets, self.known, logits)
         return unmet_metric_requirements(result)
+
+
+def check_monitor_name(monitor: str) -> None:
+    """Check that a metric of some run has this name.
+
+    Raises:
+        ValueError: If none has.
+    """
+    names = ["train_loss", *(f"{name}_{m}" for name in (HELD_OUT, SOUNDSCAPES) for m in METRICS)]
+    if monitor not in names:
+        raise ValueError(
+            f"validation.monitor={monitor} is not a metric of a run{did_you_mean(monitor, names)}"
+        )
 
 
 def choose_monitor(sets: Sequence[ValidationSet], wanted: str | None) -> str | None:

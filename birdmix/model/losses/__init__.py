@@ -9,6 +9,6 @@ without known labels or weights is 0.
     loss_factory  builds the loss of the settings, with class weights and frame logits
 """
 
-from birdmix.model.losses.loss_factory import Loss, build_loss
+from birdmix.model.losses.loss_factory import Loss, build_loss, check_frame_weight
 
-__all__ = ["Loss", "build_loss"]
+__all__ = ["Loss", "build_loss", "check_frame_weight"]

@@ -65,15 +65,24 @@ def build_loss(
     Raises:
         ValueError: If the loss needs frame logits that the head has not, or more recordings.
     """
+    check_frame_weight(settings, has_frames)
+    frame_weight = settings.frame_weight
+    if frame_weight is None:
+        frame_weight = _DEFAULT_FRAME_WEIGHT if has_frames else 0.0
+    return LossWithFrames(_build_logit_loss(settings, label_counts, num_recordings), frame_weight)
+
+
+def check_frame_weight(settings: LossSettings, has_frames: bool) -> None:
+    """Check that the head computes frame logits if the loss has a weight for them.
+
+    Raises:
+        ValueError: If it does not.
+    """
     if settings.frame_weight and not has_frames:
         raise ValueError(
             f"loss.frame_weight={settings.frame_weight}: this head computes no frame logits; "
             "leave it out, or use model.head=sed"
         )
-    frame_weight = settings.frame_weight
-    if frame_weight is None:
-        frame_weight = _DEFAULT_FRAME_WEIGHT if has_frames else 0.0
-    return LossWithFrames(_build_logit_loss(settings, label_counts, num_recordings), frame_weight)
 
 
 def _build_logit_loss(
