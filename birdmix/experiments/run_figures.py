@@ -76,8 +76,10 @@ def draw_figures(
     def draw_first_mixed(path: Path) -> None:
         batch, keys = _load_first_mixed_batch(config, data, training)
         prepared = training.step.prepare_batch(batch, keys)
+        mix_pool = concatenate(data.mix_pool.values()) if data.mix_pool else None
         examples = [
-            _describe_example(prepared, row, data) for row in range(min(_NUM_DRAWN, len(batch.x)))
+            _describe_example(prepared, row, data, mix_pool)
+            for row in range(min(_NUM_DRAWN, len(batch.x)))
         ]
         draw_mixed_batch(path, examples, config.frontend.log_mel)
         mixed = training.step.mix_waveforms(batch, keys)[0].x[:_NUM_SOUNDS].float().cpu()
@@ -176,18 +178,22 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     return 0
 
 
-def _describe_example(prepared: PreparedBatch, row: int, data: RunData) -> MixedExample:
+def _describe_example(
+    prepared: PreparedBatch, row: int, data: RunData, mix_pool: Recordings | None
+) -> MixedExample:
     """Return log-mel, sources and target of a mixed example, for the figure."""
     names = data.labels.names
     target = prepared.batch.target[row].tolist()
     return MixedExample(
         mel=prepared.batch.x[row, 0].cpu().numpy(),
-        sources=tuple(_source_lines(prepared, row, data)),
+        sources=tuple(_source_lines(prepared, row, data.train, mix_pool)),
         target={names[c]: value for c, value in enumerate(target) if value > 0},
     )
 
 
-def _source_lines(prepared: PreparedBatch, row: int, data: RunData) -> list[str]:
+def _source_lines(
+    prepared: PreparedBatch, row: int, train: Recordings, mix_pool: Recordings | None
+) -> list[str]:
     """Return a line for each source of the last mix of an example."""
     rows = prepared.batch.row.tolist()
     identity = Plan.identity(len(rows))
@@ -198,15 +204,14 @@ def _source_lines(prepared: PreparedBatch, row: int, data: RunData) -> list[str]
     def waveform_lines(row: int) -> list[str]:
         own_source, *from_pool = _sources_and_gains(injected, row)
         lines = [
-            f"{_label_names(data.train, rows[source])} x {gain * own_source[1]:.2f}"
+            f"{_label_names(train, rows[source])} x {gain * own_source[1]:.2f}"
             for source, gain in _sources_and_gains(summed, row)
             if gain
         ]
         for source, gain in from_pool:
-            if gain and pool is not None:
+            if gain and pool is not None and mix_pool is not None:
                 pool_row = int(pool.row[source - len(rows)])
-                name = _label_names(concatenate(data.mix_pool.values()), pool_row)
-                lines.append(f"pool: {name} x {gain:.2f}")
+                lines.append(f"pool: {_label_names(mix_pool, pool_row)} x {gain:.2f}")
         return lines
 
     def mel_lines(row: int, plans: list[Plan]) -> list[str]:

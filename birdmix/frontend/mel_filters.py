@@ -30,9 +30,7 @@ def mel_filters(settings: LogMelSettings) -> np.ndarray:
     Returns:
         Filters, float32 [N, M].
     """
-    first = _hertz_to_mel(settings.f_min, settings.mel_scale)
-    last = _hertz_to_mel(settings.max_frequency, settings.mel_scale)
-    corners = _mel_to_hertz(_linspace(first, last, settings.n_mels + 2), settings.mel_scale)
+    corners = mel_corners(settings)
     frequencies = _linspace(0, settings.sample_rate // 2, settings.n_fft // 2 + 1)
     distances = corners - frequencies[:, None]
     widths = np.diff(corners)
@@ -41,6 +39,16 @@ def mel_filters(settings: LogMelSettings) -> np.ndarray:
     if settings.mel_norm == "slaney":
         filters *= 2 / (corners[2:] - corners[:-2])
     return filters
+
+
+def mel_corners(settings: LogMelSettings) -> np.ndarray:
+    """Return the corners of the filters in Hz, equally spaced in mel, float32 [M + 2].
+
+    Filter m rises from corner m to its centre, corner m + 1, and falls to corner m + 2.
+    """
+    first = _hertz_to_mel(settings.f_min, settings.mel_scale)
+    last = _hertz_to_mel(settings.max_frequency, settings.mel_scale)
+    return _mel_to_hertz(_linspace(first, last, settings.n_mels + 2), settings.mel_scale)
 
 
 def _hertz_to_mel(hertz: float, mel_scale: str) -> float:

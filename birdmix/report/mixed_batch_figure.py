@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from birdmix.frontend.mel_filters import mel_corners
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.report import style
 
@@ -97,41 +98,13 @@ def draw_mixed_batch(path: Path, examples: Sequence[MixedExample], log_mel: LogM
 
 
 def mel_centres(log_mel: LogMelSettings) -> np.ndarray:
-    """Return the centre frequency of each mel bin in Hz, float64 [M].
-
-    Source: the triangular filters of ``torchaudio.functional.melscale_fbanks``, whose corners are
-    equally spaced in mel.
-    """
-    edges = _to_mel(np.array([log_mel.f_min, log_mel.max_frequency]), log_mel.mel_scale)
-    mel = np.linspace(edges[0], edges[1], log_mel.n_mels + 2)[1:-1]
-    return _to_hertz(mel, log_mel.mel_scale)
+    """Return the centre frequency of each mel bin in Hz, float32 [M]."""
+    return mel_corners(log_mel)[1:-1]
 
 
 def nearest_mel_bin(frequency: float, log_mel: LogMelSettings) -> int:
     """Return the mel bin whose centre is nearest to a frequency in Hz."""
     return int(np.abs(mel_centres(log_mel) - frequency).argmin())
-
-
-# The Slaney scale is linear up to 1 kHz (66.7 Hz a mel) and logarithmic above (27 a factor 6.4).
-_SLANEY_HERTZ_PER_MEL = 200 / 3
-_SLANEY_KNEE_HERTZ = 1000.0
-_SLANEY_KNEE_MEL = _SLANEY_KNEE_HERTZ / _SLANEY_HERTZ_PER_MEL
-_SLANEY_LOG_STEP = np.log(6.4) / 27
-
-
-def _to_mel(hertz: np.ndarray, mel_scale: str) -> np.ndarray:
-    if mel_scale == "htk":
-        return 2595 * np.log10(1 + hertz / 700)
-    octaves = np.log(np.maximum(hertz, _SLANEY_KNEE_HERTZ) / _SLANEY_KNEE_HERTZ)
-    linear = np.minimum(hertz, _SLANEY_KNEE_HERTZ) / _SLANEY_HERTZ_PER_MEL
-    return linear + octaves / _SLANEY_LOG_STEP
-
-
-def _to_hertz(mel: np.ndarray, mel_scale: str) -> np.ndarray:
-    if mel_scale == "htk":
-        return 700 * (10 ** (mel / 2595) - 1)
-    linear = np.minimum(mel, _SLANEY_KNEE_MEL) * _SLANEY_HERTZ_PER_MEL
-    return linear * np.exp(np.maximum(mel - _SLANEY_KNEE_MEL, 0) * _SLANEY_LOG_STEP)
 
 
 def _check(examples: Sequence[MixedExample], log_mel: LogMelSettings) -> None:
