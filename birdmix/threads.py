@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -10,6 +11,9 @@ Result = TypeVar("Result")
 
 #: Called with (items done, items in all).
 OnItemDone = Callable[[int, int], None]
+
+#: Opens a progress bar with a description; the bar is called as ``OnItemDone``.
+OpenBar = Callable[[str], AbstractContextManager[OnItemDone]]
 
 #: Items that are submitted at a time: the futures of a million items would take gigabytes.
 _ITEMS_AT_A_TIME = 1024

@@ -32,6 +32,7 @@ from birdmix.model.classifier import (
 )
 from birdmix.model.losses import build_loss, check_frame_weight
 from birdmix.model.optimizers import build_optimizer, build_weight_average, freeze
+from birdmix.recordings.data_splits import SOUNDSCAPES
 from birdmix.recordings.recordings_table import Recordings, concatenate
 from birdmix.recordings.settings import SOURCES_WITH_SPLITS, DataSettings
 from birdmix.training.checkpoint import CheckpointSchedule
@@ -94,10 +95,11 @@ def _check_monitor(config: Config) -> None:
     if settings.monitor is not None:
         check_monitor_name(settings.monitor)
     elif data.fold is None and data.source not in SOURCES_WITH_SPLITS:
-        _check_monitor_unneeded(config)
+        _refuse_selection_of_epochs(config)
 
 
-def _check_monitor_unneeded(config: Config) -> None:
+def _refuse_selection_of_epochs(config: Config) -> None:
+    """Refuse settings that select epochs by a metric, for a run without one."""
     if config.validation.patience or config.checkpoint.best_k:
         raise ValueError(
             "validation.patience and checkpoint.best_k need a validation set; hold out a "
@@ -134,7 +136,7 @@ def build_training_run(
     validation = build_validation_sets(config, data, processes)
     monitor = choose_monitor(validation, config.validation.monitor)
     if monitor is None:
-        _check_monitor_unneeded(config)
+        _refuse_selection_of_epochs(config)
     timer = PhaseTimer(fabric.device)
     torch.manual_seed(config.seed)
     model = build_model(config, data.labels, fabric.device, is_new=state is None)
@@ -372,7 +374,7 @@ def build_validation_sets(
             num_samples,
             rate,
             config.validation.max_windows,
-            with_context=name == "validation_soundscape",
+            with_context=name == SOUNDSCAPES,
         )
         if not windows.keys:
             raise ValueError(

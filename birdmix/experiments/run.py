@@ -25,7 +25,13 @@ from birdmix.experiments.run_console import RunConsole
 from birdmix.experiments.run_directory import check_run_directory, remove_run_partials
 from birdmix.experiments.run_results import draw_and_log_figures, write_results
 from birdmix.files import remove_if_empty, write_text
-from birdmix.loading.run_data import RunData, describe_data, make_demo_if_missing, open_data
+from birdmix.loading.run_data import (
+    RunData,
+    describe_data,
+    describe_missing_negatives,
+    make_demo_if_missing,
+    open_data,
+)
 from birdmix.messages import first_few
 from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
 from birdmix.training.distributed_processes import Processes, connect_processes
@@ -119,6 +125,8 @@ def _open_run_data(config: Config, processes: Processes) -> RunData:
     data = open_data(config.data, config.frontend.log_mel.sample_rate, open_progress_bar)
     for line in describe_data(data, config.data):
         log_line(line)
+    if warning := describe_missing_negatives(data.train, config.data):
+        warn(warning)  # not by warnings.warn, which prints it for the first run of a sweep only
     return data
 
 

@@ -28,6 +28,7 @@ from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_cla
 from birdmix.mix import Plan
 from birdmix.mix.post_scaling import peaks
 from birdmix.random_keys import StepKeys
+from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES
 from birdmix.recordings.recordings_table import Recordings, concatenate
 from birdmix.report.learning_curves_figure import draw_learning_curves
 from birdmix.report.mixed_batch_figure import MixedExample, draw_mixed_batch
@@ -47,8 +48,8 @@ _NUM_SEARCHED = 20
 
 # Titles by evaluation.
 _TITLES = {
-    "validation": "held-out recordings",
-    "validation_soundscape": "labelled soundscape windows",
+    HELD_OUT: "held-out recordings",
+    SOUNDSCAPES: "labelled soundscape windows",
     "soundscape": "test soundscape windows",
 }
 

@@ -2,8 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,7 @@ from birdmix.inference.output.table_writer import format_decimal, format_probabi
 from birdmix.ownership import CLIPS_KIND
 from birdmix.report.clip_figure import ClipPlotter
 from birdmix.report.review_page import ClipCard, SpeciesSection, write_review_page
-from birdmix.threads import map_in_threads
-
-#: Opens a progress bar with a description; the bar is called with (done, total).
-OpenBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+from birdmix.threads import OnItemDone, OpenBar, map_in_threads
 
 _DETECTION_COLUMNS = ("file", "path", "start_seconds", "end_seconds", "species", "confidence")
 _CLIP_COLUMNS = ("clip_start_seconds", "clip_end_seconds", "gain_db")
@@ -129,7 +126,7 @@ def _write_sounds(
     folder: Path,
     pad_seconds: float,
     channel: int | None,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnItemDone,
 ) -> Generator[tuple[_Job, Clip | AudioError], None, None]:
     """Write the clips' sound files in threads; yield each clip in order, or its error."""
 

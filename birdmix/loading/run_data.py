@@ -3,8 +3,7 @@
 Shapes: N rows, C classes.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from birdmix.labels import Labels
 from birdmix.loading.audio_store import AudioStore, open_store
 from birdmix.messages import first_few
-from birdmix.recordings.data_splits import DataSplits, split_data
+from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES, DataSplits, split_data
 from birdmix.recordings.demo import ensure_demo
 from birdmix.recordings.folds import labels_in_few_groups
 from birdmix.recordings.pseudo_labels import read_pseudo_labels
@@ -25,14 +24,12 @@ from birdmix.recordings.source_readers import (
     read_exclude_list,
     read_source,
 )
-
-#: Opens a progress bar with a description; the bar is called with (done, total).
-OpenBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+from birdmix.threads import OnItemDone, OpenBar
 
 #: Names of validation data by the prefix of their metrics, for messages.
 _VALIDATION_NAMES = {
-    "validation": "held out",
-    "validation_soundscape": "labelled soundscape windows",
+    HELD_OUT: "held out",
+    SOUNDSCAPES: "labelled soundscape windows",
 }
 
 
@@ -52,7 +49,7 @@ class RunData(DataSplits):
         return self.train.labels
 
 
-def open_hidden_bar(description: str) -> AbstractContextManager[Callable[[int, int], None]]:
+def open_hidden_bar(description: str) -> AbstractContextManager[OnItemDone]:
     """Return a progress bar that is not shown.
 
     Args:
@@ -130,8 +127,6 @@ def _drop_paths(recordings: Recordings | None, paths: set[str]) -> Recordings | 
 def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
     """Yield lines about a run's data: numbers of recordings, and classes with few of them.
 
-    Warns if no label is ever known to be absent.
-
     Args:
         data: The data of a run.
         settings: The data settings.
@@ -141,10 +136,9 @@ def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
     parts += [f"{len(table)} {_VALIDATION_NAMES[name]}" for name, table in data.validation.items()]
     parts += [f"{len(table)} of {name} to mix in" for name, table in data.mix_pool.items()]
     yield ", ".join(parts)
-    _warn_if_no_negatives(train, settings)
     absent = train.label_target_sums() == 0
     yield from _describe_classes("no training recording for", train, absent, "birdmix doctor")
-    held_out = data.validation.get("validation")
+    held_out = data.validation.get(HELD_OUT)
     if held_out is None:
         return
     not_held_out = (held_out.label_target_sums() == 0) & (train.label_target_sums() > 0)
@@ -158,18 +152,18 @@ def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
         )
 
 
-def _warn_if_no_negatives(train: Recordings, settings: DataSettings) -> None:
-    """Warn if no label is known to be absent in any segment."""
+def describe_missing_negatives(train: Recordings, settings: DataSettings) -> str:
+    """Return a warning if no label is known to be absent in any segment, else ""."""
     spans = train.ragged_column("annotated")[1]
     if settings.annotated == "whole_file" or not train.has_any_events:
-        return
-    if not (spans["end"] - spans["start"] >= settings.segment_seconds).any():
-        warnings.warn(
-            f"no annotated span is as long as a segment ({settings.segment_seconds:g} s), so no "
-            "label is ever known to be absent; set data.annotated to whole_file or to a table of "
-            "the annotated spans, or lower data.segment_seconds",
-            stacklevel=2,
-        )
+        return ""
+    if (spans["end"] - spans["start"] >= settings.segment_seconds).any():
+        return ""
+    return (
+        f"no annotated span is as long as a segment ({settings.segment_seconds:g} s), so no "
+        "label is ever known to be absent; set data.annotated to whole_file or to a table of "
+        "the annotated spans, or lower data.segment_seconds"
+    )
 
 
 def _describe_classes(
