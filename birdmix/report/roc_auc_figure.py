@@ -110,7 +110,7 @@ def _note(rows: list[_Row], roc_auc: np.ndarray) -> str:
     if not num_scored:
         return "No species could be scored."
     note = (
-        "ROC-AUC: the chance that a sound with the species scores above a sound without it. "
+        "ROC-AUC: the chance that an example with the species ranks above one without it. "
         "1 is perfect, 0.5 is guessing."
     )
     if len(rows) < num_scored:
@@ -152,7 +152,7 @@ def _draw_plot(
     axes.set_yticks([row.y for row in rows], names, size=size, color=style.INK, parse_math=False)
     for row in rows:
         _draw_row(axes, row)
-    _write_right(axes, "sounds\nwith it", 1, "axes fraction", va="bottom", lift=_LIFT)
+    _write_right(axes, "examples\nwith it", 1, "axes fraction", va="bottom", lift=_LIFT)
     _mark_lines(axes, float(np.nanmean(roc_auc)))
     _write_gap(axes, rows, int(np.isfinite(roc_auc).sum()) - len(rows))
 
