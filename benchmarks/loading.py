@@ -32,9 +32,9 @@ import torch
 
 from birdmix.audio.decode import decode_recording
 from birdmix.audio.segment_reader import read_segment
-from birdmix.batch import Batch
 from birdmix.labels import Labels
 from birdmix.loading.audio_store import AudioStore, open_store
+from birdmix.loading.batch import Batch
 from birdmix.loading.loader import end_workers, make_loader
 from birdmix.loading.sampler import SegmentBatchSampler, compute_draws_per_epoch
 from birdmix.loading.segment_dataset import SegmentDataset
@@ -338,7 +338,8 @@ class MemoryProbe(SegmentDataset):
         batch = super().__getitems__(keys)
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
         kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
-        return batch._replace(weight=torch.tensor([float(kilobytes * 1024)]))
+        weight = torch.tensor([float(kilobytes * 1024)])
+        return batch._replace(examples=batch.examples._replace(weight=weight))
 
 
 def measure_worker_memory(table: Path) -> float:

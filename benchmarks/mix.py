@@ -34,9 +34,9 @@ OPERATORS: dict[str, tuple[Operator, float | None]] = {
     "sum of two": (Mixup(1.0, 1.0), 1.25),
     "convex of two": (Mixup2(1.0, 1.0), 1.25),
     "sum of three": (Mixup(1.0, 0.0), 1.4),
-    "dirichlet of four": (Mixup(1.0, num_sources={4: 1.0}, mix_beta=1.0), 1.7),
+    "dirichlet of four": (Mixup(1.0, num_sources=[0.0, 0.0, 1.0], mix_beta=1.0), 1.7),
     "cut in time": (CutMix(1.0), None),
-    "inject from a pool": (Inject(1.0, gain=(0.3, 0.9)), None),
+    "inject from a pool": (Inject(1.0, gain=[0.3, 0.9]), None),
     "convex, amplitude rule": (Mixup2(1.0, 1.0, label_rule=AMPLITUDE), 1.25 + READ_PASS),
     "convex, matched RMS": (Mixup2(1.0, 1.0, match_rms=True), 1.25 + READ_PASS),
     "convex, audibility threshold": (

@@ -69,8 +69,8 @@ def extract_features(
     num_samples = config.frontend.log_mel.seconds_to_num_samples(config.data.segment_seconds)
     windows = WindowDataset(recordings, store, num_samples, rate, config.validation.max_windows)
     batch = windows.__getitems__(windows.keys)
-    statistics = np.stack([log_mel_statistics(wave, rate) for wave in batch.x.numpy()])
-    return statistics, batch.target.numpy().argmax(axis=1), batch.row.numpy()
+    statistics = np.stack([log_mel_statistics(wave, rate) for wave in batch.examples.x.numpy()])
+    return statistics, batch.examples.target.numpy().argmax(axis=1), batch.row.numpy()
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class BareLoop(TrainingHook):
         self.device = bare.fabric.device
         step: TrainingStep = bare.step
         batch = bare.fabric.to_device(next(iter(bare.batches)))
-        self.batch = batch._replace(x=step.log_mel(batch.x))
+        self.examples = batch.examples._replace(x=step.log_mel(batch.examples.x))
         self.segments = 0
         self.rows: list[dict[str, float]] = []
 
@@ -69,11 +69,11 @@ class BareLoop(TrainingHook):
         for _ in range(self.num_steps):
             self.bare_step()
         self.wait()
-        return self.num_steps * len(self.batch.x) / (time.perf_counter() - start)
+        return self.num_steps * len(self.examples.x) / (time.perf_counter() - start)
 
     def bare_step(self) -> None:
-        logits = self.bare.step.classifier(self.batch.x).logits
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self.batch.target)
+        logits = self.bare.step.classifier(self.examples.x).logits
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self.examples.target)
         self.bare.fabric.backward(loss)
         self.bare.fabric.clip_gradients(
             self.bare.step.classifier, self.bare.optimizer, max_norm=5.0, error_if_nonfinite=False

@@ -16,7 +16,7 @@ from birdmix.experiments.builders import build_batch_sampler, build_training_ste
 from birdmix.labels import Labels
 from birdmix.loading.audio_store import MemoryStore
 from birdmix.loading.run_data import RunData
-from birdmix.mix import build_mix_stages
+from birdmix.mix import LabelRule, build_mix_stages
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
 from birdmix.recordings.recordings_table import Recordings
@@ -75,7 +75,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("mix.cutmix.axis=tim", "mix.cutmix.axis='tim' is unknown; did you mean 'time'?"),
         ("mix.cutmix.prob=2", "mix.cutmix.prob=2.0: a probability lies in [0, 1]"),
         ("mix.schedule.off_from=2", "mix.schedule.off_from=2.0: it lies in [0, 1]"),
-        ("mix.min_snr_db=3", "mix.min_snr_db=3.0: it is at most 0"),
+        ("mix.min_snr_db=3", "mix.min_snr_db=3.0: levels are relative to the loudest source"),
         ("mix.mix_beta2=0", "mix.mix_beta2=0.0: a concentration is above 0"),
         ("data.num_folds=1 data.fold=0", "data.num_folds=1: it must be at least 2"),
         ("data.group_pattern='('", "data.group_pattern='(': not a regular expression"),
@@ -106,6 +106,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("seed", "'seed' is not a setting; write key=value, for example seed=1"),
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
         ("data.pool.size=3", "there is no setting 'data.pool'; its name is 'data.mix_pool'"),
+        ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
         ("model.parts=2", "there is no setting 'model.parts'; its name is 'model.num_chunks'"),
         ("mix=3", "mix=3 is unknown; valid names: "),
         ("experiment=2024_05", "experiment=2024_05 is unknown; valid names: "),
@@ -178,6 +179,36 @@ def test_each_option_of_the_mix_group_enables_its_operators():
         assert (
             build_mix_stages(make_config(f"mix={option}", "run_dir=x").mix).operator_names == slots
         )
+
+
+def test_every_option_of_mixup2_can_be_set():
+    options = {"lambda_per": "batch", "own_is_larger": True, "min_lambda": 0.2, "fixed_lambda": 0.4}
+    for stage, prefix in (("spectrogram", "mix"), ("hidden", "mix.hidden")):
+        keys = [f"{prefix}.{name}={value}" for name, value in options.items()]
+        mix = make_config(f"{prefix}.mixup2_prob=1", *keys, "run_dir=x").mix
+        (operator,) = getattr(build_mix_stages(mix), stage).values()
+        assert {name: getattr(operator, name) for name in options} == options
+
+
+def test_settings_of_one_operator_do_not_reach_another():
+    overrides = ("mix.post=standardise", "mix.match_rms=true", "mix.inject.post=peak_guard")
+    probabilities = ("mix.mixup_prob=1", "mix.mixup2_prob=1", "mix.inject.prob=1")
+    mix = make_config(*overrides, *probabilities, "run_dir=x").mix
+    stages = build_mix_stages(mix)
+    mixup, inject, mixup2 = *stages.waveform.values(), *stages.spectrogram.values()
+    assert (mixup.post, mixup.match_rms) == ("standardise", True)
+    assert (inject.post, inject.match_rms) == ("peak_guard", False)
+    assert (mixup2.post, mixup2.match_rms) == ("none", False)
+
+
+def test_the_tolerance_and_the_audibility_threshold_reach_the_rules():
+    overrides = ("mix.known_tolerance=0.3", "mix.min_snr_db=-20", "mix.inject.label_cap=0.5")
+    probabilities = ("mix.mixup_prob=1", "mix.inject.prob=1", "mix.hidden.mixup2_prob=1")
+    stages = build_mix_stages(make_config(*overrides, *probabilities, "run_dir=x").mix)
+    mixup, inject = stages.waveform.values()
+    assert mixup.effective_rule == LabelRule("full", "sum", -20, None, 0.3)
+    assert inject.effective_rule == LabelRule("full", "max", -20, 0.5, 0.3)
+    assert stages.hidden["hidden"].effective_rule == LabelRule("part", "sum", None, None, 0.3)
 
 
 def test_probabilities_of_more_than_two_sources_can_be_set():

@@ -36,7 +36,7 @@ OPERATORS: list[Operator] = [
     Mixup2(0.5, 1.0),
     CutMix(0.8, axis="time", scope="sample"),
     CutMix(1.0, axis="box"),
-    Inject(0.8, gain=(0.1, 0.9), convex=True),
+    Inject(0.8, gain=[0.1, 0.9], convex=True),
 ]
 TOLERANCE = 0.1
 
@@ -206,7 +206,7 @@ def test_a_chain_passes_the_known_mask_of_frames_on():
     chained = Chain(first, second)(*tensors, rng=np.random.default_rng(0))
     generator = np.random.default_rng(0)
     mixed = first(*tensors, rng=generator)
-    mixed = second(*mixed[:5], rng=generator, frames_known=mixed.frames_known)
+    mixed = second(*mixed.examples[:5], rng=generator, frames_known=mixed.frames_known)
     assert torch.equal(chained.frames_known, mixed.frames_known)
     assert not torch.equal(mixed.frames_known, mixed.known[..., None].expand_as(mixed.frames_known))
 

@@ -10,7 +10,6 @@ from birdmix.mix import (
     CONVEX,
     MAX,
     NOISY_OR,
-    RULES,
     UNION,
     Boxes,
     CutMix,
@@ -22,8 +21,6 @@ from birdmix.mix import (
     Plan,
     measure_level_db,
 )
-from birdmix.mix.parameter_checks import POST_NAMES, RULE_NAMES
-from birdmix.mix.post_scaling import POSTS
 from birdmix.mix.sound_levels import source_rms
 
 PAIR = Plan(np.array([[0, 1], [1, 0]]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
@@ -268,7 +265,3 @@ def test_an_inaudible_source_brings_no_label_in_any_frame():
 def test_an_invalid_rule_raises_an_error(create, expected: str):
     with pytest.raises(ValueError, match=expected):
         create()
-
-
-def test_rules_and_scalings_have_the_names_that_settings_accept():
-    assert tuple(RULES) == RULE_NAMES and tuple(POSTS) == POST_NAMES

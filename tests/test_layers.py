@@ -13,7 +13,7 @@ PACKAGE = ROOT / "birdmix"
 
 #: A package imports only from lower layers; base modules may import each other.
 BASE = (
-    *("labels", "windows", "batch", "random_keys", "files", "threads", "messages", "text"),
+    *("labels", "windows", "random_keys", "files", "threads", "messages", "text"),
     *("competitions", "duration", "json_data", "safetensors_header", "ownership", "partial_files"),
     *("console", "user_errors"),
 )
@@ -62,7 +62,7 @@ HEAVY = ("torch", "torchaudio", "timm", "lightning", "librosa", "hydra")
 
 #: Packages whose modules import none of these libraries, except ``TORCH_FILES``.
 TORCH_FREE = [
-    *(name for name in BASE if name != "batch"),
+    *BASE,
     *(
         "audio",
         "metrics",

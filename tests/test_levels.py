@@ -14,6 +14,7 @@ from birdmix.mix import (
     CutMix,
     Examples,
     Inject,
+    MixLayer,
     Mixup,
     Mixup2,
     Operator,
@@ -46,8 +47,8 @@ OPERATORS = {
     "dirichlet": lambda **options: Mixup(1.0, 0.0, mix_beta=1.0, **options),
     "blend": lambda **options: Mixup2(1.0, 1.0, **options),
     "cut in time": lambda **options: CutMix(1.0, **options),
-    "inject": lambda **options: Inject(0.7, gain=(0.2, 2.0), **options),
-    "inject at a level": lambda **options: Inject(0.7, snr_db=(-3, 6), **options),
+    "inject": lambda **options: Inject(0.7, gain=[0.2, 2.0], **options),
+    "inject at a level": lambda **options: Inject(0.7, snr_db=[-3, 6], **options),
 }
 
 
@@ -72,7 +73,7 @@ def test_the_computed_level_of_a_mix_is_the_measured_one(
 def test_injection_at_0_db_raises_the_level_by_3_db():
     x, pool = noise(-6), Examples(noise(-60, seed=1), torch.zeros(1, 1))
     pool = pool._replace(level=measure_level_db(pool.x))
-    inject = Inject(1.0, snr_db=(0, 0))
+    inject = Inject(1.0, snr_db=[0, 0])
     mixed = inject(x, torch.ones(1, 1), rng=rng(), pool=pool, level=measure_level_db(x))
     assert mixed.level.item() == pytest.approx(-3.0, abs=TOLERANCE_DB)
     computed = mixed_level_db(mixed.plan, measure_level_db(x), pool.level)
@@ -122,7 +123,7 @@ def test_a_nan_level_changes_only_the_levels_of_examples_it_is_mixed_into():
 def test_levels_are_unchanged_without_a_mix():
     levels = torch.tensor([-6.0, -20.0])
     assert Mixup(0.0)(noise(-6, -20), torch.eye(2), rng=rng(), level=levels).level is levels
-    unmixed = Mixup(1.0).eval()(noise(-6, -20), torch.eye(2), rng=rng(), level=levels)
+    unmixed = MixLayer(Mixup(1.0)).eval()(noise(-6, -20), torch.eye(2), rng=rng(), level=levels)
     assert unmixed.level is levels
 
 

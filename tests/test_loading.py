@@ -392,17 +392,17 @@ def test_a_segment_depends_only_on_its_key(folder: Path):
     data = segments(folder, 800)
     alone = data.__getitems__([(0, 5, 2)])
     among = data.__getitems__([(0, 4, 0), (0, 5, 2)])
-    assert torch.equal(alone.x[0], among.x[1])
-    assert not torch.equal(alone.x[0], data.__getitems__([(0, 6, 2)]).x[0])
-    assert not torch.equal(alone.x[0], data.__getitems__([(1, 5, 2)]).x[0])
+    assert torch.equal(alone.examples.x[0], among.examples.x[1])
+    assert not torch.equal(alone.examples.x[0], data.__getitems__([(0, 6, 2)]).examples.x[0])
+    assert not torch.equal(alone.examples.x[0], data.__getitems__([(1, 5, 2)]).examples.x[0])
 
 
 def test_short_recordings_are_looped_in_training_and_padded_in_validation(folder: Path):
-    (looped,) = segments(folder, 2 * RATE).__getitems__([(0, 0, 0)]).x
+    (looped,) = segments(folder, 2 * RATE).__getitems__([(0, 0, 0)]).examples.x
     assert torch.equal(looped[:RATE], looped[RATE:])
     recordings, store = open_recordings(read_folder(folder))
     windows = WindowDataset(recordings, store, 2 * RATE, RATE, max_windows=3)
-    (padded,) = windows.__getitems__([windows.keys[0]]).x
+    (padded,) = windows.__getitems__([windows.keys[0]]).examples.x
     assert padded[RATE:].abs().max() == 0 and padded[:RATE].abs().max() > 0
 
 
@@ -419,9 +419,13 @@ def seconds_at(waveform: torch.Tensor) -> list[float]:
 def test_segments_and_windows_of_a_span_lie_within_it(tmp_path: Path):
     recordings, store = ramp(tmp_path, "path,labels,start,end\na.wav,x,4,6\n")
     windows = WindowDataset(recordings, store, 2 * RATE, RATE, max_windows=9)
-    (window,) = windows.__getitems__(windows.keys).x
+    (window,) = windows.__getitems__(windows.keys).examples.x
     assert seconds_at(window) == pytest.approx([4, 6], abs=0.01)
-    segment = SegmentDataset(recordings, store, RATE, RATE, seed=0).__getitems__([(0, 0, 0)]).x[0]
+    segment = (
+        SegmentDataset(recordings, store, RATE, RATE, seed=0)
+        .__getitems__([(0, 0, 0)])
+        .examples.x[0]
+    )
     assert seconds_at(segment)[0] >= 4 and seconds_at(segment)[1] <= 6
 
 
@@ -429,13 +433,13 @@ def test_a_window_of_a_short_span_is_silent_around_it_unless_context_is_used(tmp
     recordings, store = ramp(tmp_path, "path,labels,start,end\na.wav,x,4,5\na.wav,y,5,10\n")
     windows = WindowDataset(recordings, store, 2 * RATE, RATE, max_windows=9)
     assert [row for row, _ in windows.keys] == [0, 1, 1, 1]
-    short = windows.__getitems__(windows.keys[:1]).x[0]
+    short = windows.__getitems__(windows.keys[:1]).examples.x[0]
     assert not short[: RATE // 2].any() and not short[-RATE // 2 :].any()
     assert seconds_at(short[RATE // 2 : -RATE // 2]) == pytest.approx([4, 5], abs=0.01)
     with_context = WindowDataset(
         recordings, store, 2 * RATE, RATE, max_windows=9, with_context=True
     )
-    (window,) = with_context.__getitems__(with_context.keys[:1]).x
+    (window,) = with_context.__getitems__(with_context.keys[:1]).examples.x
     assert seconds_at(window) == pytest.approx([3.5, 5.5], abs=0.01)
 
 
@@ -444,7 +448,7 @@ def test_segments_may_be_taken_from_the_start(tmp_path: Path, start: int):
     recordings, store = ramp(tmp_path, f"path,labels,start,end\na.wav,x,{start},10\n")
     settings = DataSettings(segment="start")
     data = SegmentDataset(recordings, store, RATE, RATE, 0, settings)
-    assert seconds_at(data.__getitems__([(0, 7, 0)]).x[0]) == pytest.approx(
+    assert seconds_at(data.__getitems__([(0, 7, 0)]).examples.x[0]) == pytest.approx(
         [start, start + 1], abs=0.01
     )
 
@@ -462,10 +466,13 @@ def test_segments_around_events_have_the_labels_of_the_events_in_them(tmp_path: 
     recordings, store = open_with_events(tmp_path)
     data = SegmentDataset(recordings, store, RATE, RATE, 0, DataSettings(segment="event"))
     batch = data.__getitems__([(0, position, 0) for position in range(40)])
-    for waveform, target in zip(batch.x, batch.target.tolist(), strict=True):
+    for waveform, target in zip(batch.examples.x, batch.examples.target.tolist(), strict=True):
         begin, _ = seconds_at(waveform)
         assert target == ([1, 0] if begin < 5 else [0, 1])
-    assert batch.known.all() and {tuple(t) for t in batch.target.tolist()} == {(1, 0), (0, 1)}
+    assert batch.examples.known.all() and {tuple(t) for t in batch.examples.target.tolist()} == {
+        (1, 0),
+        (0, 1),
+    }
 
 
 def test_recordings_with_events_are_validated_in_windows(tmp_path: Path):
@@ -489,7 +496,7 @@ def test_only_segments_of_recordings_with_several_labels_are_summed(tmp_path: Pa
         settings = DataSettings(segment_seconds=1, self_sum_seconds=60)
         data = SegmentDataset(recordings, store, RATE, RATE, 0, settings)
         batch = data.__getitems__([(0, 0, 0)])
-        assert batch.x[0].numpy() == pytest.approx(np.full(RATE, level), abs=1e-3)
+        assert batch.examples.x[0].numpy() == pytest.approx(np.full(RATE, level), abs=1e-3)
 
 
 def test_a_batch_has_segments_of_the_mix_pool(folder: Path):
@@ -500,22 +507,22 @@ def test_a_batch_has_segments_of_the_mix_pool(folder: Path):
         SegmentBatchSampler(np.ones(4), 4, seed=0, num_epochs=1), [4], 3
     )
     batch = SegmentAndPoolDataset(data, pool).__getitems__(keys)
-    assert batch.pool is not None and batch.pool.x.shape == (3, 800)
+    assert batch.pool is not None and batch.pool.examples.x.shape == (3, 800)
     assert batch.pool.row.tolist() == [row for _, _, row in keys.pool]
-    assert torch.equal(batch.x, data.__getitems__(keys.segments).x)
+    assert torch.equal(batch.examples.x, data.__getitems__(keys.segments).examples.x)
     same = [(0, 0, 1)]
-    assert not torch.equal(pool.__getitems__(same).x, data.__getitems__(same).x)
+    assert not torch.equal(pool.__getitems__(same).examples.x, data.__getitems__(same).examples.x)
 
 
 def test_augmented_segments_depend_only_on_their_key(folder: Path):
     gain = {"_target_": "audiomentations.Gain", "min_gain_db": -20, "max_gain_db": 0, "p": 1.0}
     plain, data = segments(folder, 800), segments(folder, 800, augment=[gain])
-    alone = data.__getitems__([(0, 5, 2)]).x[0]
-    among = data.__getitems__([(0, 4, 0), (0, 5, 2)]).x
+    alone = data.__getitems__([(0, 5, 2)]).examples.x[0]
+    among = data.__getitems__([(0, 4, 0), (0, 5, 2)]).examples.x
     assert torch.equal(alone, among[1])
-    ratio = alone / plain.__getitems__([(0, 5, 2)]).x[0]
+    ratio = alone / plain.__getitems__([(0, 5, 2)]).examples.x[0]
     assert 0.1 <= ratio.mean() < 1 and ratio.std() < 1e-4
-    assert (among[0] / plain.__getitems__([(0, 4, 0)]).x[0]).nanmean() != ratio.mean()
+    assert (among[0] / plain.__getitems__([(0, 4, 0)]).examples.x[0]).nanmean() != ratio.mean()
 
 
 def test_long_recordings_have_evenly_spaced_windows(tmp_path: Path):
@@ -550,7 +557,7 @@ def test_batches_with_mix_pools_do_not_change_while_others_are_loaded(folder: Pa
         keys = SegmentAndPoolBatchSampler(batches, [4], 2)
         loaded.append(
             [
-                (batch.x, batch.pool.x)
+                (batch.examples.x, batch.pool.examples.x)
                 for batch in make_loader(SegmentAndPoolDataset(data, pool), keys, num_workers)
             ]
         )
@@ -566,7 +573,7 @@ def test_any_number_of_workers_loads_the_same_batches(folder: Path):
     loaded = []
     for num_workers in (0, 2):
         batches = SegmentBatchSampler(np.ones(4), 2, seed=3, num_epochs=3)
-        loaded.append([batch.x for batch in make_loader(data, batches, num_workers)])
+        loaded.append([batch.examples.x for batch in make_loader(data, batches, num_workers)])
     assert len(loaded[0]) == 6
     assert all(torch.equal(a, b) for a, b in zip(*loaded, strict=True))
 
@@ -589,7 +596,7 @@ def test_a_recording_that_becomes_unreadable_is_an_error_of_one_line(
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     batches = make_loader(data, InOrder(np.ones(2), 1, seed=0, num_epochs=1), num_workers)
     loaded = iter(batches)
-    assert next(loaded).x.shape == (1, 4000)
+    assert next(loaded).examples.x.shape == (1, 4000)
     with pytest.raises(ValueError, match=r"b.wav: .*; the file was readable at the start") as error:
         next(loaded)
     assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ from birdmix.mix import (
     CutMix,
     Examples,
     Inject,
+    MixLayer,
     MixResult,
     Mixup,
     Mixup2,
@@ -35,7 +36,7 @@ OPERATORS = {
     "blend": lambda **options: Mixup2(1.0, 1.0, **options),
     "cut": lambda **options: CutMix(1.0, **options),
     "inject": lambda **options: Inject(1.0, **options),
-    "inject at a level": lambda **options: Inject(1.0, snr_db=(0, 0), **options),
+    "inject at a level": lambda **options: Inject(1.0, snr_db=[0, 0], **options),
 }
 
 
@@ -66,7 +67,7 @@ def test_weights_of_any_type_are_mixed_exactly(dtype: torch.dtype):
 def test_weights_are_floating_with_and_without_a_mix():
     weight = torch.arange(6)
     assert Mixup(0.0)(EYE, EYE, weight, rng=rng()).weight.dtype == torch.float32
-    assert Mixup(1.0).eval()(EYE, EYE, weight, rng=rng()).weight.dtype == torch.float32
+    assert MixLayer(Mixup(1.0)).eval()(EYE, EYE, weight, rng=rng()).weight.dtype == torch.float32
 
 
 def test_replay_converts_types_as_a_call_does():
@@ -78,7 +79,7 @@ def test_replay_converts_types_as_a_call_does():
 def test_integer_weights_of_a_pool_are_mixed_exactly():
     pool = Examples(EYE, EYE, weight=torch.full((6,), 2))
     weight = torch.ones(6, dtype=torch.int64)
-    mixed = Inject(1.0, gain=(0.5, 0.5))(EYE, EYE, weight, rng=rng(), pool=pool)
+    mixed = Inject(1.0, gain=[0.5, 0.5])(EYE, EYE, weight, rng=rng(), pool=pool)
     assert torch.allclose(mixed.weight, torch.full((6,), (1 + 0.5 * 2) / 1.5))
 
 
@@ -279,11 +280,11 @@ def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, s
         Mixup(prob, **options),
         Mixup2(1.0, prob, **options),
         CutMix(prob, **options),
-        Inject(prob, snr_db=(0, 0), **options),
+        Inject(prob, snr_db=[0, 0], **options),
     ]
     for operator in (*operators, Chain(*operators), OneOf(*operators)):
         mixed = operator(*tensors, rng=rng(), pool=pool, level=torch.zeros(0, 5))
-        assert [each.shape for each in mixed[:5]] == [each.shape for each in tensors]
+        assert [each.shape for each in mixed.examples[:5]] == [each.shape for each in tensors]
         assert mixed.level.shape == (0, 5) and mixed.frames_known.shape == (0, 3, 1)
     for operator in operators:
         plan = operator.draw(0, rng(), pool_size=2)

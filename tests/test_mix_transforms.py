@@ -27,8 +27,8 @@ OPERATORS = {
     "blend": lambda **options: Mixup2(0.4, 1.0, **options),
     "cut in time": lambda **options: CutMix(0.8, axis="time", scope="sample", **options),
     "cut box": lambda **options: CutMix(1.0, axis="box", **options),
-    "inject": lambda **options: Inject(0.8, gain=(0.2, 0.8), **options),
-    "inject at a level": lambda **options: Inject(0.8, snr_db=(3, 20), **options),
+    "inject": lambda **options: Inject(0.8, gain=[0.2, 0.8], **options),
+    "inject at a level": lambda **options: Inject(0.8, snr_db=[3, 20], **options),
 }
 B, SHAPE = 5, (2, 6, 12)
 
@@ -79,7 +79,7 @@ def test_vmap_mixes_all_batches_by_one_plan(name: str, post: str):
 
     def tensors(x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         mixed = mix(operator, x, target)
-        return (*mixed[:5], mixed.frames_known)
+        return (*mixed.examples[:5], mixed.frames_known)
 
     for index, batch in enumerate(zip(*func.vmap(tensors)(x, target), strict=True)):
         for actual, expected in zip(batch, tensors(x[index], target[index]), strict=True):
@@ -92,7 +92,7 @@ def test_vmap_mixes_all_batches_by_one_plan(name: str, post: str):
 
 
 def test_vmap_mixes_levels_weights_and_pools():
-    inject = Inject(1.0, snr_db=(0, 0), label_rule=RULE, post="peak_guard")
+    inject = Inject(1.0, snr_db=[0, 0], label_rule=RULE, post="peak_guard")
     x, pool, target = normal(2, B, 40), normal(2, 3, 40, seed=1), soft(2, 3, 4)
 
     def tensors(x: Tensor, weight: Tensor, pool: Tensor, target: Tensor) -> tuple[Tensor, ...]:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from birdmix.batch import Batch
 from birdmix.config.schema import Config
 from birdmix.duration import parse_duration
 from birdmix.experiments.builders import build_model, build_training_run
 from birdmix.labels import Labels
+from birdmix.loading.batch import Batch
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import SegmentBatchSampler
+from birdmix.mix import Examples
 from birdmix.training import distributed_processes, training_loop
 from birdmix.training.checkpoint import CheckpointSchedule, load_checkpoint
 from birdmix.training.distributed_processes import connect_processes
@@ -312,10 +313,11 @@ def test_out_of_memory_for_the_smallest_batch_is_an_error_with_other_remedies(
 
 def test_the_first_examples_of_a_batch_keep_its_mix_pool():
     x = torch.zeros(4, 8)
-    pool = Batch(x, x, x[:, 0], x > 0, x[:, 0])
+    pool = Batch(Examples(x, x, x[:, 0], x > 0), x[:, 0])
     few = first_examples(pool._replace(pool=pool), 3)
-    assert len(few.x) == len(few.weight) == 3 and few.frames is None
-    assert few.pool is not None and len(few.pool.x) == 4
+    assert len(few.examples.x) == len(few.examples.weight) == len(few.row) == 3
+    assert few.examples.frames is None
+    assert few.pool is not None and len(few.pool.examples.x) == 4
 
 
 # ---- the monitored metric

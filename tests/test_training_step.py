@@ -10,32 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from birdmix.audio.augment import AugmentationChain
-from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import AttenuationSettings, LogMelSettings, MaskingSettings
+from birdmix.loading.batch import Batch
 from birdmix.loading.run_data import open_data
 from birdmix.loading.segment_dataset import SegmentDataset
 from birdmix.mix import (
     CutMix,
+    CutMixSettings,
+    Examples,
+    InjectSettings,
     MixSettings,
     MixStages,
     MixStats,
     Mixup,
     Mixup2,
+    Mixup2Settings,
     Plan,
+    Schedule,
     build_mix_stages,
 )
 from birdmix.mix.post_scaling import peaks
-from birdmix.mix.settings import (
-    CutMixSettings,
-    HiddenMixSettings,
-    InjectSettings,
-    ProbabilityScheduleSettings,
-)
 from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.losses import build_loss
 from birdmix.model.settings import LossSettings
 from birdmix.random_keys import StepKeys
+from birdmix.training.out_of_memory import first_examples
 from birdmix.training.training_step import PreparedBatch, TrainingStep, mix_batch, will_mix_batch
 from tests.conftest import SMALL, make_config, train
 
@@ -66,7 +66,7 @@ def step(settings: MixSettings) -> TrainingStep:
 def batch_of(x: Tensor) -> Batch:
     known = torch.ones(len(x), 4, dtype=torch.bool)
     target = torch.eye(4).repeat(len(x) // 4, 1)
-    return Batch(x, target, torch.ones(len(x)), known, torch.arange(len(x)))
+    return Batch(Examples(x, target, torch.ones(len(x)), known), torch.arange(len(x)))
 
 
 def waveforms(batch_size: int = 4) -> Tensor:
@@ -89,7 +89,7 @@ ALL = MixSettings(
     mixup_prob=1.0,
     cutmix=CutMixSettings(prob=1.0),
     mixup2_prob=1.0,
-    hidden=HiddenMixSettings(prob=1.0),
+    hidden=Mixup2Settings(mix_beta2=2.0, mixup2_prob=1.0),
 )
 
 
@@ -115,7 +115,8 @@ def test_high_frequencies_are_attenuated():
     plain = step(MixSettings())
     attenuated = replace(plain, attenuation=AttenuationSettings(prob=1.0))
     before, after = (
-        each.prepare_batch(batch_of(waveforms()), keys()).batch.x for each in (plain, attenuated)
+        each.prepare_batch(batch_of(waveforms()), keys()).batch.examples.x
+        for each in (plain, attenuated)
     )
     assert torch.equal(before[:, :, 0], after[:, :, 0])  # the lowest mel bin
     assert (before[:, :, -1] - after[:, :, -1]).amax() > 0 and (after <= before).all()
@@ -123,10 +124,9 @@ def test_high_frequencies_are_attenuated():
 
 def test_examples_without_known_labels_do_not_change_the_loss():
     batch = batch_of(waveforms())
-    partly_known = batch._replace(
-        known=batch.known & torch.tensor([1, 1, 0, 0], dtype=torch.bool)[:, None]
-    )
-    known = Batch(*(None if each is None else each[:2] for each in batch))
+    known = batch.examples.known & torch.tensor([1, 1, 0, 0], dtype=torch.bool)[:, None]
+    partly_known = batch._replace(examples=batch.examples._replace(known=known))
+    known = first_examples(batch, 2)
     plain, stats = step(MixSettings()), MixStats([])
     loss, weight = plain(partly_known, keys(), stats)
     expected, _ = plain(known, keys(), stats)
@@ -159,14 +159,15 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
     )
     assert build_mix_stages(settings).operator_names == ["mixup", "inject"]
     batch = batch_of(waveforms())
-    pool = batch_of(10 * waveforms())._replace(target=torch.ones(4, 4))
+    pool = batch_of(10 * waveforms())
+    pool = pool._replace(examples=pool.examples._replace(target=torch.ones(4, 4)))
     injected, plain = (
         step(each).prepare_batch(batch._replace(pool=pool), keys())
-        for each in (settings, replace(settings, inject=InjectSettings()))
+        for each in (settings, replace(settings, inject=InjectSettings(0.0)))
     )
     assert (injected.peak > 2 * plain.peak).all()
-    expected = torch.maximum(plain.batch.target, torch.tensor(0.6 / 4))
-    assert torch.allclose(injected.batch.target, expected)
+    expected = torch.maximum(plain.batch.examples.target, torch.tensor(0.6 / 4))
+    assert torch.allclose(injected.batch.examples.target, expected)
     assert mix_metrics(settings, batch._replace(pool=pool))["mix_inject_rate"] == 1
     with pytest.raises(ValueError, match="there is no pool to inject from"):
         step(settings).prepare_batch(batch, keys())
@@ -178,11 +179,11 @@ def test_augmentation_of_mixed_waveforms_is_a_function_of_the_batch_keys():
     batch = batch_of(waveforms())
     first, repeated, other = (augmented.prepare_batch(batch, keys(at)).peak for at in (0, 0, 1))
     assert torch.equal(first, repeated) and not torch.equal(first, other)
-    assert len(set((first / peaks(batch.x)).tolist())) == 4  # a gain for each example
+    assert len(set((first / peaks(batch.examples.x)).tolist())) == 4  # a gain for each example
 
 
 def test_a_schedule_switches_all_operators():
-    late = MixSettings(**{**vars(ALL), "schedule": ProbabilityScheduleSettings(off_from=0.8)})
+    late = MixSettings(**{**vars(ALL), "schedule": Schedule(1.0, off_from=0.8)})
     training_step, batch = step(late), batch_of(waveforms())
 
     def are_identities(progress: float) -> set[bool]:
@@ -193,13 +194,13 @@ def test_a_schedule_switches_all_operators():
 
 
 def test_hidden_features_are_mixed_with_their_targets():
-    training_step = step(MixSettings(hidden=HiddenMixSettings(prob=1.0)))
+    training_step = step(MixSettings(hidden=Mixup2Settings(mix_beta2=2.0, mixup2_prob=1.0)))
     assert list(training_step.mix_stages.hidden) == ["hidden"]
     batch = batch_of(waveforms())
     stats = MixStats(["hidden"])
     loss, weight = training_step(batch, keys(), stats)
     assert loss != step(MixSettings())(batch, keys(), MixStats([]))[0]
-    assert weight == batch.weight.sum()
+    assert weight == batch.examples.weight.sum()
     assert stats.compute()["mix_hidden_rate"] == 1
 
 
@@ -214,12 +215,12 @@ def test_every_label_rule_works_on_log_mels(rule: str):
     x = waveforms()
     x[1] = 0  # silent, so its label must not be added
     inputs = step(settings).prepare_batch(batch_of(x), keys())
-    assert inputs.batch.target[:, 1].max() == 0
-    assert inputs.batch.level is not None and inputs.batch.level.shape == (4, 50)
+    assert inputs.batch.examples.target[:, 1].max() == 0
+    assert inputs.batch.examples.level is not None and inputs.batch.examples.level.shape == (4, 50)
 
 
 def test_levels_are_computed_only_if_an_operator_needs_them():
-    assert step(ALL).prepare_batch(batch_of(waveforms()), keys()).batch.level is None
+    assert step(ALL).prepare_batch(batch_of(waveforms()), keys()).batch.examples.level is None
 
 
 def test_examples_with_nan_are_blanked_and_have_weight_zero():
@@ -230,8 +231,8 @@ def test_examples_with_nan_are_blanked_and_have_weight_zero():
     plan = inputs.plans["mixup"]
     contains_nan = torch.from_numpy(((plan.source == 3) & plan.used_mask).any(axis=1))
     assert torch.equal(~inputs.finite, contains_nan)
-    assert inputs.batch.x.isfinite().all()
-    assert (inputs.batch.weight == 0).tolist() == contains_nan.tolist()
+    assert inputs.batch.examples.x.isfinite().all()
+    assert (inputs.batch.examples.weight == 0).tolist() == contains_nan.tolist()
     metrics = mix_metrics(MixSettings(mixup_prob=1.0), batch)
     assert metrics["mix_nonfinite"] == contains_nan.sum()
 

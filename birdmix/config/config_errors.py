@@ -35,6 +35,8 @@ _RENAMED = {
     "frontend.masking.max_mel_share": "frontend.masking.max_mel_fraction",
     "frontend.masking.max_time_share": "frontend.masking.max_time_fraction",
     "loss.frame_share": "loss.frame_weight",
+    "mix.hidden.beta": "mix.hidden.mix_beta2",
+    "mix.hidden.prob": "mix.hidden.mixup2_prob",
     "model.parts": "model.num_chunks",
     "optim.final_share": "optim.final_fraction",
     "optim.warmup_share": "optim.warmup_fraction",

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from birdmix.batch import Batch
 from birdmix.config.schema import Config
 from birdmix.console import warn
 from birdmix.experiments.builders import build_batch_sampler, build_training_loader
@@ -22,6 +21,7 @@ from birdmix.experiments.run_directory import (
     figure_output_files,
 )
 from birdmix.labels import Labels
+from birdmix.loading.batch import Batch
 from birdmix.loading.run_data import RunData
 from birdmix.metrics.eval_result import EvalResult
 from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_class
@@ -80,10 +80,10 @@ def draw_figures(
         mix_pool = concatenate(data.mix_pool.values()) if data.mix_pool else None
         examples = [
             _describe_example(prepared, row, data, mix_pool)
-            for row in range(min(_NUM_DRAWN, len(batch.x)))
+            for row in range(min(_NUM_DRAWN, len(batch.row)))
         ]
         draw_mixed_batch(path, examples, config.frontend.log_mel)
-        mixed = training.step.mix_waveforms(batch, keys)[0].x[:_NUM_SOUNDS].float().cpu()
+        mixed = training.step.mix_waveforms(batch, keys)[0].examples.x[:_NUM_SOUNDS].float().cpu()
         sounds.extend(each.numpy() for each in mixed / peaks(mixed)[:, None].clamp(min=1))
 
     def draw_curves(path: Path) -> None:
@@ -184,9 +184,9 @@ def _describe_example(
 ) -> MixedExample:
     """Return log-mel, sources and target of a mixed example, for the figure."""
     names = data.labels.names
-    target = prepared.batch.target[row].tolist()
+    target = prepared.batch.examples.target[row].tolist()
     return MixedExample(
-        mel=prepared.batch.x[row, 0].cpu().numpy(),
+        mel=prepared.batch.examples.x[row, 0].cpu().numpy(),
         sources=tuple(_source_lines(prepared, row, data.train, mix_pool)),
         target={names[c]: value for c, value in enumerate(target) if value > 0},
     )
@@ -221,7 +221,7 @@ def _source_lines(
         *earlier, last = plans
         if last.source_counts[row] == 1:
             return mel_lines(row, earlier)
-        parts = last.source_fractions(tuple(prepared.batch.x.shape))[row]
+        parts = last.source_fractions(tuple(prepared.batch.examples.x.shape))[row]
         pairs = zip(last.source[row].tolist(), parts.tolist(), strict=True)
         return [
             f"{part:.2f} of ({' + '.join(mel_lines(source, earlier))})" for source, part in pairs

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from birdmix.audio.audio_file import AudioError
-from birdmix.batch import Batch
+from birdmix.loading.batch import Batch
 from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
 from birdmix.loading.shared_memory import PREFETCH, SharedBatch, SharedBatchMemory
 from birdmix.loading.window_dataset import WindowDataset

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from birdmix.audio.augment import AugmentationChain
-from birdmix.batch import Batch
 from birdmix.loading.audio_store import AudioStore
+from birdmix.loading.batch import Batch
 from birdmix.loading.sampler import SegmentAndPoolKeys, SegmentKey
 from birdmix.loading.segment_extraction import (
     ReadSamples,
@@ -26,6 +26,7 @@ from birdmix.loading.segment_extraction import (
     sum_consecutive_segments,
 )
 from birdmix.loading.span_targets import SpanTargets
+from birdmix.mix import Examples
 from birdmix.random_keys import generator
 from birdmix.recordings.recordings_table import Recordings
 from birdmix.recordings.settings import DataSettings
@@ -60,13 +61,13 @@ class BaseDataset:
             spans: Start and end of each waveform's span within its recording, in samples, [B, 2].
         """
         target, known = self.targets(np.array(rows), spans / self.sample_rate)
-        return Batch(
+        examples = Examples(
             x=self.stack(waveforms),
             target=torch.from_numpy(target),
             weight=torch.from_numpy(self.weights[rows]),
             known=torch.from_numpy(known),
-            row=torch.tensor(rows),
         )
+        return Batch(examples, torch.tensor(rows))
 
 
 def _stack_waveforms(waveforms: list[np.ndarray]) -> Tensor:

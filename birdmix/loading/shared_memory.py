@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdmix.batch import Batch
+from birdmix.loading.batch import Batch
 
 #: Batches that torch's loader requests from a worker ahead of time.
 PREFETCH = 2
@@ -52,12 +52,12 @@ class SharedBatch:
         """
         waveforms = self.memory.waveforms[self.place]
         size = len(self.batch.row)
-        batch = self.batch._replace(x=_copy(waveforms[:size], pinned))
+        batch = self.batch.replace_x(_copy(waveforms[:size], pinned))
         pool = self.batch.pool
         if pool is None:
             return batch
         pool_waveforms = waveforms[size : size + len(pool.row)]
-        return batch._replace(pool=pool._replace(x=_copy(pool_waveforms, pinned)))
+        return batch._replace(pool=pool.replace_x(_copy(pool_waveforms, pinned)))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; called by torch's pinning thread."""
@@ -110,8 +110,9 @@ class SharedBatchMemory:
             batch: The batch, with waveforms that ``stack`` copied into this memory.
         """
         empty = torch.empty(0)
-        pool = None if batch.pool is None else batch.pool._replace(x=empty)
-        return SharedBatch(self, (worker, self._slot), batch._replace(x=empty, pool=pool))
+        if batch.pool is not None:
+            batch = batch._replace(pool=batch.pool.replace_x(empty))
+        return SharedBatch(self, (worker, self._slot), batch.replace_x(empty))
 
 
 def _unpickle(number: int, place: tuple[int, int], batch: Batch) -> SharedBatch:

@@ -6,8 +6,8 @@ Shapes: B batch, T samples, C classes, N rows.
 import numpy as np
 from torch.utils.data import Dataset
 
-from birdmix.batch import Batch
 from birdmix.loading.audio_store import AudioStore
+from birdmix.loading.batch import Batch
 from birdmix.loading.segment_dataset import BaseDataset, compute_row_spans_in_samples
 from birdmix.loading.span_targets import SpanTargets
 from birdmix.recordings.recordings_table import Recordings, concatenate

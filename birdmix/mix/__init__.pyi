@@ -1,4 +1,4 @@
-from .base_operator import Operator
+from .base_operator import Mix, Operator
 from .combined_operators import Chain, OneOf
 from .examples import Examples, MixResult
 from .label_rules import (
@@ -10,11 +10,15 @@ from .label_rules import (
     UNION,
     LabelRule,
 )
+from .mix_layer import MixLayer
 from .mix_plan import Boxes, Plan
 from .mix_schedule import Schedule
 from .mix_stages import MixStages, build_mix_stages
 from .mix_stats import MixStats
-from .operators import CutMix, Inject, Mixup, Mixup2
+from .operators.cutmix import CutMix, CutMixSettings
+from .operators.inject import Inject, InjectSettings
+from .operators.mixup import Mixup
+from .operators.mixup2 import Mixup2, Mixup2Settings
 from .random_draws import batch_rng
 from .settings import MixSettings
 from .sound_levels import measure_level_db, mixed_level_db
@@ -29,15 +33,20 @@ __all__ = [
     "Boxes",
     "Chain",
     "CutMix",
+    "CutMixSettings",
     "Examples",
     "Inject",
+    "InjectSettings",
     "LabelRule",
+    "Mix",
+    "MixLayer",
     "MixResult",
     "MixSettings",
     "MixStages",
     "MixStats",
     "Mixup",
     "Mixup2",
+    "Mixup2Settings",
     "OneOf",
     "Operator",
     "Plan",

@@ -1,20 +1,19 @@
-"""Combinations of mix operators: Chain applies several in order, OneOf a random one per batch.
-
-Shapes: B batch, P mix pool.
-"""
+"""Combinations of mix operators: Chain applies several in order, OneOf a random one per batch."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
 
-from birdmix.mix.base_operator import Operator
-from birdmix.mix.examples import Examples, MixResult
+from birdmix.mix.base_operator import Mix, Operator
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.random_draws import check_rng
 
+if TYPE_CHECKING:
+    from birdmix.mix.examples import Examples, MixResult
 
-class Chain(nn.Module):
+
+class Chain(Mix):
     """Apply several operators in order; the plan of the result is the tuple of their plans.
 
     Args:
@@ -23,40 +22,28 @@ class Chain(nn.Module):
     """
 
     def __init__(self, *operators: "Operator | OneOf") -> None:
-        super().__init__()
-        self.operators = nn.ModuleList(operators)
+        self.operators = operators
 
-    def forward(
+    def mix(
         self,
-        x: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        known: Tensor | None = None,
-        frames: Tensor | None = None,
+        examples: "Examples",
         *,
         rng: np.random.Generator,
         progress: float = 0.0,
-        pool: Examples | None = None,
-        level: Tensor | None = None,
-        frames_known: Tensor | None = None,
-    ) -> MixResult:
-        """Mix a batch; arguments, result and errors are those of ``Operator.forward``."""
+        pool: "Examples | None" = None,
+    ) -> "MixResult[tuple[Plan, ...]]":
+        """Mix the examples of a batch; see ``Mix.mix``."""
+        from birdmix.mix.examples import MixResult
+
         plans: list[Plan] = []
-        mixed = MixResult(x, target, weight, known, frames, (), level, frames_known)
         for operator in self.operators:
-            mixed = operator(
-                *mixed[:5],
-                rng=rng,
-                progress=progress,
-                pool=pool,
-                level=mixed.level,
-                frames_known=mixed.frames_known,
-            )
+            mixed = operator.mix(examples, rng=rng, progress=progress, pool=pool)
+            examples = mixed.examples
             plans.append(mixed.plan)
-        return mixed._replace(plan=tuple(plans))
+        return MixResult(examples, tuple(plans))
 
 
-class OneOf(nn.Module):
+class OneOf(Mix):
     """Apply one of several operators, chosen at random for each batch.
 
     Args:
@@ -68,7 +55,6 @@ class OneOf(nn.Module):
     """
 
     def __init__(self, *operators: Operator, weights: Sequence[float] | None = None) -> None:
-        super().__init__()
         if weights is None:
             weights = [1.0] * len(operators)
         if len(weights) != len(operators) or min(weights, default=-1) < 0 or sum(weights) <= 0:
@@ -76,35 +62,18 @@ class OneOf(nn.Module):
                 f"weights={list(weights)} for {len(operators)} operators; give each one a weight "
                 "of 0 or more, not all 0"
             )
-        self.operators = nn.ModuleList(operators)
+        self.operators = operators
         self.bounds = np.cumsum(weights) / np.sum(weights)
 
-    def forward(
+    def mix(
         self,
-        x: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        known: Tensor | None = None,
-        frames: Tensor | None = None,
+        examples: "Examples",
         *,
         rng: np.random.Generator,
         progress: float = 0.0,
-        pool: Examples | None = None,
-        level: Tensor | None = None,
-        frames_known: Tensor | None = None,
-    ) -> MixResult:
-        """Mix a batch; arguments, result and errors are those of ``Operator.forward``."""
+        pool: "Examples | None" = None,
+    ) -> "MixResult[Plan]":
+        """Mix the examples of a batch by one of the operators; see ``Mix.mix``."""
         check_rng(rng)
         chosen = self.operators[int(np.searchsorted(self.bounds[:-1], rng.random(), side="right"))]
-        return chosen(
-            x,
-            target,
-            weight,
-            known,
-            frames,
-            rng=rng,
-            progress=progress,
-            pool=pool,
-            level=level,
-            frames_known=frames_known,
-        )
+        return chosen.mix(examples, rng=rng, progress=progress, pool=pool)

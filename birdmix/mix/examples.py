@@ -3,7 +3,7 @@
 Shapes: B batch, P mix pool, C classes, L time intervals, F' label frames.
 """
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -53,15 +53,22 @@ class Examples(NamedTuple):
                 is, and what it should be.
         """
         self._check_tensors(name)
-        examples = self._replace(
-            target=self.target.float() if self.target.dtype == torch.bool else self.target,
-            weight=_to_floating(self.weight),
-            known=_to_mask(self.known, f"{name}known"),
-            level=_to_floating(self.level, at_least=torch.float32),
-            frames_known=_to_mask(self.frames_known, f"{name}frames_known"),
-        )
-        if self.frames is not None and not self.frames.is_floating_point():
-            examples = examples._replace(frames=self.frames.to(examples.target.dtype))
+        target, frames = self.target, self.frames
+        target = target.float() if _is_bool(target) else target
+        if frames is not None and not frames.is_floating_point():
+            frames = frames.to(target.dtype)
+        converted: dict[str, Any] = {
+            "target": target,
+            "weight": _to_floating(self.weight),
+            "known": _to_mask(self.known, f"{name}known"),
+            "frames": frames,
+            "level": _to_floating(self.level, at_least=torch.float32),
+            "frames_known": _to_mask(self.frames_known, f"{name}frames_known"),
+        }
+        changed = {
+            field: value for field, value in converted.items() if value is not getattr(self, field)
+        }
+        examples = self._replace(**changed) if changed else self
         for field in ("target", "frames"):
             _check_target_range(getattr(examples, field), f"{name}{field}")
         weight = examples.weight
@@ -136,6 +143,16 @@ class Examples(NamedTuple):
         """Return the same values as constants, for backward and forward differentiation."""
         return Examples._make(None if tensor is None else tensor.detach() for tensor in self)
 
+    def sample_weights(self) -> Tensor:
+        """Return the sample weights, [B]; 1 each if none were given."""
+        if self.weight is None:
+            return self.x.new_ones(len(self.x), dtype=torch.float32)
+        return self.weight
+
+    def known_mask(self) -> Tensor:
+        """Return which labels were annotated, bool [B, C]; all if no mask was given."""
+        return _mask_or_true(self.known, self.target)
+
     def frame_known_mask(self) -> Tensor | None:
         """Return which strong targets are known, bool [B, C, F']; None if no mask was given."""
         if self.frames is None or self.frames_known is not None or self.known is None:
@@ -176,13 +193,9 @@ class Examples(NamedTuple):
                 )
         weight = known = frames = level = frames_known = None
         if not (self.weight is None and pool.weight is None):
-            weight = _concat(
-                _weight_or_ones(self.weight, self.x), _weight_or_ones(pool.weight, pool.x)
-            )
+            weight = _concat(self.sample_weights(), pool.sample_weights())
         if not (self.known is None and pool.known is None):
-            known = torch.cat(
-                [_mask_or_true(self.known, self.target), _mask_or_true(pool.known, pool.target)]
-            )
+            known = torch.cat([self.known_mask(), pool.known_mask()])
         if self.frames is not None and pool.frames is not None:
             frames = _concat(self.frames, pool.frames)
             batch_mask, pool_mask = self.frame_known_mask(), pool.frame_known_mask()
@@ -237,34 +250,57 @@ def _concat(batch_value: Tensor, pool_value: Tensor) -> Tensor:
     return torch.cat([batch_value, pool_value.to(batch_value.dtype)])
 
 
-def _weight_or_ones(weight: Tensor | None, x: Tensor) -> Tensor:
-    return x.new_ones(len(x), dtype=torch.float32) if weight is None else weight
-
-
 def _mask_or_true(known: Tensor | None, target: Tensor) -> Tensor:
     return torch.ones_like(target, dtype=torch.bool) if known is None else known
 
 
-class MixResult(NamedTuple):
-    """The result of a mix operator.
+PlanOrPlans = TypeVar("PlanOrPlans", bound=Plan | tuple[Plan, ...])
+
+
+class MixResult(NamedTuple, Generic[PlanOrPlans]):
+    """The result of a mix.
 
     Attributes:
-        x: Mixed inputs, with the shape of the inputs.
-        target: Mixed targets, [B, C].
-        weight: Mixed sample weights [B], or None if none were given.
-        known: Mixed known mask, bool [B, C], or None if none was given.
-        frames: Mixed strong targets [B, C, F'], or None if none were given.
+        examples: The mixed examples. ``weight``, ``known``, ``frames`` and their masks are None if
+            they were not given; ``level`` (``birdmix.mix.mixed_level_db``) also if that of a pool
+            that was drawn from was not given.
         plan: The plan that was applied; a tuple of plans from a ``Chain``.
-        level: RMS of the mixed sound in dB, shaped as given (``birdmix.mix.mixed_level_db``); None
-            if the level of the batch, or of a pool that was drawn from, was not given.
-        frames_known: Which of ``frames`` are known, bool [B, C, F'], or None if no mask was given.
     """
 
-    x: Tensor
-    target: Tensor
-    weight: Tensor | None
-    known: Tensor | None
-    frames: Tensor | None
-    plan: Plan | tuple[Plan, ...]
-    level: Tensor | None = None
-    frames_known: Tensor | None = None
+    examples: Examples
+    plan: PlanOrPlans
+
+    @property
+    def x(self) -> Tensor:
+        """Mixed inputs, with the shape of the inputs."""
+        return self.examples.x
+
+    @property
+    def target(self) -> Tensor:
+        """Mixed targets, [B, C]."""
+        return self.examples.target
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Mixed sample weights, [B]."""
+        return self.examples.weight
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which labels of the mix are known, bool [B, C]."""
+        return self.examples.known
+
+    @property
+    def frames(self) -> Tensor | None:
+        """Mixed strong targets, [B, C, F']."""
+        return self.examples.frames
+
+    @property
+    def level(self) -> Tensor | None:
+        """RMS of the mixed sound in dB, shaped as given."""
+        return self.examples.level
+
+    @property
+    def frames_known(self) -> Tensor | None:
+        """Which of ``frames`` are known, bool [B, C, F']."""
+        return self.examples.frames_known

@@ -10,9 +10,12 @@ Shapes: B batch, P mix pool, N = B + P examples, S sources, C classes, F' label 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from birdmix.messages import check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHARES = ("part", "full", "amplitude")
 JOINS = ("sum", "max", "noisy_or")
@@ -51,9 +54,8 @@ class LabelRule:
     known_tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("share", self.share, SHARES), ("join", self.join, JOINS)):
-            if value not in choices:
-                raise ValueError(f"{name}={value!r}: it is one of {', '.join(choices)}")
+        check_choice("share", self.share, SHARES)
+        check_choice("join", self.join, JOINS)
         if self.min_snr_db is not None and not self.min_snr_db <= 0:
             raise ValueError(
                 f"min_snr_db={self.min_snr_db}: levels are relative to the loudest source of a "
@@ -72,8 +74,8 @@ class LabelRule:
         return self.share == "amplitude" or self.min_snr_db is not None
 
     def compute_shares(
-        self, part: Tensor, gain: Tensor | None = None, rms: Tensor | None = None
-    ) -> Tensor:
+        self, part: "Tensor", gain: "Tensor | None" = None, rms: "Tensor | None" = None
+    ) -> "Tensor":
         """Compute the share of its label that each source contributes.
 
         Args:
@@ -92,14 +94,16 @@ class LabelRule:
         if self.share == "amplitude":
             amplitude = part * rms
             total = amplitude.sum(dim=1, keepdim=True)
-            share = torch.where(total > 0, amplitude / total, part)
+            share = (amplitude / total).where(total > 0, part)
         if self.min_snr_db is None:
             return share
         mixed_rms = gain * rms * present
         threshold = mixed_rms.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
         return share * ((mixed_rms > 0) & (mixed_rms >= threshold))
 
-    def cap_shares_by_label_sum(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def cap_shares_by_label_sum(
+        self, share: "Tensor", source: "Tensor", target: "Tensor"
+    ) -> "Tensor":
         """Lower the shares of pool sources whose labels would add up to more than ``label_cap``.
 
         Args:
@@ -114,9 +118,9 @@ class LabelRule:
             return share
         label_sum = share * target.sum(dim=1)[source]
         exceeds_cap = (source >= len(share)) & (label_sum > self.label_cap)
-        return share * torch.where(exceeds_cap, self.label_cap / label_sum, 1)
+        return share * (self.label_cap / label_sum).where(exceeds_cap, 1)
 
-    def join_targets(self, share: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def join_targets(self, share: "Tensor", source: "Tensor", target: "Tensor") -> "Tensor":
         """Join the targets of all sources, each times its share.
 
         Args:
@@ -135,14 +139,16 @@ class LabelRule:
         mixed = next(claims)
         for claim in claims:
             if self.join == "max":
-                mixed = torch.maximum(mixed, claim)
+                mixed = mixed.maximum(claim)
             elif self.join == "noisy_or":
                 mixed = 1 - (1 - mixed) * (1 - claim)
             else:
                 mixed = mixed + claim
         return mixed.clamp(max=1)
 
-    def join_known(self, share: Tensor, source: Tensor, known: Tensor, target: Tensor) -> Tensor:
+    def join_known(
+        self, share: "Tensor", source: "Tensor", known: "Tensor", target: "Tensor"
+    ) -> "Tensor":
         """Compute which labels of the mix are known.
 
         Known are the labels whose joined targets, with all unknown labels of the sources as 0 and
@@ -158,6 +164,8 @@ class LabelRule:
         Returns:
             Known mask of the mix, bool [B, C] or [B, C, F'].
         """
+        import torch
+
         target = torch.cat([target.float().where(known, bound) for bound in (0, 1)], dim=1)
         lowest, highest = self.join_targets(share, source, target).chunk(2, dim=1)
         return highest - lowest <= self.known_tolerance + _ROUNDING
@@ -178,7 +186,7 @@ NOISY_OR = LabelRule("full", "noisy_or")
 #: Shares are proportional to gain x RMS.
 AMPLITUDE = LabelRule("amplitude", "sum")
 
-#: The rules by their names in a configuration, ``parameter_checks.RULE_NAMES``.
+#: The rules by name.
 RULES = {
     "convex": CONVEX,
     "union": UNION,
@@ -188,7 +196,7 @@ RULES = {
 }
 
 
-def join_sample_weights(part: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+def join_sample_weights(part: "Tensor", source: "Tensor", weight: "Tensor") -> "Tensor":
     """Compute the sample weights of a mix: the mean over sources, weighted by their parts.
 
     Args:

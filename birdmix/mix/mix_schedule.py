@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from birdmix.messages import check_choice
 
 # How far a value has moved from start to end, in [0, 1], at a progress in [0, 1].
 _SHAPES: dict[str, Callable[[float], float]] = {
@@ -11,10 +14,8 @@ _SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 - math.cos(math.pi * progress)) / 2,
 }
 
-SHAPES = tuple(_SHAPES)
 
-
-@dataclass(frozen=True)
+@dataclass
 class Schedule:
     """A number as a function of progress: the fraction of a run that is done, in [0, 1].
 
@@ -36,8 +37,7 @@ class Schedule:
     off_from: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.shape not in _SHAPES:
-            raise ValueError(f"shape={self.shape!r}: it is one of {', '.join(SHAPES)}")
+        check_choice("shape", self.shape, _SHAPES)
         for name in ("warm_up", "off_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it lies in [0, 1]")
@@ -59,9 +59,17 @@ class Schedule:
         value = self.start + (end - self.start) * _SHAPES[self.shape](progress)
         return value * min(progress / self.warm_up, 1) if self.warm_up > 0 else value
 
+    def times(self, factor: float) -> "Schedule":
+        """Return the schedule with all values multiplied by a factor."""
+        end = None if self.end is None else self.end * factor
+        return replace(self, start=self.start * factor, end=end)
+
 
 #: A constant number, or one with a schedule over the run.
-ScheduledFloat = float | Schedule
+if TYPE_CHECKING:
+    ScheduledFloat = float | Schedule
+else:
+    ScheduledFloat = float  # the only one of both types that a configuration can hold
 
 
 def value_at(parameter: ScheduledFloat, progress: float) -> float:

@@ -1,12 +1,14 @@
 """Mix operators of a run by stage (waveform, spectrogram, hidden features), built from settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from birdmix.mix.base_operator import Operator
-from birdmix.mix.label_rules import RULES, LabelRule
-from birdmix.mix.mix_schedule import Schedule
-from birdmix.mix.operators import CutMix, Inject, Mixup, Mixup2
+from birdmix.mix.operators.cutmix import CutMix, CutMixSettings
+from birdmix.mix.operators.inject import Inject, InjectSettings
+from birdmix.mix.operators.mixup import Mixup, MixupSettings
+from birdmix.mix.operators.mixup2 import Mixup2, Mixup2Settings
 from birdmix.mix.settings import MixSettings
 
 
@@ -30,6 +32,12 @@ class MixStages:
         return [*self.waveform, *self.spectrogram, *self.hidden]
 
     @property
+    def needs_levels_after_waveforms(self) -> bool:
+        """Whether a mix of log-mels or features depends on the levels of the waveforms."""
+        stages = (self.spectrogram, self.hidden)
+        return any(operator.needs_levels for stage in stages for operator in stage.values())
+
+    @property
     def min_batch_size(self) -> int:
         """Smallest batch that can be mixed: the most examples of it in one mix; 1 if none is."""
         stages = (self.waveform, self.spectrogram, self.hidden)
@@ -45,64 +53,61 @@ def build_mix_stages(settings: MixSettings) -> MixStages:
         settings: Mix settings of a run; operators of probability 0 are left out.
     """
     inject, cutmix, hidden = settings.inject, settings.cutmix, settings.hidden
+    scope = settings.scope
+    scheduled, rule = settings.scheduled, settings.label_rule
     return MixStages(
         waveform=_keep_enabled(
-            mixup=Mixup(
-                _schedule_probability(settings.mixup_prob, settings),
-                settings.mixup_double,
-                settings.mix_beta,
-                num_sources=dict(enumerate(settings.num_sources, start=2)) or None,
-                label_rule=_label_rule(settings.mixup_rule, settings),
-                scope=settings.scope,
-                match_rms=settings.match_rms,
-                post=settings.post,
+            mixup=_build(
+                Mixup,
+                MixupSettings,
+                settings,
+                mixup_prob=scheduled(settings.mixup_prob),
+                label_rule=rule(settings.mixup_rule),
+                scope=scope,
             ),
-            inject=Inject(
-                _schedule_probability(inject.prob, settings),
-                gain=(inject.gain[0], inject.gain[1]),
-                snr_db=None if inject.snr_db is None else (inject.snr_db[0], inject.snr_db[1]),
-                convex=inject.convex,
-                label_rule=replace(_label_rule(inject.rule, settings), label_cap=inject.label_cap),
+            inject=_build(
+                Inject,
+                InjectSettings,
+                inject,
+                prob=scheduled(inject.prob),
+                label_rule=rule(inject.rule),
             ),
         ),
         spectrogram=_keep_enabled(
-            cutmix=CutMix(
-                _schedule_probability(cutmix.prob, settings),
-                cutmix.beta,
-                axis=cutmix.axis,
-                label_rule=_label_rule(cutmix.rule, settings),
-                scope=settings.scope,
+            cutmix=_build(
+                CutMix,
+                CutMixSettings,
+                cutmix,
+                prob=scheduled(cutmix.prob),
+                label_rule=rule(cutmix.rule),
+                scope=scope,
             ),
-            mixup2=Mixup2(
-                settings.mix_beta2,
-                _schedule_probability(settings.mixup2_prob, settings),
-                label_rule=_label_rule(settings.mixup2_rule, settings),
-                scope=settings.scope,
+            mixup2=_build(
+                Mixup2,
+                Mixup2Settings,
+                settings,
+                mixup2_prob=scheduled(settings.mixup2_prob),
+                label_rule=rule(settings.mixup2_rule),
+                scope=scope,
             ),
         ),
         hidden=_keep_enabled(
-            hidden=Mixup2(
-                hidden.beta, _schedule_probability(hidden.prob, settings), scope=settings.scope
+            hidden=_build(
+                Mixup2,
+                Mixup2Settings,
+                hidden,
+                mixup2_prob=scheduled(hidden.mixup2_prob),
+                label_rule=replace(rule(hidden.mixup2_rule), min_snr_db=None),
+                scope=scope,
             )
         ),
     )
 
 
-def _schedule_probability(prob: float, settings: MixSettings) -> Schedule:
-    """Return a probability times the run's schedule."""
-    schedule = settings.schedule
-    return Schedule(
-        schedule.start * prob,
-        schedule.end * prob,
-        schedule.shape,
-        schedule.warm_up,
-        schedule.off_from,
-    )
-
-
-def _label_rule(name: str, settings: MixSettings) -> LabelRule:
-    """Return the rule of this name with the run's audibility threshold."""
-    return replace(RULES[name], min_snr_db=settings.min_snr_db)
+def _build(operator: type[Operator], of: type, settings: object, **changes: Any) -> Operator:
+    """Build an operator from the fields of one class of settings, some of them changed."""
+    values = {each.name: getattr(settings, each.name) for each in fields(of)}
+    return operator(**values | changes)
 
 
 def _keep_enabled(**operators: Operator) -> dict[str, Operator]:

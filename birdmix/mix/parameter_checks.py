@@ -1,20 +1,8 @@
-"""Allowed values and ranges of mix parameters, checked without torch."""
+"""Checks of the ranges of mix parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints
-
-#: What one random decision of an operator applies to: the whole batch, or each example.
-SCOPES = ("batch", "sample")
-
-#: The axes along which CutMix cuts.
-AXES = ("time", "frequency", "box")
-
-#: How targets are joined; the rules themselves are in ``label_rules.RULES``.
-RULE_NAMES = ("convex", "union", "max", "noisy_or", "amplitude")
-
-#: How mixed examples are scaled; the functions are in ``post_scaling.POSTS``.
-POST_NAMES = ("none", "peak_guard", "peak_normalise", "standardise")
 
 
 def check_probability(name: str, value: ScheduledFloat) -> None:
@@ -31,23 +19,10 @@ def check_concentration(name: str, value: ScheduledFloat) -> None:
             raise ValueError(f"{name}={bound}: a concentration is above 0; 1 is uniform")
 
 
-def check_range(name: str, value: tuple[float, float], lowest: float) -> None:
-    """Raise ValueError unless ``lowest <= low <= high < inf`` for a range (low, high)."""
+def check_range(name: str, value: Sequence[float], lowest: float) -> None:
+    """Raise ValueError unless ``lowest <= low <= high < inf`` for a range [low, high]."""
+    if len(value) != 2:
+        raise ValueError(f"{name}={list(value)}: it must be a range, [lowest, highest]")
     low, high = value
     if not lowest <= low <= high < float("inf"):
-        raise ValueError(f"{name}={list(value)}: a range (low, high) with {lowest} <= low <= high")
-
-
-def check_source_count_probabilities(probabilities: Mapping[int, float]) -> None:
-    """Raise ValueError unless numbers of sources, 2 or more, have probabilities that sum to 1."""
-    values = list(probabilities.values())
-    if (
-        not probabilities
-        or min(probabilities) < 2
-        or min(values) < 0
-        or abs(sum(values) - 1) > 1e-6
-    ):
-        raise ValueError(
-            f"num_sources={dict(probabilities)}: probabilities of 2 or more sources, which add up "
-            "to 1"
-        )
+        raise ValueError(f"{name}={list(value)}: a range [low, high] with {lowest} <= low <= high")

@@ -3,7 +3,7 @@
 Shapes: B batch, P mix pool, K partners, S = K + 1 sources.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import index
 
 import numpy as np
@@ -164,16 +164,35 @@ def draw_boxes_of_area(area: np.ndarray, axis: str, rng: np.random.Generator) ->
     Args:
         area: Fraction of the example that its box covers, in [0, 1], float64 [B].
         axis: ``time`` (a time span), ``frequency`` (a frequency band) or ``box`` (both, of equal
-            fractions of their axes).
+            fractions of their axes); see ``BOX_AXES``.
         rng: Source of randomness.
     """
-    full_axis = np.tile((0.0, 1.0), (len(area), 1))
-    if axis == "time":
-        return Boxes(_draw_spans(area, rng), full_axis)
-    if axis == "frequency":
-        return Boxes(full_axis, _draw_spans(area, rng))
+    return BOX_AXES[axis](area, rng)
+
+
+def _draw_time_spans(area: np.ndarray, rng: np.random.Generator) -> Boxes:
+    return Boxes(_draw_spans(area, rng), _full_axis(len(area)))
+
+
+def _draw_frequency_bands(area: np.ndarray, rng: np.random.Generator) -> Boxes:
+    return Boxes(_full_axis(len(area)), _draw_spans(area, rng))
+
+
+def _draw_boxes(area: np.ndarray, rng: np.random.Generator) -> Boxes:
     side = np.sqrt(area)
     return Boxes(_draw_spans(side, rng), _draw_spans(side, rng))
+
+
+#: Boxes of given areas, [B], by the axes that they do not cover wholly.
+BOX_AXES: dict[str, Callable[[np.ndarray, np.random.Generator], Boxes]] = {
+    "time": _draw_time_spans,
+    "frequency": _draw_frequency_bands,
+    "box": _draw_boxes,
+}
+
+
+def _full_axis(num_boxes: int) -> np.ndarray:
+    return np.tile((0.0, 1.0), (num_boxes, 1))
 
 
 def _draw_spans(width: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from birdmix.batch import Batch
+from birdmix.loading.batch import Batch
+from birdmix.mix import Examples
 
 R = TypeVar("R")
 
@@ -41,7 +41,7 @@ def run_or_suggest_batch_size(
     except torch.OutOfMemoryError as error:
         reason = str(error).split(". ")[0].rstrip(".")
     # Not in the except block: its traceback keeps all tensors of the failed frames alive.
-    size = len(batch.x)
+    size = len(batch.row)
     fitting = largest_fitting_size(batch, trial, min_size)
     if fitting is None:
         raise ValueError(
@@ -68,7 +68,7 @@ def largest_fitting_size(
     Returns:
         Number of examples; None if no size fits.
     """
-    size = len(batch.x) // 2
+    size = len(batch.row) // 2
     while size >= min_size:
         gc.collect()
         if torch.cuda.is_available():
@@ -83,5 +83,5 @@ def largest_fitting_size(
 
 def first_examples(batch: Batch, size: int) -> Batch:
     """Return the first examples of a batch, with its whole mix pool."""
-    fields: list = [field[:size] if isinstance(field, Tensor) else field for field in batch]
-    return Batch(*fields)
+    examples = Examples._make(None if each is None else each[:size] for each in batch.examples)
+    return Batch(examples, batch.row[:size], batch.pool)

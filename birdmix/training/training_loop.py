@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from birdmix.batch import Batch
+from birdmix.loading.batch import Batch
 from birdmix.loading.loader import end_workers
 from birdmix.metrics.validation_metrics import compute_metrics
 from birdmix.mix import MixStats
@@ -82,7 +82,7 @@ def _optimizer_step(run: TrainingRun, batches: Iterator[Batch]) -> None:
         _add_losses(run, num_pending=1)
         run.timer.end_phase("model")
         for hook in run.hooks:
-            hook.on_batch(position, len(batch.x) * run.processes.size)
+            hook.on_batch(position, len(batch.row) * run.processes.size)
     rate = run.optim.lr * lr_factor(position.step, run.total_steps, run.optim)
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)  # by layer_decay

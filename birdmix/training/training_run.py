@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from birdmix.batch import Batch
+from birdmix.loading.batch import Batch
 from birdmix.mix import MixStats
 from birdmix.model.settings import OptimSettings
 from birdmix.random_keys import StepKeys

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from birdmix.audio.augment import AugmentationChain
-from birdmix.batch import Batch
 from birdmix.frontend.attenuation import attenuate_high_frequencies
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import mask_spectrograms
 from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
-from birdmix.mix import Examples, MixStages, MixStats, Operator, Plan, measure_level_db
+from birdmix.loading.batch import Batch
+from birdmix.mix import MixStages, MixStats, Operator, Plan, measure_level_db
 from birdmix.mix.post_scaling import peaks
 from birdmix.model.losses import Loss
 from birdmix.random_keys import StepKeys
@@ -87,24 +87,22 @@ class TrainingStep:
             The loss, a weighted mean over the examples with known labels; and the sum of their
             weights. Both are scalars.
         """
-        unmixed_target = batch.target
+        unmixed_target = batch.examples.target
         inputs = self.prepare_batch(batch, keys)
         batch, plans = inputs.batch, inputs.plans
+        input_x = batch.examples.x
 
         def mix_features(features: Tensor) -> Tensor:
             nonlocal batch, plans
-            batch, hidden_plans = mix_batch(
-                self.mix_stages.hidden, batch._replace(x=features), keys
-            )
+            batch, hidden_plans = mix_batch(self.mix_stages.hidden, batch.replace_x(features), keys)
             plans = plans | hidden_plans
-            return batch.x
+            return batch.examples.x
 
-        output = self.classifier(batch.x, mix_features if self.mix_stages.hidden else None)
-        mix_stats.update(
-            plans, unmixed_target, batch.target, inputs.batch.x.shape, inputs.peak, inputs.finite
-        )
-        weight = batch.weight * batch.known.any(dim=1)
-        return self.loss(output, batch.target, weight, batch.known), weight.sum()
+        output = self.classifier(input_x, mix_features if self.mix_stages.hidden else None)
+        target, known = batch.examples.target, batch.examples.known_mask()
+        mix_stats.update(plans, unmixed_target, target, input_x.shape, inputs.peak, inputs.finite)
+        weight = batch.examples.sample_weights() * known.any(dim=1)
+        return self.loss(output, target, weight, known), weight.sum()
 
     def mix_waveforms(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
         """Mix and augment a batch of waveforms [B, T].
@@ -129,17 +127,19 @@ class TrainingStep:
             keys: Random keys of the batch.
         """
         batch, waveform_plans = self.mix_waveforms(batch, keys)
-        peak = peaks(batch.x)
-        if any(operator.needs_levels for operator in self.mix_stages.spectrogram.values()):
-            batch = batch._replace(level=measure_level_db(batch.x, _NUM_LEVELS))
+        waveforms = batch.examples.x
+        peak = peaks(waveforms)
+        if self.mix_stages.needs_levels_after_waveforms:
+            levels = measure_level_db(waveforms, _NUM_LEVELS)
+            batch = batch._replace(examples=batch.examples._replace(level=levels))
         self.end_phase("mixing")
-        batch = batch._replace(x=self.log_mel(batch.x))
+        log_mel = self.log_mel(waveforms)
         self.end_phase("mel")
-        batch = batch._replace(x=mask_spectrograms(batch.x, self.masking, keys.rng("masking")))
-        batch = batch._replace(
-            x=attenuate_high_frequencies(batch.x, self.attenuation, keys.rng("attenuation"))
+        log_mel = mask_spectrograms(log_mel, self.masking, keys.rng("masking"))
+        log_mel = attenuate_high_frequencies(log_mel, self.attenuation, keys.rng("attenuation"))
+        batch, spectrogram_plans = mix_batch(
+            self.mix_stages.spectrogram, batch.replace_x(log_mel), keys
         )
-        batch, spectrogram_plans = mix_batch(self.mix_stages.spectrogram, batch, keys)
         batch, finite = _blank_nonfinite(batch)
         self.end_phase("mixing")
         return PreparedBatch(batch, waveform_plans | spectrogram_plans, peak, finite)
@@ -160,24 +160,13 @@ def mix_batch(
     """
     plans = {}
     for name, operator in operators.items():
-        mixed = operator(
-            *_mix_examples(batch)[:5],
-            level=batch.level,
-            frames_known=batch.frames_known,
-            pool=None if batch.pool is None else _mix_examples(batch.pool),
+        examples, plans[name] = operator.mix(
+            batch.examples,
             rng=_operator_rng(keys, name),
             progress=keys.progress,
+            pool=None if batch.pool is None else batch.pool.examples,
         )
-        plans[name] = mixed.plan
-        batch = batch._replace(
-            x=mixed.x,
-            target=mixed.target,
-            weight=mixed.weight,
-            known=mixed.known,
-            frames=mixed.frames,
-            level=mixed.level,
-            frames_known=mixed.frames_known,
-        )
+        batch = batch._replace(examples=examples)
     return batch, plans
 
 
@@ -204,22 +193,11 @@ def _operator_rng(keys: StepKeys, name: str) -> np.random.Generator:
     return keys.rng(f"mix.{name}")
 
 
-def _mix_examples(batch: Batch) -> Examples:
-    return Examples(
-        x=batch.x,
-        target=batch.target,
-        weight=batch.weight,
-        known=batch.known,
-        frames=batch.frames,
-        level=batch.level,
-        frames_known=batch.frames_known,
-    )
-
-
 def _augment(batch: Batch, augmentation: AugmentationChain, rng: np.random.Generator) -> Batch:
     """Augment waveforms one by one on the host; those on a GPU are copied there and back."""
-    waveforms = [augmentation(waveform, rng) for waveform in batch.x.cpu().numpy()]
-    return batch._replace(x=torch.from_numpy(np.stack(waveforms)).to(batch.x.device))
+    x = batch.examples.x
+    waveforms = [augmentation(waveform, rng) for waveform in x.cpu().numpy()]
+    return batch.replace_x(torch.from_numpy(np.stack(waveforms)).to(x.device))
 
 
 def _blank_nonfinite(batch: Batch) -> tuple[Batch, Tensor]:
@@ -230,9 +208,11 @@ def _blank_nonfinite(batch: Batch) -> tuple[Batch, Tensor]:
     Returns:
         The batch, and which examples are finite, bool [B].
     """
-    finite = batch.x.flatten(1).sum(dim=1).isfinite()
-    return batch._replace(
-        x=torch.where(finite[:, None, None, None], batch.x, 0),
-        target=torch.where(finite[:, None], batch.target, 0),
-        weight=torch.where(finite, batch.weight, 0),
-    ), finite
+    x, target = batch.examples.x, batch.examples.target
+    finite = x.flatten(1).sum(dim=1).isfinite()
+    examples = batch.examples._replace(
+        x=torch.where(finite[:, None, None, None], x, 0),
+        target=torch.where(finite[:, None], target, 0),
+        weight=torch.where(finite, batch.examples.sample_weights(), 0),
+    )
+    return batch._replace(examples=examples), finite

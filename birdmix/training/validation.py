@@ -11,8 +11,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from birdmix.batch import Batch
 from birdmix.frontend.log_mel import LogMel
+from birdmix.loading.batch import Batch
 from birdmix.messages import did_you_mean, first_few
 from birdmix.metrics.eval_result import EvalResult
 from birdmix.metrics.validation_metrics import METRICS, unmet_metric_requirements
@@ -162,5 +162,5 @@ def _predict_batch(
     """Return the table rows of a batch of windows, [W], and their logits, [W, C]."""
     batch = fabric.to_device(batch)
     with fabric.autocast():
-        output = classifier(log_mel(batch.x))
+        output = classifier(log_mel(batch.examples.x))
     return batch.row.cpu().numpy(), output.logits.double().cpu().numpy()
