@@ -139,10 +139,6 @@ class Examples(NamedTuple):
                 f"{None if self.frames is None else list(self.frames.shape)}; they must agree"
             )
 
-    def detach(self) -> "Examples":
-        """Return the same values as constants, for backward and forward differentiation."""
-        return Examples._make(None if tensor is None else tensor.detach() for tensor in self)
-
     def sample_weights(self) -> Tensor:
         """Return the sample weights, [B]; 1 each if none were given."""
         if self.weight is None:

@@ -66,20 +66,21 @@ def resolve_plan(
     Raises:
         ValueError: If levels are needed, not given, and not measurable from ``x``.
     """
-    sources, pool = sources.detach(), None if pool is None else pool.detach()
-    device = sources.x.device
+    x, pool = sources.x.detach(), None if pool is None else pool.detach()
+    device = x.device
     source, gain = array_to_device(plan.source, device), array_to_device(plan.gain, device)
-    part = array_to_device(plan.source_fractions(tuple(sources.x.shape)), device)
+    part = array_to_device(plan.source_fractions(tuple(x.shape)), device)
     applied_gain, rms = gain, torch.ones_like(gain)  # the RMS is unused unless measured below
     if plan.matched or rule.needs_levels:
-        rms = source_rms(plan, sources, pool, linear)
+        level = None if sources.level is None else sources.level.detach()
+        rms = source_rms(plan, x, level, pool, linear)
     if plan.matched:
         match = rms_matching_gains(rms)
         rms = rms * match
-        if is_linear_input(sources.x, linear):
+        if is_linear_input(x, linear):
             applied_gain = gain * match
     uncapped_share = rule.compute_shares(part, gain, rms)
-    share = rule.cap_shares_by_label_sum(uncapped_share, source, sources.target)
+    share = rule.cap_shares_by_label_sum(uncapped_share, source, sources.target.detach())
     frame_share = None
     if sources.frames is not None:
         frame_part = part[..., None]

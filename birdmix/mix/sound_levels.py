@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdmix.mix.examples import Examples
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.tensor_access import array_to_device
 
@@ -55,13 +54,16 @@ def is_linear_input(x: Tensor, linear: bool | None) -> bool:
     return x.dim() == 2 if linear is None else linear
 
 
-def source_rms(plan: Plan, sources: Examples, pool: Tensor | None, linear: bool | None) -> Tensor:
+def source_rms(
+    plan: Plan, x: Tensor, level: Tensor | None, pool: Tensor | None, linear: bool | None
+) -> Tensor:
     """Return the RMS of each source in the region where it is mixed.
 
     Args:
         plan: Plan for this batch and pool.
-        sources: The batch, in all fields but ``x`` followed by the pool. Its ``level`` is used if
-            given, otherwise the level of ``x`` is measured.
+        x: Inputs of the batch.
+        level: Levels of the batch followed by the pool in dB, [N] or [N, L]; None measures those
+            of ``x`` and ``pool``.
         pool: ``x`` of the pool, if the plan draws from it.
         linear: Whether the level of ``x`` is that of the sound; None is yes for [B, T] only.
 
@@ -71,14 +73,14 @@ def source_rms(plan: Plan, sources: Examples, pool: Tensor | None, linear: bool 
     Raises:
         ValueError: If no level is given and it cannot be measured from ``x``.
     """
-    if sources.level is not None:
-        rms = _rms_from_levels(plan, sources.level)
-    elif is_linear_input(sources.x, linear):
-        rms = _measured_rms(plan, sources.x, pool)
+    if level is not None:
+        rms = _rms_from_levels(plan, level)
+    elif is_linear_input(x, linear):
+        rms = _measured_rms(plan, x, pool)
     else:
         raise ValueError(
             f"this mix needs sound levels, which cannot be measured from inputs of shape "
-            f"{list(sources.x.shape)} (dB or normalised spectrograms); pass "
+            f"{list(x.shape)} (dB or normalised spectrograms); pass "
             "level=birdmix.mix.measure_level_db(waveform), or create the operator with linear=True "
             "if x is linear"
         )
