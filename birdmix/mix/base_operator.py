@@ -179,12 +179,12 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         pool: "Examples | None" = None,
     ) -> "MixResult[Plan]":
         """Draw a plan and mix the examples by it; see ``Mix.mix``."""
-        from birdmix.mix.mix_examples import check_examples, mix_by_plan
+        from birdmix.mix.mix_examples import check_examples
 
         examples = check_examples(examples, pool)
         pool_size = 0 if pool is None else len(pool.x)
         plan = self.draw(len(examples.x), rng, progress=progress, pool_size=pool_size)
-        return mix_by_plan(plan, examples, pool, self)
+        return self._mix_by_plan(plan, examples, pool)
 
     def replay(
         self, plan: Plan, examples: "Examples", pool: "Examples | None" = None
@@ -202,7 +202,15 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         Raises:
             ValueError: If the plan was drawn for another batch or pool.
         """
-        from birdmix.mix.mix_examples import check_examples, check_type, mix_by_plan
+        from birdmix.mix.mix_examples import check_examples, check_type
 
         check_type("plan", plan, Plan)
-        return mix_by_plan(plan, check_examples(examples, pool), pool, self)
+        return self._mix_by_plan(plan, check_examples(examples, pool), pool)
+
+    def _mix_by_plan(
+        self, plan: Plan, examples: "Examples", pool: "Examples | None"
+    ) -> "MixResult[Plan]":
+        from birdmix.mix.mix_examples import mix_by_plan
+
+        rule = self.effective_rule
+        return mix_by_plan(plan, examples, pool, rule=rule, post=self.post, linear=self.linear)

@@ -4,9 +4,8 @@ Shapes: B batch, P mix pool.
 """
 
 from birdmix.mix.apply_plan import apply_and_return_post_gain, check_plan
-from birdmix.mix.base_operator import Operator
 from birdmix.mix.examples import Examples, MixResult
-from birdmix.mix.label_rules import join_sample_weights
+from birdmix.mix.label_rules import LabelRule, join_sample_weights
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.resolve_plan import resolve_plan
 from birdmix.mix.sound_levels import is_linear_input, mixed_level_db
@@ -32,7 +31,13 @@ def check_type(name: str, value: object, *types: type) -> None:
 
 
 def mix_by_plan(
-    plan: Plan, examples: Examples, pool: Examples | None, operator: Operator
+    plan: Plan,
+    examples: Examples,
+    pool: Examples | None,
+    *,
+    rule: LabelRule,
+    post: str,
+    linear: bool | None,
 ) -> MixResult[Plan]:
     """Mix examples by a plan.
 
@@ -40,7 +45,9 @@ def mix_by_plan(
         plan: The plan.
         examples: The batch, checked.
         pool: The mix pool; it may have any shape if the plan draws nothing from it.
-        operator: Its label rule and options are used.
+        rule: How targets are joined.
+        post: Scaling of mixed examples, a name in ``post_scaling.POSTS``.
+        linear: Whether the level of x is that of the sound; None is yes for [B, T] only.
 
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
@@ -54,13 +61,10 @@ def mix_by_plan(
     if plan.is_identity:
         return return_unmixed(examples, plan)
     sources = examples.append_pool_except_x(pool)
-    rule, linear = operator.effective_rule, operator.linear
     resolved = resolve_plan(plan, sources, pool_x, rule, linear)
     source, share, frame_share = resolved.source, resolved.share, resolved.frame_share
     gain = resolved.gain if plan.matched else None
-    x, post_gain = apply_and_return_post_gain(
-        plan, examples.x, pool_x, gain=gain, post=operator.post
-    )
+    x, post_gain = apply_and_return_post_gain(plan, examples.x, pool_x, gain=gain, post=post)
     if not is_linear_input(x, linear):
         post_gain = None  # scaling a spectrogram does not change the level of its sound
     frames, frames_known = sources.frames, sources.frame_known_mask()
