@@ -1,7 +1,7 @@
 """Losses: hand-computed cases of each, and the properties of all of them."""
 
-import inspect
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,11 +10,10 @@ from timm.loss import TwoWayLoss
 from torch import Tensor
 
 from birdmix.model.classifier_output import ClassifierOutput
+from birdmix.model.loss_settings import LOSSES, LossSettings
 from birdmix.model.losses import Loss, build_loss
-from birdmix.model.losses.loss_factory import class_weights
+from birdmix.model.losses.logit_loss import class_weights
 from birdmix.model.losses.pairwise import TwoWay
-from birdmix.model.losses.pointwise import Asymmetric, Focal
-from birdmix.model.settings import LOSSES, LossSettings
 
 COUNTS = np.array([1, 2, 8, 0])
 
@@ -202,16 +201,16 @@ def test_two_way_equals_that_of_timm_for_hard_targets():
     target = (torch.rand(6, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     target[0], target[:, 0] = 0, 0  # an example and a class without positives
     ones = torch.ones(6)
-    got = TwoWay(tp=3.0, tn=0.5)(logits, target, 7 * ones, torch.ones(6, 4, dtype=torch.bool))
+    loss = TwoWay(LossSettings("two_way", tp=3.0, tn=0.5), COUNTS, 20)
+    got = loss(logits, target, 7 * ones, torch.ones(6, 4, dtype=torch.bool))
     assert torch.allclose(got, TwoWayLoss(tp=3.0, tn=0.5)(logits, target))
 
 
 def test_two_way_is_graded_by_soft_targets():
     def slope(target: float) -> float:
         logits = torch.tensor([[0.0, 0.0, 0.0]], requires_grad=True)
-        loss = TwoWay()(
-            logits, torch.tensor([[target, 0.4, 0.0]]), torch.ones(1), torch.ones(1, 3).bool()
-        )
+        labels = torch.tensor([[target, 0.4, 0.0]]), torch.ones(1), torch.ones(1, 3).bool()
+        loss = built_loss(LossSettings("two_way"))(ClassifierOutput(logits), *labels)
         return torch.autograd.grad(loss, logits)[0][0, 0].item()
 
     assert slope(0.5) < slope(0.3) < slope(0.1)  # larger targets raise the logit more
@@ -383,11 +382,23 @@ def test_a_step_along_the_negative_gradient_lowers_the_loss(settings: LossSettin
 # Settings
 
 
-def test_the_parameters_in_the_settings_are_those_of_the_losses():
-    classes = {"focal": Focal, "asymmetric": Asymmetric, "two_way": TwoWay}
-    for name, parameters in LOSSES.items():
-        accepted = inspect.signature(classes[name]).parameters if name in classes else {}
-        assert set(parameters) == set(accepted) - {"smoothing"}, name
+PARAMETERS = [(name, key) for name in LOSSES for key in LossSettings(name).parameters]
+
+
+@pytest.mark.parametrize(("name", "key"), PARAMETERS)
+def test_a_parameter_that_is_null_is_the_default_of_its_loss(name: str, key: str):
+    default = LossSettings(name).parameters[key]
+    case, of_default, other = (
+        Case().loss(LossSettings(name, **values))
+        for values in ({}, {key: default}, {key: default / 4 if default < 1 else 2 * default})
+    )
+    assert torch.equal(case, of_default) and not torch.equal(case, other)
+
+
+def test_every_parameter_belongs_to_a_loss():
+    names = {field.name for field in fields(LossSettings)}
+    parameters = names - {"name", "smoothing", "class_weight", "frame_weight"}
+    assert parameters == {key for _, key in PARAMETERS}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from torch import nn
 
 from birdmix.model.backbone import build_backbone
 from birdmix.model.classifier import Classifier, join_time_chunks, split_into_time_chunks
-from birdmix.model.settings import ModelSettings
+from birdmix.model.input_channels import INPUT_CHANNELS
+from birdmix.model.settings import HEADS, ModelSettings
 
 SMALL = {"channels": (8, 8, 8, 8), "stem_width": 8}
 TINY = ModelSettings("resnet10t", dict(SMALL))
@@ -98,13 +99,13 @@ def test_contradicting_settings_are_refused(arguments: dict, message: str):
         ModelSettings(**arguments)
 
 
-@pytest.mark.parametrize("channels", ["mono", "repeated", "deltas"])
-@pytest.mark.parametrize("head", ["average", "sed"])
+@pytest.mark.parametrize("channels", INPUT_CHANNELS)
+@pytest.mark.parametrize("head", HEADS)
 def test_a_classifier_computes_a_logit_per_class(channels: str, head: str):
     model = Classifier(replace(TINY, channels=channels, head=head), num_classes=5)
     output = model(torch.randn(2, 1, 32, 64))
     assert output.logits.shape == (2, 5)
-    assert (output.frame_logits is None) is (head == "average")
+    assert (output.frame_logits is not None) is HEADS[head].has_frame_logits
 
 
 def test_channels_last_features_are_permuted():

@@ -11,18 +11,16 @@ from torch import nn
 from birdmix.experiments.builders import build_training_run
 from birdmix.loading.run_data import open_data
 from birdmix.model.classifier import Classifier
+from birdmix.model.optim_settings import SCHEDULES, OptimSettings
 from birdmix.model.optimizers import (
     build_optimizer,
     build_weight_average,
     freeze,
-    lr_factor,
     set_frozen_to_eval,
 )
-from birdmix.model.settings import ModelSettings, OptimSettings
+from birdmix.model.settings import ModelSettings
 from birdmix.training.distributed_processes import connect_processes
 from tests.conftest import SMALL, make_config, train
-
-SCHEDULES = ("cosine", "one_cycle", "constant", "polynomial")
 
 
 def classifier() -> Classifier:
@@ -158,7 +156,9 @@ def test_freezing_all_parameters_is_refused():
 
 
 def rates(num_steps: int = 100, **settings: object) -> list[float]:
-    return [lr_factor(step, num_steps, OptimSettings(**settings)) for step in range(num_steps + 1)]
+    """Return the learning rates of all steps, as fractions of their peak."""
+    optim = OptimSettings(lr=1.0, **settings)
+    return [optim.learning_rate(step, num_steps) for step in range(num_steps + 1)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -255,7 +255,7 @@ def test_a_run_trains_unfrozen_parameters_at_the_rates_of_their_layers(demo: Pat
     assert {"backbone.layer2.0.conv1.weight", "head.classes.weight"} < changed
     frozen = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
     assert not any(name.startswith(frozen) for name in changed)
-    last = config.optim.lr * lr_factor(training.total_steps - 1, training.total_steps, config.optim)
+    last = config.optim.learning_rate(training.total_steps - 1, training.total_steps)
     rates = {group["lr"] / last for group in training.optimizer.param_groups}
     assert sorted(rates, reverse=True)[:2] == pytest.approx([1.0, 0.5])
     with (tmp_path / "metrics.csv").open() as stream:

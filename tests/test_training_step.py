@@ -32,8 +32,8 @@ from birdmix.mix import (
 )
 from birdmix.mix.post_scaling import peaks
 from birdmix.model.classifier_output import ClassifierOutput
+from birdmix.model.loss_settings import LossSettings
 from birdmix.model.losses import build_loss
-from birdmix.model.settings import LossSettings
 from birdmix.random_keys import StepKeys
 from birdmix.training.out_of_memory import first_examples
 from birdmix.training.training_step import PreparedBatch, TrainingStep, mix_batch, will_mix_batch

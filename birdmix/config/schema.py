@@ -9,7 +9,9 @@ from omegaconf import MISSING, OmegaConf
 from birdmix.frontend.settings import FrontendSettings
 from birdmix.messages import check_choice
 from birdmix.mix.settings import MixSettings
-from birdmix.model.settings import LossSettings, ModelSettings, OptimSettings
+from birdmix.model.loss_settings import LossSettings
+from birdmix.model.optim_settings import OptimSettings
+from birdmix.model.settings import ModelSettings
 from birdmix.recordings.settings import DataSettings
 from birdmix.training.settings import (
     LOGGERS,

@@ -188,7 +188,7 @@ def _check_output(engine: Engine) -> None:
     manifest = engine.manifest
     output = engine.infer(engine.preprocess(np.zeros((1, manifest.samples_per_window), np.float32)))
     logits, frame_logits = output
-    num_classes, has_frames = len(manifest.labels), manifest.model.head == "sed"
+    num_classes, has_frames = len(manifest.labels), manifest.model.has_frame_logits
     if logits.shape != (1, num_classes) or (frame_logits is not None) is not has_frames:
         expected = "with" if has_frames else "without"
         raise ValueError(

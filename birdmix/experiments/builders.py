@@ -57,7 +57,7 @@ def check_buildable(config: Config) -> None:
     """
     check_loggers_installed(config.loggers)
     _check_mix_fits_data(config)
-    check_frame_weight(config.loss, has_frames=config.model.head == "sed")
+    check_frame_weight(config.loss, has_frames=config.model.has_frame_logits)
     _check_monitor(config)
     if config.resume is None:
         check_weights_exist(config)
@@ -251,7 +251,7 @@ def build_training_step(
     Raises:
         ValueError: If the loss does not fit the head or the recordings.
     """
-    has_frame_logits = config.model.head == "sed"
+    has_frame_logits = config.model.has_frame_logits
     loss = build_loss(config.loss, train.label_target_sums(), len(train), has_frame_logits)
     return TrainingStep(
         mix_stages=build_mix_stages(config.mix),

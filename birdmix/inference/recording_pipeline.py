@@ -119,7 +119,7 @@ def _check_engine(engine: Engine, settings: PredictSettings, window: float, cont
             f"--context {context:g}: the exported network takes {length:g} s only; leave it out, "
             "or use --engine torch"
         )
-    if settings.frame_pooling != "clip" and model.head != "sed":
+    if settings.frame_pooling != "clip" and not model.has_frame_logits:
         raise ValueError(
             f"--frame-pooling {settings.frame_pooling}: model.head={model.head} has no frame "
             "logits (sed has); use --frame-pooling clip"

@@ -15,10 +15,8 @@ from torch import nn
 
 from birdmix.messages import did_you_mean, first_few, first_line
 from birdmix.model.initial_weights import create_pretrained_backbone, load_backbone_file
+from birdmix.model.input_channels import INPUT_CHANNELS
 from birdmix.model.settings import ModelSettings
-
-#: Input channels of the backbone, by ``model.channels``.
-NUM_CHANNELS = {"mono": 1, "repeated": 3, "deltas": 3}
 
 # Backbone arguments that set the input size; with the window size, timm fits published weights to
 # them.
@@ -55,7 +53,7 @@ def build_backbone(
             the arguments or the input size; or if the weights are not available or do not fit.
     """
     _check_name(settings.backbone)
-    num_channels = NUM_CHANNELS[settings.channels]
+    num_channels = INPUT_CHANNELS[settings.channels].number
     backbone = _create_backbone(settings, num_channels)
     layout = _feature_layout(backbone, settings, num_channels, input_size)
     if settings.weights is not None:

@@ -11,11 +11,11 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
-from birdmix.frontend.deltas import append_deltas
 from birdmix.model.backbone import build_backbone
 from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.heads import build_head
 from birdmix.model.initial_weights import BACKBONE_PREFIX
+from birdmix.model.input_channels import INPUT_CHANNELS
 from birdmix.model.settings import ModelSettings
 
 
@@ -69,9 +69,8 @@ class Classifier(nn.Module):
             mel: Log-mel spectrograms, [B, 1, M, F].
             mix_features: Mixes the feature map [B, D, h, w] before the head, in training.
         """
-        features = self.backbone(
-            split_into_time_chunks(_input_channels(mel, self.channels), self.num_chunks)
-        )
+        inputs = INPUT_CHANNELS[self.channels].compute(mel)
+        features = self.backbone(split_into_time_chunks(inputs, self.num_chunks))
         if self.layout.channels_last:
             features = features.permute(0, 3, 1, 2)
         features = join_time_chunks(features, self.num_chunks)
@@ -94,13 +93,6 @@ class Classifier(nn.Module):
         """Return the backbone's parameters without weight decay, for timm's optimizers."""
         excluded: Callable[[], set[str]] = getattr(self.backbone, "no_weight_decay", set)
         return {BACKBONE_PREFIX + name for name in excluded()}
-
-
-def _input_channels(mel: Tensor, channels: str) -> Tensor:
-    """Return the input of the backbone, [B, 1 or 3, M, F], from log-mels [B, 1, M, F]."""
-    if channels == "deltas":
-        return append_deltas(mel)
-    return mel.expand(-1, 3, -1, -1) if channels == "repeated" else mel
 
 
 def split_into_time_chunks(mel: Tensor, num_chunks: int) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: B batch, D features, h frequency and w time of the feature map, C classes.
 """
 
+import pkgutil
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from birdmix.model.classifier_output import ClassifierOutput
-from birdmix.model.settings import ModelSettings
+from birdmix.model.settings import HEADS, ModelSettings
 
 
 class Head(nn.Module):
@@ -20,17 +21,16 @@ class Head(nn.Module):
     Source: Inoue 2019, arXiv:1905.09788, which averages the losses; here the logits are averaged.
 
     Args:
-        dropout: Probability that a feature is dropped, in [0, 1).
-        num_dropouts: Masks per example.
+        settings: Probability of dropout and number of masks.
     """
 
     #: Names of the layers whose weights have a row for each class.
     class_layers: ClassVar[tuple[str, ...]] = ("classes",)
 
-    def __init__(self, dropout: float, num_dropouts: int) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.num_dropouts = num_dropouts
+        self.dropout = nn.Dropout(settings.dropout)
+        self.num_dropouts = settings.num_dropouts
 
     def forward(self, features: Tensor) -> ClassifierOutput:
         """Compute logits [B, C], and frame logits if the head has them, from [B, D, h, w]."""
@@ -55,18 +55,17 @@ class PoolingHead(Head):
     """Pooling over frequency and time, then one linear layer.
 
     Args:
-        pool: Module that pools [B, D, h, w] to [B, D].
+        settings: Probability of dropout and number of masks.
         width: Features D.
         num_classes: Classes C.
-        dropout: Probability that a feature is dropped, in [0, 1).
-        num_dropouts: Masks per example.
     """
 
-    def __init__(
-        self, pool: nn.Module, width: int, num_classes: int, dropout: float, num_dropouts: int
-    ) -> None:
-        super().__init__(dropout, num_dropouts)
-        self.pool = pool
+    #: Module that pools [B, D, h, w] to [B, D].
+    pool_class: ClassVar[type[nn.Module]]
+
+    def __init__(self, settings: ModelSettings, width: int, num_classes: int) -> None:
+        super().__init__(settings)
+        self.pool = self.pool_class()
         self.classes = nn.Linear(width, num_classes)
 
     def pool_features(self, features: Tensor) -> Tensor:
@@ -107,6 +106,18 @@ class GeneralisedMeanPooling(nn.Module):
         return powered.mean(dim=(-2, -1)).pow(1 / self.exponent)
 
 
+class AverageHead(PoolingHead):
+    """Average pooling, then one linear layer."""
+
+    pool_class = AveragePooling
+
+
+class GeneralisedMeanHead(PoolingHead):
+    """GeM pooling, then one linear layer."""
+
+    pool_class = GeneralisedMeanPooling
+
+
 class SoundEventHead(Head):
     """Frame logits, and logits by an attention over frames of each class.
 
@@ -115,16 +126,15 @@ class SoundEventHead(Head):
     the whole input has logits too; the smoothing does not pad the first and last frame with zeros.
 
     Args:
+        settings: Probability of dropout and number of masks.
         width: Features D.
         num_classes: Classes C.
-        dropout: Probability that a feature is dropped, in [0, 1).
-        num_dropouts: Masks per example.
     """
 
     class_layers = ("attention", "classes")
 
-    def __init__(self, width: int, num_classes: int, dropout: float, num_dropouts: int) -> None:
-        super().__init__(dropout, num_dropouts)
+    def __init__(self, settings: ModelSettings, width: int, num_classes: int) -> None:
+        super().__init__(settings)
         self.hidden = nn.Linear(width, width)
         self.attention = nn.Linear(width, num_classes)
         self.classes = nn.Linear(width, num_classes)
@@ -152,8 +162,5 @@ def build_head(settings: ModelSettings, width: int, num_classes: int) -> Head:
         width: Features D of the feature map.
         num_classes: Classes C.
     """
-    dropout = settings.dropout, settings.num_dropouts
-    if settings.head == "sed":
-        return SoundEventHead(width, num_classes, *dropout)
-    pool = GeneralisedMeanPooling() if settings.head == "gem" else AveragePooling()
-    return PoolingHead(pool, width, num_classes, *dropout)
+    head_class = pkgutil.resolve_name(f"{__name__}:{HEADS[settings.head].class_name}")
+    return head_class(settings, width, num_classes)

@@ -1,6 +1,5 @@
-"""The optimizer, frozen parameters, the learning-rate schedule, and the weight average."""
+"""The optimizer, frozen parameters, and the weight average."""
 
-import math
 from collections.abc import Iterable
 from itertools import accumulate, chain
 
@@ -10,10 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from birdmix.messages import did_you_mean, first_line
-from birdmix.model.settings import OptimSettings
-
-# Peak over initial rate of the one-cycle schedule, as in fastai and torch.
-_ONE_CYCLE_START = 25
+from birdmix.model.optim_settings import OptimSettings
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -103,42 +99,6 @@ def set_frozen_to_eval(model: nn.Module) -> None:
         parameters = list(module.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
-
-
-def lr_factor(step: int, num_steps: int, settings: OptimSettings) -> float:
-    """Return the learning rate of an optimizer step as a fraction of its peak.
-
-    The rate rises linearly for ``warmup_fraction`` of the steps. Then it falls from its peak to
-    ``final_fraction`` of it, by half a cosine (cosine, one_cycle) or by ``(1 - progress)^power``
-    (polynomial), or it stays (constant). The final value belongs to the step after the last.
-
-    one_cycle instead rises by half a cosine, from a 25th of the peak. Source: Smith and Topin 2018,
-    arXiv:1708.07120, without its cycle of momentum, and with cosines instead of lines, as fastai.
-
-    Args:
-        step: Optimizer step, from 0.
-        num_steps: Optimizer steps of the whole run.
-        settings: The schedule and its parameters.
-    """
-    warmup = settings.warmup_fraction * num_steps
-    if step < warmup:
-        if settings.schedule == "one_cycle":
-            return 1 - (1 - 1 / _ONE_CYCLE_START) * _half_cosine(step, warmup)
-        return (step + 1) / (warmup + 1)
-    done, left = step - warmup, max(num_steps - warmup, 1)
-    match settings.schedule:
-        case "constant":
-            return 1.0
-        case "polynomial":
-            above = (1 - done / left) ** settings.power
-        case _:
-            above = _half_cosine(done, left)
-    return settings.final_fraction + (1 - settings.final_fraction) * above
-
-
-def _half_cosine(done: float, total: float) -> float:
-    """Return half a cosine, which falls from 1 at ``done=0`` to 0 at ``done=total``."""
-    return 0.5 * (1 + math.cos(math.pi * done / total))
 
 
 def build_weight_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from birdmix.model.backbone import NUM_CHANNELS
 from birdmix.model.classifier import Classifier
 from birdmix.model.initial_weights import load_backbone_state_dict, select_backbone_weights
+from birdmix.model.input_channels import INPUT_CHANNELS
 from birdmix.text import nfc
 
 _HEAD_PREFIX = "head."
@@ -69,7 +69,7 @@ def transfer_weights(
     Raises:
         ValueError: If the backbones differ.
     """
-    num_channels = NUM_CHANNELS[classifier.channels]
+    num_channels = INPUT_CHANNELS[classifier.channels].number
     count = load_backbone_state_dict(
         classifier.backbone,
         num_channels,

@@ -19,7 +19,7 @@ from birdmix.loading.batch import Batch
 from birdmix.loading.loader import end_workers
 from birdmix.metrics.validation_metrics import compute_metrics
 from birdmix.mix import MixStats
-from birdmix.model.optimizers import lr_factor, set_frozen_to_eval
+from birdmix.model.optimizers import set_frozen_to_eval
 from birdmix.training.async_scalar import AsyncScalar
 from birdmix.training.checkpoint_state import collect_state
 from birdmix.training.out_of_memory import run_or_suggest_batch_size
@@ -83,7 +83,7 @@ def _optimizer_step(run: TrainingRun, batches: Iterator[Batch]) -> None:
         run.timer.end_phase("model")
         for hook in run.hooks:
             hook.on_batch(position, len(batch.row) * run.processes.size)
-    rate = run.optim.lr * lr_factor(position.step, run.total_steps, run.optim)
+    rate = run.optim.learning_rate(position.step, run.total_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)  # by layer_decay
     if run.trainer.clip is not None:

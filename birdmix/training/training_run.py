@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from birdmix.loading.batch import Batch
 from birdmix.mix import MixStats
-from birdmix.model.settings import OptimSettings
+from birdmix.model.optim_settings import OptimSettings
 from birdmix.random_keys import StepKeys
 from birdmix.training.async_scalar import AsyncScalar
 from birdmix.training.checkpoint import CheckpointSchedule

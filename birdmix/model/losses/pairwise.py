@@ -6,13 +6,13 @@ share of a batch only, and the mean over processes is not the loss of the whole 
 Shapes: B batch, C classes.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from birdmix.model.losses.pointwise import EPS, MASKED_LOGIT, weighted_mean
+from birdmix.model.losses.logit_loss import EPS, MASKED_LOGIT, LogitLoss, weighted_mean
 
 
-class SoftAUC(nn.Module):
+class SoftAUC(LogitLoss):
     """Logistic loss of pairs of examples, for each class: a soft version of 1 - ROC-AUC.
 
     The weight of a pair is the difference of its targets times the product of its sample weights;
@@ -20,19 +20,10 @@ class SoftAUC(nn.Module):
     loss only ranks examples: logits have no defined zero, so probabilities are not calibrated.
     Source: the logistic surrogate of AUC, Gao and Zhou 2012, arXiv:1208.0645; soft targets enter by
     their differences, as in solutions of BirdCLEF 2025. Memory grows with B^2 C.
-
-    Args:
-        class_weight: Weights of the classes, [C]; None is 1 for all.
     """
 
-    class_weight: Tensor | None
-
-    def __init__(self, class_weight: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("class_weight", class_weight)
-
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor, known: Tensor) -> Tensor:
-        """Return the loss, a scalar; the arguments are those of ``MaskedMeanLoss``."""
+        """Return the loss, a scalar; the arguments are those of ``LogitLoss``."""
         logits, weights = logits.float(), _relative_weight(weight)[:, None] * known
         differences = (target[:, None] - target).clamp(min=0)
         pair_weight = differences * weights[:, None] * weights  # [B, B, C]
@@ -45,7 +36,7 @@ class SoftAUC(nn.Module):
         return weighted_mean(per_class, weight_of_class)
 
 
-class TwoWay(nn.Module):
+class TwoWay(LogitLoss):
     """Two-way loss: hardest positive against hardest negative, over classes and over examples.
 
     Source: Kobayashi 2023, "Two-way Multi-Label Loss" (CVPR). With targets of 0 and 1, equal
@@ -54,18 +45,10 @@ class TwoWay(nn.Module):
     label with target y is a positive of weight y and a negative of weight 1 - y; in the contrasts
     over examples these are multiplied by the sample weight. The weight of a contrast is the
     largest product of target and sample weight in it.
-
-    Args:
-        tp: Temperature of positives, above 0.
-        tn: Temperature of negatives, above 0.
     """
 
-    def __init__(self, tp: float = 4.0, tn: float = 1.0) -> None:
-        super().__init__()
-        self.tp, self.tn = tp, tn
-
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor, known: Tensor) -> Tensor:
-        """Return the loss, a scalar; the arguments are those of ``MaskedMeanLoss``."""
+        """Return the loss, a scalar; the arguments are those of ``LogitLoss``."""
         logits, weight = logits.float(), _relative_weight(weight)[:, None]
         positive, negative = target * known, (1 - target) * known
         weighted_positive = positive * weight
@@ -77,8 +60,9 @@ class TwoWay(nn.Module):
 
     def _contrast(self, logits: Tensor, positive: Tensor, negative: Tensor, dim: int) -> Tensor:
         """Return the loss of hardest positive against hardest negative along a dimension."""
-        hard_positive = self.tp * _log_sum_exp(-logits / self.tp, positive, dim)
-        hard_negative = self.tn * _log_sum_exp(logits / self.tn, negative, dim)
+        tp, tn = self.loss_parameters["tp"], self.loss_parameters["tn"]
+        hard_positive = tp * _log_sum_exp(-logits / tp, positive, dim)
+        hard_negative = tn * _log_sum_exp(logits / tn, negative, dim)
         return F.softplus(hard_positive + hard_negative)
 
 
