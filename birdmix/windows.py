@@ -17,7 +17,14 @@ MIN_PROBABILITY = 1e-6
 MIN_TAIL_SECONDS = 0.1
 
 
-def num_windows(num_samples: int, window: int, hop: float, min_tail: int = 0) -> int:
+#: What becomes of a last window that would end behind the recording: it is moved back, so that it
+#: ends with the recording (full); it is padded with silence (pad); or there is none (drop).
+LAST_WINDOWS = ("full", "pad", "drop")
+
+
+def num_windows(
+    num_samples: int, window: int, hop: float, min_tail: int = 0, last_window: str = "full"
+) -> int:
     """Return the number of windows that cover a recording, except for a short tail.
 
     Args:
@@ -26,17 +33,25 @@ def num_windows(num_samples: int, window: int, hop: float, min_tail: int = 0) ->
         hop: Distance between starts in samples; below ``window`` windows overlap, above it
             they leave gaps.
         min_tail: Most samples at the end for which no further window is added.
+        last_window: A value of ``LAST_WINDOWS``.
 
     Returns:
-        Number of windows W, at least 1; the last may extend beyond the end.
+        Number of windows W, at least 1: a recording shorter than a window has one, which is padded.
     """
+    if last_window == "drop":
+        return 1 + max(math.floor((num_samples - window) / hop), 0)
     return 1 + max(math.ceil((num_samples - max(window, hop) - min_tail) / hop), 0)
 
 
-def window_starts(num_samples: int, window: int, hop: int, min_tail: int = 0) -> np.ndarray:
+def window_starts(
+    num_samples: int, window: int, hop: int, min_tail: int = 0, last_window: str = "full"
+) -> np.ndarray:
     """Return the starts of windows in samples, int64 [W]; for the arguments see ``num_windows``."""
-    count = num_windows(num_samples, window, hop, min_tail)
-    return np.arange(count, dtype=np.int64) * hop
+    count = num_windows(num_samples, window, hop, min_tail, last_window)
+    starts = np.arange(count, dtype=np.int64) * hop
+    if last_window == "full":
+        starts[-1] = min(starts[-1], max(num_samples - window, 0))
+    return starts
 
 
 def extract_padded(waveform: np.ndarray, start: int, num_samples: int) -> np.ndarray:

@@ -12,8 +12,10 @@ from birdmix.messages import check_choice, did_you_mean, first_few
 from birdmix.ownership import LIST, OutputFiles
 from birdmix.random_keys import StepKeys, generator, integer_seed
 from birdmix.windows import (
+    LAST_WINDOWS,
     MIN_PROBABILITY,
     extract_padded,
+    num_windows,
     probability,
     repeat_to_length,
     window_starts,
@@ -67,15 +69,38 @@ def test_a_long_list_of_names_is_shortened_with_a_reference_to_the_full_list():
 
 
 @pytest.mark.parametrize(
-    ("num_samples", "expected"),
-    [(1, [0]), (10, [0]), (11, [0, 10]), (20, [0, 10]), (21, [0, 10, 20])],
+    ("num_samples", "full", "pad", "drop"),
+    [
+        (1, [0], [0], [0]),
+        (10, [0], [0], [0]),
+        (11, [0, 1], [0, 10], [0]),
+        (20, [0, 10], [0, 10], [0, 10]),
+        (24, [0, 10, 14], [0, 10, 20], [0, 10]),
+    ],
 )
-def test_windows_cover_the_recording(num_samples: int, expected: list[int]):
-    assert window_starts(num_samples, window=10, hop=10).tolist() == expected
+def test_a_last_window_is_moved_back_padded_or_dropped(
+    num_samples: int, full: list[int], pad: list[int], drop: list[int]
+):
+    assert window_starts(num_samples, window=10, hop=10).tolist() == full
+    for last_window, expected in (("full", full), ("pad", pad), ("drop", drop)):
+        starts = window_starts(num_samples, 10, 10, last_window=last_window)
+        assert starts.tolist() == expected
+        assert num_windows(num_samples, 10, 10, last_window=last_window) == len(expected)
 
 
 def test_overlapping_windows_end_with_the_recording():
     assert window_starts(20, window=10, hop=5).tolist() == [0, 5, 10]
+    assert window_starts(22, window=10, hop=5).tolist() == [0, 5, 10, 12]
+
+
+def test_a_short_tail_has_no_window_of_its_own():
+    for last_window in LAST_WINDOWS:
+        assert window_starts(21, 10, 10, 1, last_window).tolist() == [0, 10]
+
+
+def test_of_windows_with_gaps_the_last_is_moved_back():
+    assert window_starts(25, window=10, hop=20).tolist() == [0, 15]
+    assert window_starts(25, window=10, hop=20, last_window="drop").tolist() == [0]
 
 
 def test_an_excerpt_is_zero_outside_of_the_recording():

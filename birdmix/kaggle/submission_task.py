@@ -196,7 +196,7 @@ def _num_windows(file: Path, competition: Competition) -> int:
         return 0
     window = round(competition.window_seconds * info.sample_rate)
     tail = int(MIN_TAIL_SECONDS * info.sample_rate)
-    return num_windows(info.num_frames, window, window, tail)
+    return num_windows(info.num_frames, window, window, tail, "pad")
 
 
 def _warn_of_mismatches(task: SubmissionTask, found: dict[str, str]) -> None:
