@@ -1,11 +1,9 @@
-"""Windows of a recording: positions, excerpts and predictions; logits to probabilities and back.
+"""Windows of a recording: positions and excerpts; logits to probabilities and back.
 
-Shapes: T samples, W windows, C classes.
+Shapes: T samples, W windows.
 """
 
 import math
-from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
@@ -86,32 +84,3 @@ def logit(probability: np.ndarray) -> np.ndarray:
     """Return the logits of probabilities; finite for 0 and 1 too, which are clipped first."""
     clipped = np.clip(probability, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.log(clipped / (1 - clipped))
-
-
-@dataclass(frozen=True)
-class WindowPredictions:
-    """Predictions for the windows of one recording.
-
-    Attributes:
-        path: Recording, relative to the input folder.
-        start_seconds: Start of each window, float64 [W].
-        end_seconds: End of each window, float64 [W].
-        logits: Logits, float32 [W, C]. Unlike probabilities they do not saturate, and can be
-            averaged, smoothed and combined with priors.
-        warning: Problems of the recording; empty if there are none.
-        seconds: Length of the recording; NaN if unknown.
-        recorded_at: Local time at which it begins; None if unknown.
-    """
-
-    path: str
-    start_seconds: np.ndarray
-    end_seconds: np.ndarray
-    logits: np.ndarray
-    warning: str = ""
-    seconds: float = float("nan")
-    recorded_at: datetime | None = None
-
-    @property
-    def probability(self) -> np.ndarray:
-        """Probabilities, float64 [W, C], within [MIN_PROBABILITY, 1 - MIN_PROBABILITY]."""
-        return probability(self.logits)

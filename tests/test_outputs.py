@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,8 +164,8 @@ def test_an_output_folder_deleted_meanwhile_ends_with_one_line(
 ):
     add = Journal.add
 
-    def add_and_remove(journal: Journal, entry: object) -> None:
-        add(journal, entry)  # type: ignore[arg-type]
+    def add_and_remove(journal: Journal, *entry: Any) -> None:
+        add(journal, *entry)
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
     monkeypatch.setattr(Journal, "add", add_and_remove)

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +22,9 @@ from typer.testing import CliRunner
 
 from birdmix.cli.main import app
 from birdmix.inference.input_files import find_input_files
-from birdmix.inference.journal import EntryWithLogits, Journal
+from birdmix.inference.journal import FileState, Journal
 from birdmix.inference.process_share import ProcessShare
+from birdmix.inference.recording_predictions import PredictionLayout, RecordingPredictions
 from birdmix.labels import Labels
 from birdmix.ownership import LIST
 from birdmix.recordings.pseudo_labels import read_pseudo_labels
@@ -129,6 +132,7 @@ def test_any_sample_rate_channels_and_depth_of_folders_are_predicted(bundle: Pat
     assert every["end_seconds"].tolist() == [5, 7, 0.1]
     assert every["datetime"].tolist() == ["2024-05-01T23:30:00", "2024-05-01T23:30:05", ""]
     assert every["deployment"].tolist() == ["a/b", "a/b", "in"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["undated"] == 1
     recordings = read(tmp_path / "out" / "recordings.csv")
     assert recordings["seconds"].tolist() == [7, 0.1] and recordings["windows"].tolist() == [2, 1]
     assert (recordings["detections"] == len(every.columns) - 5).all()  # each species, merged
@@ -407,8 +411,8 @@ def test_a_signal_ends_it_with_one_line(
 ):
     add = Journal.add
 
-    def interrupt(self: Journal, entry: EntryWithLogits) -> None:
-        add(self, entry)
+    def interrupt(self: Journal, *entry: Any) -> None:
+        add(self, *entry)
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Journal, "add", interrupt)
@@ -439,87 +443,93 @@ def test_a_damaged_journal_is_reported_and_replaced(predicted: Path, bundle: Pat
     ).read_bytes()
 
 
-#: Changes of the journal, in SQL, and the fault that is reported.
-WRONG_CELLS = {
-    "score of another type": (
-        "UPDATE logits SET logits = 'text' WHERE recording = 1",
-        "not rows of 3",
-    ),
-    "score of another length": (
-        "UPDATE logits SET logits = x'00' WHERE recording = 1",
-        "not rows of 3",
-    ),
-    "logits incomplete": (
-        "UPDATE logits SET logits = substr(logits, 1, 24) WHERE recording = 1",
-        "2 windows instead of 5",
-    ),
-    "no logits": ("DELETE FROM logits WHERE recording = 1", "0 windows instead of 5"),
-    "NaN": (
-        "UPDATE logits SET logits = CAST(x'0000c07f' || substr(logits, 5) AS BLOB) "
-        "WHERE recording = 1",
-        "not finite",
-    ),
-    "infinite": (
-        "UPDATE logits SET logits = CAST(x'0000807f' || substr(logits, 5) AS BLOB) "
-        "WHERE recording = 1",
-        "not finite",
-    ),
-    "part of another number": (
-        "UPDATE logits SET chunk = 7 WHERE recording = 1",
-        "logits are missing",
-    ),
-    "size": ("UPDATE recordings SET size = 'big' WHERE id = 1", "of another type"),
-    "seconds": ("UPDATE recordings SET seconds = -1 WHERE id = 1", "its length is -1.0 s"),
-    "seconds without end": (
-        "UPDATE recordings SET seconds = 9e999 WHERE id = 1",
-        "length is inf s",
-    ),
-    "datetime": (
-        "UPDATE recordings SET recorded_at = 'May' WHERE id = 1",
-        "its datetime is invalid",
-    ),
-    "no UTF-8": (
-        "UPDATE recordings SET recorded_at = CAST(x'ff' AS TEXT) WHERE id = 1",
-        "its datetime is invalid",
-    ),
-    "warning": ("UPDATE recordings SET warning = x'00' WHERE id = 1", "of another type"),
+#: Changes of the entry of a recording, in SQL.
+DAMAGES = {
+    "logits of another type": "UPDATE logits SET logits = 'text' WHERE recording = 1",
+    "logits of another length": "UPDATE logits SET logits = x'00' WHERE recording = 1",
+    "logits incomplete": "UPDATE logits SET logits = substr(logits, 1, 24) WHERE recording = 1",
+    "no logits": "DELETE FROM logits WHERE recording = 1",
+    "NaN": "UPDATE logits SET logits = CAST(x'0000c07f' || substr(logits, 5) AS BLOB) "
+    "WHERE recording = 1",
+    "infinite": "UPDATE logits SET logits = CAST(x'0000807f' || substr(logits, 5) AS BLOB) "
+    "WHERE recording = 1",
+    "one bit": "UPDATE logits SET logits = CAST(x'0100803f' || substr(logits, 5) AS BLOB) "
+    "WHERE recording = 1",
+    "part of another number": "UPDATE logits SET chunk = 7 WHERE recording = 1",
+    "part without a number": "UPDATE logits SET chunk = NULL WHERE recording = 1",
+    "part without a recording": "UPDATE logits SET recording = NULL WHERE recording = 1",
+    "an empty part more": "INSERT INTO logits VALUES (1, 1, x'')",
+    "another number": "UPDATE recordings SET id = 9 WHERE id = 1",
+    "path": "UPDATE recordings SET path = CAST('z' AS BLOB) WHERE id = 1",
+    "path of another type": "UPDATE recordings SET path = 'a' WHERE id = 1",
+    "size": "UPDATE recordings SET size = 8 WHERE id = 1",
+    "size of another type": "UPDATE recordings SET size = 'big' WHERE id = 1",
+    "time of change": "UPDATE recordings SET modified = 7 WHERE id = 1",
+    "seconds": "UPDATE recordings SET seconds = 4.5 WHERE id = 1",
+    "seconds below 0": "UPDATE recordings SET seconds = -1 WHERE id = 1",
+    "seconds without end": "UPDATE recordings SET seconds = 9e999 WHERE id = 1",
+    "datetime": "UPDATE recordings SET recorded_at = '2024-05-01' WHERE id = 1",
+    "datetime invalid": "UPDATE recordings SET recorded_at = 'May' WHERE id = 1",
+    "no UTF-8": "UPDATE recordings SET recorded_at = CAST(x'ff' AS TEXT) WHERE id = 1",
+    "warning": "UPDATE recordings SET warning = 'odd' WHERE id = 1",
+    "warning of another type": "UPDATE recordings SET warning = x'00' WHERE id = 1",
+    "number of windows": "UPDATE recordings SET windows = 4 WHERE id = 1",
+    "checksum of logits": "UPDATE recordings SET logits_checksum = x'00' WHERE id = 1",
+    "checksum": "UPDATE recordings SET checksum = x'00' WHERE id = 1",
+    "checksum of another type": "UPDATE recordings SET checksum = 'text' WHERE id = 1",
 }
 
+THREE_CLASSES = PredictionLayout(Labels(("a", "b", "c")), window=1.0, hop=1.0)
 
-@pytest.mark.parametrize("name", WRONG_CELLS)
+
+def make_predictions(path: str, logits: np.ndarray, **fields: Any) -> RecordingPredictions:
+    fields = {"seconds": 5.0, "recorded_at": None, "warning": ""} | fields
+    return THREE_CLASSES.build(path, logits, **fields)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
 def test_an_entry_with_a_damaged_cell_is_dropped(name: str, tmp_path: Path):
-    change, output = WRONG_CELLS[name]
-    file, score = tmp_path / "j", np.ones((5, 3), np.float32)
-
-    def open_journal() -> Journal:
-        return Journal(
-            file, {"a": "1"}, 3, num_windows=lambda seconds: (int(seconds), int(seconds))
-        )
-
-    with open_journal() as journal:
-        for path in ("a.wav", "b.wav"):
-            journal.add(EntryWithLogits(path, 7, 8, 5.0, None, "", score))
+    file = tmp_path / "j"
+    first, second = (make_predictions(path, np.ones((5, 3), np.float32)) for path in "ab")
+    with Journal(file, {"a": "1"}, THREE_CLASSES) as journal:
+        for each in (first, second):
+            journal.add(each, FileState(7, 8))
     with closing(sqlite3.connect(file)) as database:
-        database.execute(change)
+        database.execute(DAMAGES[name])
         database.commit()
-    with open_journal() as journal:
+    with Journal(file, {"a": "1"}, THREE_CLASSES) as journal:
         if journal.backup is None:
-            assert output in journal.dropped.pop("a.wav") and not journal.dropped
-            assert journal.sizes_and_times().keys() == {"b.wav"}
+            assert journal.dropped == ["z" if name == "path" else "a"]
+            assert [entry.path for entry in journal.entries()] == ["b"]
         else:  # newer versions of SQLite check types themselves
-            assert journal.backup == tmp_path / "j-damaged" and not journal.sizes_and_times()
-        journal.add(EntryWithLogits("a.wav", 7, 8, 5.0, None, "", score))
-    with open_journal() as journal:
-        assert not journal.dropped and "a.wav" in journal.sizes_and_times()
+            assert journal.backup == tmp_path / "j-damaged" and not list(journal.entries())
+        journal.add(first, FileState(7, 8))
+    with Journal(file, {"a": "1"}, THREE_CLASSES) as journal:
+        assert not journal.dropped and "a" in [entry.path for entry in journal.entries()]
 
 
-def test_only_columns_of_unknown_species_may_be_nan(tmp_path: Path):
-    score = np.ones((2, 3), np.float32)
-    score[:, 1] = np.nan
-    for unknown, dropped in (([False, True, False], set()), ([True, False, False], {"a"})):
-        with Journal(tmp_path / "j", {}, 3, unknown=np.array(unknown)) as journal:
-            assert journal.dropped.keys() == dropped
-            journal.add(EntryWithLogits("a", 7, 8, 5.0, None, "", score))
+def test_logits_of_a_class_that_a_model_lacks_stay_nan(tmp_path: Path):
+    logits = np.array([[1, np.nan, 2], [3, np.nan, 4]], np.float32)
+    with Journal(tmp_path / "j", {}, THREE_CLASSES) as journal:
+        journal.add(make_predictions("a", logits), FileState(7, 8))
+    with Journal(tmp_path / "j", {}, THREE_CLASSES) as journal:
+        (entry,) = journal.entries()
+        np.testing.assert_array_equal(journal.read(entry).logits, logits)
+
+
+def test_a_journal_of_an_earlier_birdmix_is_backed_up(tmp_path: Path):
+    file = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        database.execute("INSERT INTO about VALUES ('birdmix', '0.1')")
+        database.execute("CREATE TABLE recordings (path BLOB)")
+        database.execute("INSERT INTO recordings VALUES ('a.wav')")
+        database.execute("CREATE TABLE logits (recording INTEGER)")
+        database.commit()
+    with Journal(file, {"birdmix": "0.2"}, THREE_CLASSES) as journal:
+        assert journal.changed == {"birdmix": "0.1"}
+        assert journal.backup == tmp_path / "journal-before.sqlite"
+        assert not list(journal.entries())
 
 
 def test_another_database_in_place_of_the_journal_is_backed_up(tmp_path: Path):
@@ -528,7 +538,7 @@ def test_another_database_in_place_of_the_journal_is_backed_up(tmp_path: Path):
         database.execute("CREATE TABLE logits (mine TEXT)")
         database.execute("INSERT INTO logits VALUES ('years of work')")
         database.commit()
-    with Journal(file, {"a": "1"}, 3) as journal:
+    with Journal(file, {"a": "1"}, THREE_CLASSES) as journal:
         assert journal.backup == tmp_path / "journal-damaged.sqlite"
     with closing(sqlite3.connect(journal.backup)) as database:
         assert database.execute("SELECT mine FROM logits").fetchall() == [("years of work",)]
@@ -542,7 +552,7 @@ def test_a_damaged_entry_is_reported_and_predicted_again(bundle: Path, predicted
         database.commit()
     output = call(bundle, demo / "test_soundscapes", out, "--probabilities", "csv")
     assert "1 recordings have damaged entries and are predicted again: " in output
-    assert "(1 windows instead of 12)" in output and "1 of 1 recordings predicted" in output
+    assert "1 of 1 recordings predicted" in output
     assert tables(out) == tables(predicted)
 
 
@@ -563,30 +573,63 @@ def test_an_unknown_engine_in_a_journal_is_ignored(
 
 def test_a_second_process_on_one_journal_is_refused(tmp_path: Path):
     taken = pytest.raises(ValueError, match="another birdmix is writing into this")
-    with Journal(tmp_path / "j", {"a": "1"}, 1), taken:
-        Journal(tmp_path / "j", {"a": "1"}, 1)
-    with Journal(tmp_path / "j", {"a": "1"}, 1) as journal:
+    with Journal(tmp_path / "j", {"a": "1"}, THREE_CLASSES), taken:
+        Journal(tmp_path / "j", {"a": "1"}, THREE_CLASSES)
+    with Journal(tmp_path / "j", {"a": "1"}, THREE_CLASSES) as journal:
         assert not journal.changed
 
 
-def test_a_journal_returns_its_entries_unchanged(tmp_path: Path):
+def test_a_journal_returns_predictions_unchanged(tmp_path: Path):
     rng = np.random.default_rng(0)
-    entries = [
-        EntryWithLogits(
-            path, 7, 2**62, 1.5, recorded_at, "odd", rng.normal(size=(rows, 3)).astype(np.float32)
+    berlin = timezone(timedelta(hours=2))
+    added = [
+        make_predictions(
+            path,
+            rng.normal(size=(rows, 3)).astype(np.float32),
+            seconds=rows - 0.25,
+            recorded_at=recorded_at,
+            warning="odd",
         )
-        for path, recorded_at, rows in (("b\udcff.wav", None, 1), ("a/é.wav", "2024-05-01", 9000))
+        for path, recorded_at, rows in (
+            ("b\udcff.wav", None, 1),
+            ("a/é.wav", datetime(2024, 5, 1, 5, tzinfo=berlin), 9000),
+        )
     ]
-    with Journal(tmp_path / "j", {}, 3) as journal:
-        for each in [entries[0], *entries]:  # one twice
-            journal.add(each)
-    with Journal(tmp_path / "j", {}, 3) as journal:
-        found = list(journal.entries_with_logits({each.path for each in entries}))
-        assert [each.path for each in journal.entries_with_logits({"a/é.wav"})] == ["a/é.wav"]
+    with Journal(tmp_path / "j", {}, THREE_CLASSES) as journal:
+        for each in [added[0], *added]:  # one twice
+            journal.add(each, FileState(7, 2**62))
+    with Journal(tmp_path / "j", {}, THREE_CLASSES) as journal:
+        assert not journal.dropped
+        entries = list(journal.entries())
+        found = [journal.read(entry) for entry in entries]
     assert [each.path for each in found] == ["a/é.wav", "b\udcff.wav"]
-    for each, wanted in zip(found, entries[::-1], strict=True):
-        np.testing.assert_array_equal(each.logits, wanted.logits)
-        assert (each.size, each.modified, each.recorded_at) == (7, 2**62, wanted.recorded_at)
+    for entry, each, expected in zip(entries, found, added[::-1], strict=True):
+        for name in ("start_seconds", "end_seconds", "logits"):
+            np.testing.assert_array_equal(getattr(each, name), getattr(expected, name))
+        for name in ("path", "labels", "seconds", "recorded_at", "warning"):
+            assert getattr(each, name) == getattr(expected, name)
+        assert entry.file_state == (7, 2**62) and entry.num_windows == len(expected.logits)
+        assert str(entry.recorded_at) == str(expected.recorded_at)
+
+
+def test_models_to_be_ranked_stay_side_by_side_in_a_journal(tmp_path: Path):
+    layout = PredictionLayout(Labels(("a", "b")), window=1.0, hop=1.0, num_ranked=3)
+    logits = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    fields = {"seconds": 4.0, "recorded_at": None, "warning": ""}
+    with Journal(tmp_path / "j", {}, layout) as journal:
+        journal.add(layout.build("a", logits, **fields), FileState(7, 8))
+        (entry,) = journal.entries()
+        np.testing.assert_array_equal(journal.read(entry).logits, logits)
+        assert entry.num_windows == 4
+
+
+def test_equal_logits_have_equal_checksums(tmp_path: Path):
+    ones = np.ones((5, 3), np.float32)
+    with Journal(tmp_path / "j", {}, THREE_CLASSES) as journal:
+        for path, logits in {"a": ones, "b": ones, "c": ones + 1, "d": ones[:4]}.items():
+            journal.add(make_predictions(path, logits), FileState(7, 8))
+        checksums = [entry.logits_checksum for entry in journal.entries()]
+    assert checksums[0] == checksums[1] and len(set(checksums)) == 3
 
 
 def test_a_full_disk_ends_with_one_line_and_can_be_resumed(
@@ -594,10 +637,10 @@ def test_a_full_disk_ends_with_one_line_and_can_be_resumed(
 ):
     add = Journal.add
 
-    def raise_disk_full(self: Journal, entry: EntryWithLogits) -> None:
-        if len(self.sizes_and_times()) == 20:
+    def raise_disk_full(self: Journal, *entry: Any) -> None:
+        if len(list(self.entries())) == 20:
             self.database.execute("PRAGMA max_page_count = 1")
-        add(self, entry)
+        add(self, *entry)
 
     monkeypatch.setattr(Journal, "add", raise_disk_full)
     dense = (*OPTIONS, "--hop", "0.1")

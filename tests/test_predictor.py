@@ -30,7 +30,8 @@ from birdmix.inference.ensemble import (
 )
 from birdmix.inference.memory_budget import MemoryBudget
 from birdmix.inference.predict_files import Progress, predict_files
-from birdmix.inference.predictor import Predictor, window_times
+from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictions import window_times
 from birdmix.inference.settings import PredictSettings
 from birdmix.inference.window_grid import ContextStream, WindowGrid
 from birdmix.inference.window_logits import WindowLogits, frames_in_window, smooth
@@ -138,7 +139,7 @@ def test_windows_adjoin_and_the_last_ends_with_the_recording(tmp_path: Path):
     np.testing.assert_array_equal(predictions.start_seconds, [0, 4, 8])
     np.testing.assert_array_equal(predictions.end_seconds, [4, 8, 11])
     np.testing.assert_allclose(predictions.logits[:, 0], [0.1, 0.2, 0.3 * 3 / 4], rtol=1e-5)
-    assert predictions.seconds == 11
+    assert predictions.seconds == 11 and predictions.labels.codes == ("mean", "peak")
 
 
 def test_context_surrounds_the_window_with_silence_beyond_the_ends(tmp_path: Path):
@@ -212,7 +213,7 @@ def test_models_are_aligned_by_code_and_combined_where_they_have_a_species():
         return combine_recording_logits(models, combine, 2)
 
     np.testing.assert_allclose(combine_both("logit"), [[1, 3, 5]])
-    np.testing.assert_allclose(combine_both("rank"), [[1, 2, np.nan, np.nan, 4, 5]])
+    np.testing.assert_allclose(combine_both("rank"), [[[1, 2, np.nan], [np.nan, 4, 5]]])
     power = probability(combine_both("power"))
     b = np.sqrt((probability(2.0) ** 2 + probability(4.0) ** 2) / 2)
     np.testing.assert_allclose(power, [[probability(1.0), b, probability(5.0)]], rtol=1e-6)
@@ -233,7 +234,7 @@ def test_ranks_are_means_over_models_and_ties_share_their_rank(tmp_path: Path):
     first = np.array([[3.0], [1.0], [1.0], [2.0]], np.float32)
     second = np.array([[30.0], [10.0], [20.0], [40.0]], np.float32)
     ranks = Ranks(tmp_path, num_windows=4, num_models=2, num_classes=1)
-    both = np.concatenate([first, second], axis=1)
+    both = np.stack([first, second], axis=1)
     ranks.add(both[:1])
     ranks.add(both[1:])
     ranks.sort()
@@ -262,6 +263,25 @@ def test_models_of_different_segment_lengths_need_a_window(tmp_path: Path):
         Predictor(engines, PredictSettings())
     predictions = predict(tmp_path, np.full(8 * RATE, 0.5), engines, window=2.0)
     assert predictions.logits.shape == (4, 2) and predictions.logits[1, 0] == pytest.approx(0.5)
+
+
+def test_models_of_two_sample_rates_keep_the_longest_seconds_and_each_warning_once(tmp_path: Path):
+    file = tmp_path / "a.wav"
+    write(file, np.zeros(20 * RATE))
+    slow = MeanEngine()
+    slow.manifest = replace(
+        slow.manifest, log_mel=LogMelSettings(sample_rate=RATE // 2, f_max=200.0)
+    )
+
+    def cut_before_the_second_rate(seconds_of_both: float) -> None:
+        if seconds_of_both == 10:
+            os.truncate(file, file.stat().st_size // 2)
+
+    with Predictor([MeanEngine(), slow], PredictSettings()) as predictor:
+        predictions = predictor.predict(tmp_path, file.name, cut_before_the_second_rate)
+    assert predictions.seconds == 20 and len(predictions.logits) == 3
+    silent, truncated = predictions.warning.split("; ")
+    assert silent == "silent" and truncated.startswith("truncated: ")
 
 
 def test_a_context_shorter_than_the_window_is_refused():
@@ -441,7 +461,7 @@ def test_nan_logits_fail_the_recording_and_infinite_ones_are_clipped(
         reason = "its logits by bundle 2 of 2 (torch meter) are NaN"
         assert progress.failed == [("bad.wav", reason)]
     else:
-        score = found["bad.wav"].logits[1, -2:]
+        score = found["bad.wav"].logits[1].ravel()[-2:]
         assert np.isfinite(score).all() and score[0] > 1000 and score[1] < -1000
 
 

@@ -23,6 +23,7 @@ from birdmix.engines.engine_interface import EngineOutput
 from birdmix.engines.registry import open_engine
 from birdmix.engines.torch_engine import TorchEngine
 from birdmix.inference.predict_files import Progress
+from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.inference.settings import PredictSettings
 from birdmix.kaggle import deadline as deadline_module
 from birdmix.kaggle.deadline import Deadline, OutOfTime
@@ -30,7 +31,7 @@ from birdmix.kaggle.fallback_plan import FallbackPlan, average_overlapping
 from birdmix.kaggle.settings import DeadlineSettings
 from birdmix.kaggle.submission_task import read_task
 from birdmix.kaggle.submission_writer import SubmissionWriter
-from birdmix.windows import WindowPredictions, logit, probability
+from birdmix.windows import logit, probability
 from tests.conftest import ROOT
 from tests.submissions import (
     Rows,
@@ -366,7 +367,7 @@ def test_after_a_signal_the_file_holds_the_predictions_so_far(
     many = write_copies(data, 10, tmp_path / "data")
     add = SubmissionWriter.add
 
-    def add_and_interrupt(self: SubmissionWriter, predictions: WindowPredictions) -> None:
+    def add_and_interrupt(self: SubmissionWriter, predictions: RecordingPredictions) -> None:
         add(self, predictions)
         os.kill(os.getpid(), number)
 

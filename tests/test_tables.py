@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -24,11 +26,15 @@ from birdmix.inference.detections import (
     SharedMetadata,
     find_detections,
 )
-from birdmix.inference.output.activity_csv import write_activity
-from birdmix.inference.output.detections_csv import write_detections
-from birdmix.inference.output.formats import PROBABILITIES, PROGRAMS, TABLES, OutputFormat
+from birdmix.inference.output.formats import (
+    PROBABILITIES,
+    PROGRAMS,
+    TABLES,
+    OutputFormat,
+    write_formats,
+)
 from birdmix.inference.output.probabilities import probability_columns
-from birdmix.inference.output.recordings_csv import write_failed, write_recordings
+from birdmix.inference.output.recordings_csv import write_failed
 from birdmix.inference.overlaps import (
     RepeatedAudio,
     TimedRecording,
@@ -36,6 +42,7 @@ from birdmix.inference.overlaps import (
     map_copies_to_originals,
     seconds_between_datetimes,
 )
+from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.inference.species_lookup import read_species_columns
 from birdmix.labels import Labels
 from birdmix.ownership import LIST, OutputFiles
@@ -48,11 +55,12 @@ from birdmix.text import (
     unescape_formula,
     unescape_formula_in_path,
 )
-from birdmix.windows import MIN_PROBABILITY, WindowPredictions
+from birdmix.windows import MIN_PROBABILITY
 from tests.recordings import read, write_wave
 
 LABELS = Labels(("rob", "wren"), ("Robin", "Wren, Eurasian"))
 INFO = SharedMetadata(LABELS, Path("sound"), (50, 15000.5), 1)
+DETECTIONS, ACTIVITY, EFFORT, RECORDINGS = TABLES
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
@@ -61,16 +69,18 @@ def logit(probability: np.ndarray) -> np.ndarray:
 
 def windows(
     probability: list, hop: float = 5, window: float = 5, path: str = "a/x.wav", warning: str = ""
-) -> WindowPredictions:
+) -> RecordingPredictions:
     """Windows of two classes, in which the second has a low probability if only one is given."""
     score = logit(np.array(probability, np.float64))
     if score.ndim == 1:
         score = np.stack([score, np.full_like(score, -9)], axis=1)
     start = np.arange(len(score)) * float(hop)
-    return WindowPredictions(path, start, start + window, score, warning)
+    return RecordingPredictions(
+        path, LABELS, start, start + window, score, len(score) * hop, None, warning
+    )
 
 
-def spans(predictions: WindowPredictions, *thresholds: float) -> list[tuple]:
+def spans(predictions: RecordingPredictions, *thresholds: float) -> list[tuple]:
     found = find_detections(predictions, np.array(thresholds))
     return [(each.start_seconds, each.end_seconds, each.column) for each in found]
 
@@ -84,9 +94,22 @@ def result(
     warning: str = "",
 ) -> RecordingResult:
     predictions = windows(probability or [0.1] * 4, path=path, warning=warning)
+    predictions = replace(predictions, seconds=seconds)
     found = tuple(Detection(*each[:4], each[0] + 2.5) for each in detections)
     deployment = path.rpartition("/")[0] or "top"
-    return RecordingResult(predictions, seconds, deployment, recorded_at, found)
+    return RecordingResult(predictions, deployment, recorded_at, found)
+
+
+def write(
+    folder: Path,
+    formats: OutputFormat | Iterable[OutputFormat],
+    recordings: Iterable[RecordingResult],
+    info: SharedMetadata = INFO,
+) -> Path:
+    """Write recordings to a format, or to several; return the folder or file of the last."""
+    formats = (formats,) if isinstance(formats, OutputFormat) else tuple(formats)
+    write_formats(folder, formats, recordings, info)
+    return folder / formats[-1].name
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -142,7 +165,9 @@ def test_detections_are_sorted_by_start_then_column():
 def test_detections_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     start = np.arange(50) * 2.0
-    predictions = WindowPredictions("x", start, start + 5, rng.normal(size=(50, 7)))
+    labels = Labels(tuple("abcdefg"))
+    logits = rng.normal(size=(50, 7))
+    predictions = RecordingPredictions("x", labels, start, start + 5, logits, 103.0)
     together = find_detections(predictions, np.full(7, 0.6))
     monkeypatch.setattr("birdmix.inference.detections._BLOCK_CELLS", 100)
     assert find_detections(predictions, np.full(7, 0.6)) == together
@@ -196,8 +221,7 @@ def test_detections_are_written_with_the_datetime_of_their_start(tmp_path: Path)
         result((86400 + 1 / 3, 86401, 0, 1 - MIN_PROBABILITY), path="b.wav"),
         result(path="silent.wav"),
     ]
-    assert write_detections(tmp_path / "detections.csv", recordings, INFO) == 2
-    first, second = rows(tmp_path / "detections.csv")
+    first, second = rows(write(tmp_path, DETECTIONS, recordings))
     assert first == {
         "path": "a/x.wav",
         "datetime": "2024-05-01T05:30:02+00:00",
@@ -215,8 +239,8 @@ def test_detections_are_written_with_the_datetime_of_their_start(tmp_path: Path)
 
 def test_paths_may_contain_any_bytes(tmp_path: Path):
     path = 'a, "b"\nü\udcff.wav'  # with a byte that is not UTF-8
-    write_detections(tmp_path / "detections.csv", [result((0, 5, 0, 0.5), path=path)], INFO)
-    assert [row["path"] for row in rows(tmp_path / "detections.csv")] == [path]
+    file = write(tmp_path, DETECTIONS, [result((0, 5, 0, 0.5), path=path)])
+    assert [row["path"] for row in rows(file)] == [path]
 
 
 def test_recordings_are_written_with_and_without_detections(tmp_path: Path):
@@ -231,8 +255,7 @@ def test_recordings_are_written_with_and_without_detections(tmp_path: Path):
         ),
         result(path="silent.wav"),
     ]
-    assert write_recordings(tmp_path / "recordings.csv", recordings, INFO) == 2
-    first, second = rows(tmp_path / "recordings.csv")
+    first, second = rows(write(tmp_path, RECORDINGS, recordings))
     assert first == {
         "path": "a/x.wav",
         "datetime": "2024-05-01T05:30:00",
@@ -256,23 +279,23 @@ def with_overlaps(recordings: list[RecordingResult]) -> list[RecordingResult]:
     """Return recordings with their overlaps."""
     dated = [each for each in recordings if each.recorded_at is not None]
     timed = [
-        TimedRecording(each.path, each.deployment, each.recorded_at, each.seconds) for each in dated
+        TimedRecording(each.path, each.deployment, each.recorded_at, each.predictions.seconds)
+        for each in dated
     ]
     overlap_by_path = RepeatedAudio({}, find_overlaps(timed)).overlap_by_path
     return [replace(each, overlap=overlap_by_path.get(each.path)) for each in recordings]
 
 
-def activity(folder: Path, recordings: list[RecordingResult]) -> tuple[int, list[tuple]]:
-    file = folder / "activity.csv"
-    num_undated = write_activity(file, with_overlaps(recordings), INFO)
+def activity(folder: Path, recordings: list[RecordingResult]) -> list[tuple]:
+    file = write(folder, (EFFORT, ACTIVITY), with_overlaps(recordings))
     names = ("species", "date", "hour", "detections", "seconds", "recorded_seconds")
-    return num_undated, [tuple(row[name] for name in names) for row in rows(file)]
+    return [tuple(row[name] for name in names) for row in rows(file)]
 
 
 def test_activity_splits_seconds_at_hours_and_counts_where_detections_start(tmp_path: Path):
     start = datetime(2024, 5, 1, 22, 59, 50)
     recording = result((5, 15, 0, 0.9), (3605, 3620, 0, 0.9), recorded_at=start, seconds=3630)
-    _, found = activity(tmp_path, [recording])
+    found = activity(tmp_path, [recording])
     assert found == [
         ("rob", "2024-05-01", "22", "1", "5", "10"),
         ("rob", "2024-05-01", "23", "1", "10", "3600"),
@@ -286,8 +309,7 @@ def test_activity_has_zeros_for_recorded_hours_without_detections(tmp_path: Path
         result(recorded_at=datetime(2024, 5, 1, 5, 30)),
         result(recorded_at=datetime(2024, 5, 1, 5, 40)),
     ]
-    num_undated, found = activity(tmp_path, [*recordings, result((0, 5, 0, 0.9))])
-    assert num_undated == 1
+    found = activity(tmp_path, [*recordings, result((0, 5, 0, 0.9))])
     assert found == [
         ("wren", "2024-05-01", "5", "0", "0", "40"),
         ("wren", "2024-05-02", "6", "1", "5", "20"),
@@ -324,14 +346,14 @@ def test_activity_of_parts_adds_up_to_that_of_the_whole(tmp_path: Path):
     effort, activity_of_parts = Counter(), Counter()
     for number, recording in enumerate(recordings):
         part = tmp_path / f"part-{number}"
-        write_activity(part / "activity.csv", [recording], INFO)
+        activity(part, [recording])
         for row in rows(part / "effort.csv"):
             effort[row["date"], row["hour"]] += float(row["recorded_seconds"])
         for row in rows(part / "activity.csv"):
             hour = (row["species"], row["date"], row["hour"])
             activity_of_parts[*hour, "detections"] += int(row["detections"])
             activity_of_parts[*hour, "seconds"] += float(row["seconds"])
-    write_activity(tmp_path / "activity.csv", recordings, INFO)
+    activity(tmp_path, recordings)
     together = rows(tmp_path / "activity.csv")
     assert len(together) == 2 * 4
     for row in together:
@@ -352,7 +374,7 @@ def test_overlapping_time_of_a_deployment_counts_once(tmp_path: Path):
         # Another deployment.
         result((0, 10, 0, 0.9), path="b/1.wav", recorded_at=start, seconds=40),
     ]
-    _, found = activity(tmp_path, recordings)
+    found = activity(tmp_path, recordings)
     assert [tuple(row.values()) for row in rows(tmp_path / "effort.csv")] == [
         ("2024-05-01", "5", "a", "30"),
         ("2024-05-01", "5", "b", "30"),
@@ -367,7 +389,7 @@ def test_overlapping_time_of_a_deployment_counts_once(tmp_path: Path):
         ("wren", "2024-05-01", "6", "0", "0", "40"),
     ]
     backwards = activity(tmp_path / "again", recordings[::-1])
-    assert backwards[1] == found
+    assert backwards == found
 
 
 def test_clocks_rounded_to_seconds_make_no_overlap(tmp_path: Path):
@@ -376,7 +398,7 @@ def test_clocks_rounded_to_seconds_make_no_overlap(tmp_path: Path):
         result((0, 60.5, 0, 0.9), path=f"a/{n}.wav", recorded_at=start + n * timedelta(seconds=59),
               seconds=60.5) for n in range(3)
     ]  # fmt: skip
-    assert activity(tmp_path, recordings)[1] == [("rob", "2024-05-01", "5", "3", "181.5", "181.5")]
+    assert activity(tmp_path, recordings) == [("rob", "2024-05-01", "5", "3", "181.5", "181.5")]
 
 
 def test_overlaps_need_one_deployment_and_comparable_clocks():
@@ -407,7 +429,7 @@ def test_copies_do_not_count_as_effort_or_activity(tmp_path: Path):
     start = datetime(2024, 5, 1, 5)
     copy = replace(result((0, 5, 0, 0.9), path="b/x.wav", recorded_at=start), copy_of="a/x.wav")
     original = result((0, 5, 0, 0.9), recorded_at=start)
-    assert activity(tmp_path, [original, copy])[1] == [("rob", "2024-05-01", "5", "1", "5", "20")]
+    assert activity(tmp_path, [original, copy]) == [("rob", "2024-05-01", "5", "1", "5", "20")]
 
 
 def test_copies_are_found_by_their_bytes(tmp_path: Path):
@@ -421,14 +443,14 @@ def test_copies_are_found_by_their_bytes(tmp_path: Path):
 
 def test_activity_ignores_the_padding_of_the_last_window(tmp_path: Path):
     recording = result((15, 20, 0, 0.9), recorded_at=datetime(2024, 5, 1, 5), seconds=17.5)
-    assert activity(tmp_path, [recording])[1] == [("rob", "2024-05-01", "5", "1", "2.5", "17.5")]
+    assert activity(tmp_path, [recording]) == [("rob", "2024-05-01", "5", "1", "2.5", "17.5")]
 
 
 def test_activity_uses_local_time_when_clocks_change(tmp_path: Path):
     berlin = TimeZoneConverter("Europe/Berlin").zone
     nights = [datetime(2024, 10, 27, 1, tzinfo=berlin), datetime(2024, 3, 31, 1, tzinfo=berlin)]
     recordings = [result((0, 5, 0, 0.9), recorded_at=night, seconds=3 * 3600) for night in nights]
-    hours = [(row[1], row[2], row[5]) for row in activity(tmp_path, recordings)[1]]
+    hours = [(row[1], row[2], row[5]) for row in activity(tmp_path, recordings)]
     assert hours == [
         *[("2024-03-31", hour, "3600") for hour in ("1", "3", "4")],
         *[("2024-10-27", "1", "3600"), ("2024-10-27", "2", "7200")],
@@ -441,8 +463,7 @@ def test_every_window_is_written_with_all_probabilities(tmp_path: Path):
         result(probability=[[0.25, 0.5], [1e-9, 0.75]], recorded_at=start),
         result(path="b.wav"),
     ]
-    assert PROBABILITIES["csv"].write(tmp_path / "probabilities.csv", recordings, INFO) == 6
-    found = rows(tmp_path / "probabilities.csv")
+    found = rows(write(tmp_path, PROBABILITIES["csv"], recordings))
     assert found[1] == {
         "path": "a/x.wav",
         "datetime": "2024-05-02T00:00:00+00:00",
@@ -456,16 +477,14 @@ def test_every_window_is_written_with_all_probabilities(tmp_path: Path):
 
 
 def test_parquet_and_csv_have_equal_content(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(
-        "birdmix.inference.output.probabilities._GROUP_CELLS", 6
-    )  # groups of three rows
+    for name, num_cells in (("_GROUP_CELLS", 6), ("_TEXT_CELLS", 4)):  # three rows, and two
+        monkeypatch.setattr(f"birdmix.inference.output.probabilities.{name}", num_cells)
     rng = np.random.default_rng(0)
     recordings = [
         result(path=f"{at % 2}/{at}.wav", probability=rng.uniform(0.01, 0.99, (n, 2)).tolist())
         for at, n in enumerate([1, 7, 2])
     ]
-    for each in PROBABILITIES.values():
-        assert each.write(tmp_path / each.name, recordings, INFO) == 10
+    write(tmp_path, PROBABILITIES.values(), recordings)
     file = pq.ParquetFile(tmp_path / "probabilities.parquet")
     assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [3, 3, 3, 1]
     table = file.read()
@@ -484,20 +503,18 @@ def test_probabilities_can_be_used_as_soft_labels(tmp_path: Path, each: OutputFo
     recordings = [result(probability=[[0.25, 0.5], [0.01, 0.6]], path=path) for path in names]
     for path in names:
         write_wave(tmp_path / path)
-    each.write(tmp_path / each.name, recordings, INFO)
-    found = read_pseudo_labels(
-        PseudoSettings(str(tmp_path / each.name)), LABELS, follow_links=False
-    )
+    file = write(tmp_path, each, recordings)
+    found = read_pseudo_labels(PseudoSettings(str(file)), LABELS, follow_links=False)
     assert found.paths == ["a/x.wav", "a/x.wav", "y.wav", "y.wav"]
     assert found.targets() == pytest.approx(np.array([[0.25, 0.5], [0, 0.6]] * 2))
 
 
 def test_parquet_supports_any_path_and_no_recordings(tmp_path: Path):
-    write = PROBABILITIES["parquet"].write
-    write(tmp_path / "one.parquet", [result(path="ü\udcff.wav")], INFO)
-    assert pq.read_table(tmp_path / "one.parquet")["path"][0].as_py() == "ü\\xff.wav"
-    assert write(tmp_path / "none.parquet", [], INFO) == 0
-    assert pq.read_table(tmp_path / "none.parquet").column_names[-1] == "wren"
+    parquet = PROBABILITIES["parquet"]
+    one = pq.read_table(write(tmp_path / "one", parquet, [result(path="ü\udcff.wav")]))
+    assert one["path"][0].as_py() == "ü\\xff.wav"
+    none = pq.read_table(write(tmp_path / "none", parquet, []))
+    assert len(none) == 0 and none.column_names[-1] == "wren"
 
 
 def test_a_label_named_like_a_column_is_renamed():
@@ -505,27 +522,98 @@ def test_a_label_named_like_a_column_is_renamed():
     assert probability_columns(labels)[5:] == ("path__", "path_", "rob", "datetime_")
 
 
-def test_a_writer_that_fails_keeps_the_former_table(tmp_path: Path):
+@pytest.mark.parametrize("has_detections", [True, False])
+def test_a_format_that_does_not_need_detections_gets_none(tmp_path: Path, has_detections: bool):
+    got = []
+
+    @contextmanager
+    def open_list(path: Path, info: SharedMetadata):
+        path.touch()
+        yield got.append
+
+    one = OutputFormat("list", open_list, has_detections=has_detections)
+    recording = result((0, 5, 0, 0.9))
+    write(tmp_path, (one, DETECTIONS), [recording])
+    assert [each.detections for each in got] == [recording.detections if has_detections else ()]
+    assert len(rows(tmp_path / "detections.csv")) == 1
+
+
+ALL_FORMATS = (*TABLES, *PROBABILITIES.values(), *PROGRAMS.values())
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_pass_that_fails_keeps_all_former_tables(tmp_path: Path):
     def failing():
         yield result((0, 5, 0, 0.9))
         raise OSError("no space left on device")
 
-    for each in (*TABLES, *PROBABILITIES.values()):
-        file = tmp_path / each.name
-        OutputFiles(tmp_path, (each.name,)).register()
-        each.write(file, [result((0, 5, 0, 0.9))], INFO)
-        before = file.read_bytes()
-        with pytest.raises(OSError, match="no space"):
-            each.write(file, failing(), INFO)
-        assert file.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 7  # effort.csv beside activity.csv, and the list
+    OutputFiles(tmp_path, tuple(each.name for each in ALL_FORMATS)).register()
+    write(tmp_path, ALL_FORMATS, [result((0, 5, 0, 0.9))])
+    before = files_of(tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(ALL_FORMATS) + 1  # and the list
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path, ALL_FORMATS, failing())
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["probabilities.csv", "raven", "activity.csv"])
+def test_a_table_that_fails_at_its_end_keeps_all_former_tables(tmp_path: Path, name: str):
+    @contextmanager
+    def open_failing(path: Path, info: SharedMetadata):
+        yield lambda _: None
+        raise OSError("no space left on device")
+
+    OutputFiles(tmp_path, tuple(each.name for each in ALL_FORMATS)).register()
+    write(tmp_path, ALL_FORMATS, [result((0, 5, 0, 0.9))])
+    before = files_of(tmp_path)
+    formats = [
+        replace(each, open=open_failing) if each.name == name else each for each in ALL_FORMATS
+    ]
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path, formats, [result((5, 10, 1, 0.9))])
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["recordings.csv", "detections.csv", "raven"])
+def test_a_users_file_that_appears_during_the_pass_keeps_all_former_tables(
+    tmp_path: Path, name: str
+):
+    def adding():
+        yield result((5, 10, 1, 0.9))
+        (tmp_path / name / "mine.txt" if name == "raven" else tmp_path / name).write_text("mine")
+
+    OutputFiles(tmp_path, tuple(each.name for each in ALL_FORMATS)).register()
+    write(tmp_path, ALL_FORMATS, [result((0, 5, 0, 0.9))])
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match="so it is not replaced; move it away"):
+        write(tmp_path, ALL_FORMATS, adding())
+    after = files_of(tmp_path)
+    changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
+    assert [Path(file).read_text() for file in changed] == ["mine"]
+
+
+def test_all_recordings_are_read_once_for_all_formats(tmp_path: Path):
+    recordings = iter([result((0, 5, 0, 0.9)), result((0, 5, 1, 0.9), path="b.wav")])
+    assert write_formats(tmp_path / "together", ALL_FORMATS, recordings, INFO) == 2
+    for each in ALL_FORMATS:
+        again = [result((0, 5, 0, 0.9)), result((0, 5, 1, 0.9), path="b.wav")]
+        write(tmp_path / "alone", each, again)
+    together, alone = (
+        {Path(file).relative_to(folder): content for file, content in files_of(folder).items()}
+        for folder in (tmp_path / "together", tmp_path / "alone")
+    )
+    lists = [file for file in together if file.name == LIST]  # they have times
+    assert len(lists) == len(PROGRAMS)
+    assert together.keys() == alone.keys()
+    assert all(together[file] == alone[file] for file in together.keys() - set(lists))
 
 
 def write_format(folder: Path, name: str, *recordings: RecordingResult, channel: int = 1) -> Path:
-    out = folder / name
     info = replace(INFO, folder=folder / "sound", channel=channel)
-    PROGRAMS[name].write(out, recordings, info)
-    return out
+    return write(folder, PROGRAMS[name], recordings, info)
 
 
 def test_raven_tables_have_the_columns_raven_requires(tmp_path: Path):
@@ -641,8 +729,7 @@ def test_no_cell_is_a_formula_and_numbers_stay_numbers(tmp_path: Path):
     recording = replace(recording, recorded_at=datetime(2024, 5, 1, 5))
     info = SharedMetadata(FORMULAS, Path("-s"), (0, 1), 1)
     csv_formats = (PROBABILITIES["csv"], PROGRAMS["birdnet"], PROGRAMS["kaleidoscope"])
-    for each in (*TABLES, *csv_formats):
-        each.write(tmp_path / each.name, [recording], info)
+    write(tmp_path, (*TABLES, *csv_formats), [recording], info)
     write_failed(tmp_path / "failed.csv", [("=x.wav", "\tbroken"), ("y.wav", "-1")])
     files = sorted(tmp_path.rglob("*.csv"))
     assert len(files) == 8
@@ -659,18 +746,14 @@ def test_no_cell_is_a_formula_and_numbers_stay_numbers(tmp_path: Path):
 def test_escaped_cells_are_read_back_unchanged(tmp_path: Path):
     recording = result((0, 5, 0, 0.5), (5, 10, 1, 0.5), path="-12dB/=x.wav")
     info = SharedMetadata(FORMULAS, tmp_path, (0, 1), 1)
-    write_detections(tmp_path / "detections.csv", [recording], info)
-    found = read_detection_table(tmp_path / "detections.csv").rows
+    found = read_detection_table(write(tmp_path, DETECTIONS, [recording], info)).rows
     assert {(each.path, each.deployment) for each in found} == {("-12dB/=x.wav", "-12dB")}
     assert tuple(each.species for each in found) == FORMULAS.codes
     assert tuple(each.common_name for each in found) == FORMULAS.names
     write_wave(tmp_path / "-12dB/=x.wav", seconds=20)
-    file = tmp_path / "probabilities.csv"
-    PROBABILITIES["csv"].write(file, [recording], info)
-    settings = PseudoSettings(str(file))
+    settings = PseudoSettings(str(write(tmp_path, PROBABILITIES["csv"], [recording], info)))
     assert read_pseudo_labels(settings, FORMULAS, follow_links=False).paths == 4 * [recording.path]
-    PROGRAMS["raven"].write(tmp_path / "raven", [recording], info)
-    (tmp_path / "raven").rename(tmp_path / "sound")
+    write(tmp_path, PROGRAMS["raven"], [recording], info).rename(tmp_path / "sound")
     write_wave(tmp_path / "sound/-12dB/=x.wav", seconds=20)
     read_back = read("selections", tmp_path / "sound", label_column="Species").recordings
     assert read_back.labels.codes == FORMULAS.codes

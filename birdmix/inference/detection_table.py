@@ -11,6 +11,7 @@ from sys import intern
 from typing import NamedTuple
 
 from birdmix.audio.find_recordings import find_recordings
+from birdmix.inference.written_tables import RUN
 from birdmix.json_data import check_keys, convert_json_value, read_json
 from birdmix.messages import did_you_mean, first_line
 from birdmix.text import MISSING, file_encoding, nfc, unescape_formula, unescape_formula_in_path
@@ -88,7 +89,7 @@ def read_detection_table(target: Path, recordings: Path | None = None) -> Detect
     rows = [row for file in files for row in _read_rows(file)]
     if not rows:
         raise ValueError(f"{target}: no detections; predict with a lower --threshold")
-    run_files = [file.with_name("run.json") for file in files]
+    run_files = [file.with_name(RUN) for file in files]
     runs = [_read_run(file) for file in run_files if file.is_file()]
     folders, channels = {folder for folder, _ in runs}, {channel for _, channel in runs}
     if len(channels) > 1:

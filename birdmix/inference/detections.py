@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from birdmix.inference.overlaps import OverlapGroup
+from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.labels import Labels
-from birdmix.windows import MIN_PROBABILITY, WindowPredictions, logit, probability
+from birdmix.windows import MIN_PROBABILITY, logit, probability
 
 #: Windows nearer than this, in seconds, touch: starts and ends are rounded numbers.
 _TOUCHING = 1e-6
@@ -41,21 +42,20 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordingResult:
-    """Predictions and detections of a recording.
+    """Predictions of a recording, and what the tables add to them.
 
     Attributes:
-        predictions: Logits of its windows.
-        seconds: Length of the recording.
+        predictions: Of the species reported, smoothed and ranked; with all warnings.
         deployment: The folder of the recording, relative to the folder predicted; at the top that
             folder's name.
-        recorded_at: When it began, with an offset from UTC if that is known; None if unknown.
+        recorded_at: When it began, in the time zone of the tables, with an offset from UTC if that
+            is known; None if unknown.
         detections: Of all species, by their start, then column.
         copy_of: The recording with the same bytes, if this one is a copy; else empty.
         overlap: The recordings of its deployment that overlap in time, if it is one of them.
     """
 
-    predictions: WindowPredictions
-    seconds: float
+    predictions: RecordingPredictions
     deployment: str
     recorded_at: datetime | None
     detections: tuple[Detection, ...]
@@ -86,7 +86,7 @@ class SharedMetadata:
 
 
 def find_detections(
-    predictions: WindowPredictions, thresholds: np.ndarray
+    predictions: RecordingPredictions, thresholds: np.ndarray
 ) -> tuple[Detection, ...]:
     """Find the windows that reach a species' threshold, and merge those that are neighbours.
 
@@ -112,7 +112,7 @@ def find_detections(
 
 
 def _find_runs(
-    predictions: WindowPredictions, thresholds: np.ndarray, classes: slice
+    predictions: RecordingPredictions, thresholds: np.ndarray, classes: slice
 ) -> tuple[np.ndarray, ...]:
     """Return the fields of ``Detection``, each of all detections of some classes."""
     logits, threshold = predictions.logits[:, classes], thresholds[classes]

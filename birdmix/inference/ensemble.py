@@ -1,6 +1,6 @@
 """Several models as one: their labels aligned by code, their logits combined.
 
-Shapes: W windows, C classes of all models together, N windows of all recordings.
+Shapes: W windows, M models, C classes of all models together, N windows of all recordings.
 """
 
 import os
@@ -48,12 +48,12 @@ def combine_recording_logits(
         power: Exponent of combine=power.
 
     Returns:
-        Float32 [W, C], or [W, models * C] with combine=rank.
+        Float32 [W, C], or [W, M, C] with combine=rank.
     """
     # Of two sample rates, one may yield a window more, of few samples.
     num_windows = min(each.num_windows for each in models)
-    side_by_side = len(models) if combine == "rank" else 1
-    combined = np.empty((num_windows, side_by_side * models[0].num_classes), np.float32)
+    side_by_side = (len(models),) if combine == "rank" else ()
+    combined = np.empty((num_windows, *side_by_side, models[0].num_classes), np.float32)
     done = 0
     for chunks in zip(*(each.pop_chunks() for each in models), strict=False):
         length = min(map(len, chunks))
@@ -75,12 +75,12 @@ def combine_logits(logits: Sequence[np.ndarray], combine: str, power: float) -> 
         power: Exponent of combine=power.
 
     Returns:
-        Float32 [W, C], or [W, models * C] with combine=rank.
+        Float32 [W, C], or [W, M, C] with combine=rank.
     """
+    if combine == "rank":
+        return np.stack(logits, axis=1)
     if len(logits) == 1:
         return logits[0]
-    if combine == "rank":
-        return np.concatenate(logits, axis=1)
     if combine == "logit":
         return np.asarray(np.nanmean(logits, axis=0, dtype=np.float64), np.float32)
     probabilities = [np.where(np.isnan(each), np.nan, probability(each)) for each in logits]
@@ -123,7 +123,7 @@ class Ranks:
     Args:
         folder: Folder of that file, which is removed with the ranks.
         num_windows: Windows N of all recordings.
-        num_models: Models whose columns are side by side.
+        num_models: Models M.
         num_classes: Classes C.
 
     Raises:
@@ -140,8 +140,9 @@ class Ranks:
         self._num_known = np.zeros(shape[0], np.int64)  # logits of each column that are not NaN
 
     def add(self, logits: np.ndarray) -> None:
-        """Add the logits of a recording, float32 [W, models * C], NaN for unknown species."""
-        self.columns[:, self._num_added : self._num_added + len(logits)] = logits.T
+        """Add the logits of a recording, float32 [W, M, C], NaN for unknown species."""
+        columns = logits.reshape(len(logits), -1).T
+        self.columns[:, self._num_added : self._num_added + len(logits)] = columns
         self._num_added += len(logits)
 
     def sort(self) -> None:
@@ -154,11 +155,12 @@ class Ranks:
         """Return the mean rank over models, in (0, 1), as a logit; ties share their mean rank.
 
         Args:
-            logits: Float32 [W, models * C].
+            logits: Float32 [W, M, C].
 
         Returns:
             Float32 [W, C], NaN for a species that no model has.
         """
+        logits = logits.reshape(len(logits), -1)
         rank = np.full(logits.shape, np.nan)
         for column in np.flatnonzero(self._num_known):
             ordered = np.asarray(self.columns[column, : self._num_known[column]])

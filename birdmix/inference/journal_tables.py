@@ -5,34 +5,39 @@ Thresholds, species, smoothing and time zones act here: a change of them predict
 Shapes: W windows, C classes.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from birdmix.audio.start_time import TimeZoneConverter
 from birdmix.inference.detections import RecordingResult, SharedMetadata, find_detections
 from birdmix.inference.ensemble import Ranks
-from birdmix.inference.journal import EntryHeader, EntryWithLogits, Journal
-from birdmix.inference.output.formats import PROBABILITIES, PROGRAMS, TABLES
-from birdmix.inference.output_folder import PredictionFiles
+from birdmix.inference.journal import Journal, JournalEntry
+from birdmix.inference.output.formats import (
+    PROBABILITIES,
+    PROGRAMS,
+    OutputFormat,
+    write_formats,
+)
 from birdmix.inference.overlaps import (
+    OverlapGroup,
     RepeatedAudio,
     TimedRecording,
     find_overlaps,
     map_copies_to_originals,
 )
-from birdmix.inference.predictor import Predictor, window_times
+from birdmix.inference.predictor import Predictor
 from birdmix.inference.settings import check_smoothing_and_threshold
 from birdmix.inference.species_lookup import read_species_columns
 from birdmix.inference.window_logits import smooth
+from birdmix.inference.written_tables import WrittenTables, digest_inputs
 from birdmix.labels import Labels
 from birdmix.messages import check_choice
-from birdmix.windows import WindowPredictions
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,20 @@ class OutputSettings:
         check_smoothing_and_threshold(self.smoothing, self.threshold)
 
 
+class _Recording(NamedTuple):
+    """A recording of the journal, and what the tables add to it before its logits are read.
+
+    For the attributes see ``RecordingResult``; ``warning`` has those about copies and overlaps too.
+    """
+
+    entry: JournalEntry
+    deployment: str
+    recorded_at: datetime | None
+    warning: str
+    copy_of: str = ""
+    overlap: OverlapGroup | None = None
+
+
 class TablesFromJournal:
     """Writes the tables from a journal, which is read recording by recording.
 
@@ -94,133 +113,147 @@ class TablesFromJournal:
             tuple(codes[c] for c in self.columns), tuple(names[c] for c in self.columns)
         )
         self.thresholds = predictor.detection_thresholds(output.threshold)[self.columns]
+        self._real_folder = folder.resolve()
 
     def write_tables(
-        self, out: Path, journal: Journal, files: PredictionFiles
+        self, journal: Journal, formats: Sequence[OutputFormat], written: WrittenTables
     ) -> tuple[dict[str, int], list[str]]:
-        """Write the tables.
+        """Write the tables whose inputs have changed since an earlier command wrote them.
 
         Args:
-            out: The folder.
             journal: The predictions.
-            files: The optional tables to write.
+            formats: The tables.
+            written: The tables of the output folder; receives those of this command.
 
         Returns:
             Numbers of recordings, of detections, of recordings without a datetime, of copies and of
             recordings that overlap; and warnings about recordings.
         """
-        is_ranked = self.predictor.settings.combine == "rank"
-        repeated = self._find_repeated(journal)
-        ranks = self._ranks(journal, out) if is_ranked else None
-        results = _Results(self, journal, ranks, repeated)
-        log_mel = self.predictor.engines[0].manifest.log_mel
-        band = (log_mel.f_min, log_mel.max_frequency)
-        channel = self.predictor.settings.channel or 1
-        info = SharedMetadata(self.labels, self.folder, band, channel)
-        counts = {table.count: table.write(out / table.name, results, info) for table in TABLES}
-        for optional in files.optional_formats:
-            optional.write(out / optional.name, results, info)
-        counts |= {"copies": len(repeated.copies), "overlapping": len(repeated.overlap_by_path)}
-        return counts, [*self._warnings(journal), *repeated.summary_lines()]
-
-    def read_results(
-        self, journal: Journal, ranks: Ranks | None = None, repeated: RepeatedAudio | None = None
-    ) -> Iterator[RecordingResult]:
-        """Yield the recordings of a journal with their detections, by path.
-
-        Args:
-            journal: The predictions.
-            ranks: Ranks that replace the logits, if any.
-            repeated: Copies and overlaps among the recordings.
-        """
-        repeated = repeated or RepeatedAudio({}, [])
-        for entry in journal.entries_with_logits(self.paths):
-            notes = [
-                note
-                for note in (entry.warning, repeated.warning_about_recording(entry.path))
-                if note
-            ]
-            predictions = self._predictions(entry, ranks, "; ".join(notes))
-            yield RecordingResult(
-                predictions=predictions,
-                seconds=entry.seconds,
-                deployment=self._deployment(entry.path),
-                recorded_at=self._start_time(entry),
-                detections=find_detections(predictions, self.thresholds),
-                copy_of=repeated.copies.get(entry.path, ""),
-                overlap=repeated.overlap_by_path.get(entry.path),
-            )
+        recordings = [self._locate(each) for each in journal.entries() if each.path in self.paths]
+        warnings = list(_describe_warnings(recordings))
+        repeated = self._find_repeated(recordings)
+        recordings = [_mark_repeated(each, repeated) for each in recordings]
+        common = digest_inputs(self._inputs(journal, recordings))
+        thresholds = self.thresholds.tolist()
+        inputs = {
+            each.name: digest_inputs([common, thresholds if each.has_detections else None])
+            for each in formats
+        }
+        changed = [each for each in formats if not written.keep(each.name, inputs[each.name])]
+        num_detections = written.num_detections
+        if changed:
+            ranks = self._rank(journal, recordings, written.out)
+            results = self._results(journal, recordings, ranks)
+            num_detections = write_formats(written.out, changed, results, self._shared_metadata())
+        for each in changed:
+            written.add(each.name, inputs[each.name])
+        counts = {
+            "detections": num_detections,
+            "undated": sum(each.recorded_at is None for each in recordings),
+            "recordings": len(recordings),
+            "copies": len(repeated.copies),
+            "overlapping": len(repeated.overlap_by_path),
+        }
+        return counts, [*warnings, *repeated.summary_lines()]
 
     def thresholds_by_code(self) -> dict[str, float | None]:
         """Return the probability from which each species is detected; None if never."""
         values = [None if np.isnan(value) else round(float(value), 6) for value in self.thresholds]
         return dict(zip(self.labels.codes, values, strict=True))
 
-    def _deployment(self, path: str) -> str:
-        place = PurePosixPath(path).parent.as_posix()
-        return place if place != "." else self.folder.resolve().name
+    def _locate(self, entry: JournalEntry) -> _Recording:
+        place = PurePosixPath(entry.path).parent.as_posix()
+        deployment = place if place != "." else self._real_folder.name
+        recorded_at = entry.recorded_at and self.clock.convert(entry.recorded_at)
+        return _Recording(entry, deployment, recorded_at, entry.warning)
 
-    def _start_time(self, entry: EntryHeader) -> datetime | None:
-        if entry.recorded_at is None:
-            return None
-        return self.clock.convert(datetime.fromisoformat(entry.recorded_at))
-
-    def _predictions(
-        self, entry: EntryWithLogits, ranks: Ranks | None, warning: str
-    ) -> WindowPredictions:
-        predictor = self.predictor
-        logits = entry.logits if ranks is None else ranks.mean_over_models(entry.logits)
-        if len(self.columns) < len(predictor.labels):
-            logits = logits[:, self.columns]
-        logits = smooth(logits, self.output.smoothing)
-        start, end = window_times(len(logits), predictor.window, predictor.hop, entry.seconds)
-        return WindowPredictions(entry.path, start, end, logits, warning, entry.seconds)
-
-    def _warnings(self, journal: Journal) -> Iterator[str]:
-        """Yield the number of recordings with a warning, and the first of them."""
-        headers = list(journal.headers(self.paths))
-        warned = [header for header in headers if header.warning]
-        if warned:
-            first = f"{warned[0].path}: {warned[0].warning}"
-            yield f"{len(warned)} of {len(headers)} recordings have warnings, first {first}"
-
-    def _find_repeated(self, journal: Journal) -> RepeatedAudio:
+    def _find_repeated(self, recordings: Sequence[_Recording]) -> RepeatedAudio:
         """Find copies of recordings, and recordings that overlap in time."""
-        headers = list(journal.headers(self.paths))
-        by_header: dict[tuple, list[str]] = defaultdict(list)
-        for header in headers:
-            by_header[header.size, header.recorded_at, header.seconds].append(header.path)
-        candidates = {path for paths in by_header.values() if len(paths) > 1 for path in paths}
-        by_logits: dict[tuple, list[str]] = defaultdict(list)
-        for entry in journal.entries_with_logits(candidates):
-            key = hashlib.blake2b(entry.logits.tobytes()).digest()
-            by_logits[entry.size, entry.recorded_at, key].append(entry.path)
-        copies = map_copies_to_originals(self.folder, by_logits)
+        alike: dict[tuple, list[str]] = defaultdict(list)
+        for entry, *_ in recordings:
+            # As text, a clock's offset from UTC counts.
+            key = (entry.file_state.size, str(entry.recorded_at), entry.seconds)
+            alike[*key, entry.logits_checksum].append(entry.path)
+        copies = map_copies_to_originals(
+            self.folder, {key: paths for key, paths in alike.items() if len(paths) > 1}
+        )
         timed = (
-            TimedRecording(header.path, self._deployment(header.path), recorded_at, header.seconds)
-            for header in headers
-            if header.path not in copies and (recorded_at := self._start_time(header)) is not None
+            TimedRecording(each.entry.path, each.deployment, each.recorded_at, each.entry.seconds)
+            for each in recordings
+            if each.recorded_at is not None and each.entry.path not in copies
         )
         return RepeatedAudio(copies, find_overlaps(timed))
 
-    def _ranks(self, journal: Journal, folder: Path) -> Ranks:
-        num_windows = sum(len(entry.logits) for entry in journal.entries_with_logits(self.paths))
-        num_models, num_classes = len(self.predictor.engines), len(self.predictor.labels)
-        ranks = Ranks(folder, num_windows, num_models, num_classes)
-        for entry in journal.entries_with_logits(self.paths):
-            ranks.add(entry.logits)
+    def _inputs(self, journal: Journal, recordings: Sequence[_Recording]) -> Iterator[object]:
+        """Yield all that tables depend on, but for the thresholds.
+
+        The fingerprint has birdmix, the bundles, windows, channel and ranks. Overlaps follow from
+        the times of the recordings.
+        """
+        yield journal.fingerprint
+        yield self.labels.codes, self.labels.names, self.output.smoothing
+        yield self.output.timezone, self.output.clock_timezone
+        yield str(self.folder), str(self._real_folder)
+        for entry, deployment, recorded_at, warning, copy_of, _ in recordings:
+            yield entry.path, entry.seconds, entry.num_windows, entry.logits_checksum
+            yield deployment, str(recorded_at), warning, copy_of
+
+    def _rank(
+        self, journal: Journal, recordings: Sequence[_Recording], folder: Path
+    ) -> Ranks | None:
+        """Rank the logits of all recordings, if the models are combined by rank."""
+        num_models = journal.layout.num_ranked
+        if num_models is None:
+            return None
+        num_windows = sum(each.entry.num_windows for each in recordings)
+        ranks = Ranks(folder, num_windows, num_models, len(journal.layout.labels))
+        for each in recordings:
+            ranks.add(journal.read(each.entry).logits)
         ranks.sort()
         return ranks
 
+    def _results(
+        self, journal: Journal, recordings: Sequence[_Recording], ranks: Ranks | None
+    ) -> Iterator[RecordingResult]:
+        """Yield the recordings as the tables have them, with their detections."""
+        for entry, deployment, recorded_at, warning, copy_of, overlap in recordings:
+            predictions = journal.read(entry)
+            logits = predictions.logits
+            if ranks is not None:
+                logits = ranks.mean_over_models(logits)
+            if len(self.labels) < len(predictions.labels):
+                logits = logits[:, self.columns]
+            predictions = replace(
+                predictions,
+                labels=self.labels,
+                logits=smooth(logits, self.output.smoothing),
+                warning=warning,
+            )
+            detections = find_detections(predictions, self.thresholds)
+            yield RecordingResult(
+                predictions, deployment, recorded_at, detections, copy_of, overlap
+            )
 
-@dataclass(frozen=True)
-class _Results:
-    """The recordings of a journal; each table iterates over them once."""
+    def _shared_metadata(self) -> SharedMetadata:
+        log_mel = self.predictor.engines[0].manifest.log_mel
+        band = (log_mel.f_min, log_mel.max_frequency)
+        return SharedMetadata(self.labels, self.folder, band, self.predictor.settings.channel or 1)
 
-    tables: TablesFromJournal
-    journal: Journal
-    ranks: Ranks | None
-    repeated: RepeatedAudio
 
-    def __iter__(self) -> Iterator[RecordingResult]:
-        return self.tables.read_results(self.journal, self.ranks, self.repeated)
+def _mark_repeated(recording: _Recording, repeated: RepeatedAudio) -> _Recording:
+    """Add whether a recording is a copy, or overlaps others."""
+    path = recording.entry.path
+    notes = (recording.warning, repeated.warning_about_recording(path))
+    return recording._replace(
+        warning="; ".join(filter(None, notes)),
+        copy_of=repeated.copies.get(path, ""),
+        overlap=repeated.overlap_by_path.get(path),
+    )
+
+
+def _describe_warnings(recordings: Sequence[_Recording]) -> Iterator[str]:
+    """Yield the number of recordings with a warning, and the first of them."""
+    warned = [each for each in recordings if each.warning]
+    if warned:
+        first = f"{warned[0].entry.path}: {warned[0].warning}"
+        yield f"{len(warned)} of {len(recordings)} recordings have warnings, first {first}"

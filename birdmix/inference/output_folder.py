@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdmix.files import check_replaceable_folder
-from birdmix.inference.journal import is_journal
+from birdmix.inference.journal_file import is_journal
 from birdmix.inference.output.formats import PROBABILITIES, PROGRAMS, TABLES, OutputFormat
 from birdmix.inference.output.recordings_csv import FAILED
+from birdmix.inference.written_tables import RUN
 from birdmix.ownership import (
     OutputFiles,
     foreign_file_reason,
@@ -17,7 +18,6 @@ from birdmix.ownership import (
 
 JOURNAL = "journal.sqlite"
 
-_TABLES = (*(name for table in TABLES for name in (table.name, *table.further_files)), FAILED)
 _REMEDY = "use another --out"
 
 
@@ -37,9 +37,9 @@ class PredictionFiles:
     programs: tuple[OutputFormat, ...]
 
     @property
-    def optional_formats(self) -> tuple[OutputFormat, ...]:
-        """The formats written besides the tables that are always written."""
-        return (*self.probabilities, *self.programs)
+    def formats(self) -> tuple[OutputFormat, ...]:
+        """All formats that are written."""
+        return (*TABLES, *self.probabilities, *self.programs)
 
     @staticmethod
     def from_requested_formats(
@@ -102,8 +102,8 @@ class PredictionFiles:
                 yield f"{folder}: {why}, so it is left as it is"
 
     def _output_files(self) -> OutputFiles:
-        probabilities = (output.name for output in self.probabilities)
-        names = (*_TABLES, *probabilities, "run.json")
+        tables = (output.name for output in (*TABLES, *self.probabilities))
+        names = (*tables, FAILED, RUN)
         return OutputFiles(self.out, names, (JOURNAL,), _REMEDY, self._allows)
 
     def _allows(self, file: Path) -> bool:

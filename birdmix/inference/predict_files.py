@@ -12,7 +12,7 @@ from birdmix.audio.audio_file import AudioError
 from birdmix.audio.stream_reader import read_audio_info
 from birdmix.inference.memory_budget import MemoryBudget
 from birdmix.inference.predictor import PredictsRecording
-from birdmix.windows import WindowPredictions
+from birdmix.inference.recording_predictions import RecordingPredictions
 
 # Most recordings that are decoded at a time: each has an open file, and some blocks in memory.
 _MAX_READERS = 16
@@ -49,7 +49,7 @@ class RecordingJob:
     seconds_done: float = 0.0
     num_bytes: int = 0
     failure: str = ""
-    _predictions: WindowPredictions | None = None
+    _predictions: RecordingPredictions | None = None
 
     @staticmethod
     def from_path(folder: Path, path: str) -> "RecordingJob":
@@ -84,7 +84,7 @@ class RecordingJob:
     def _on_decoded(self, seconds: float) -> None:
         self.seconds_done = seconds
 
-    def take_predictions(self) -> WindowPredictions:
+    def take_predictions(self) -> RecordingPredictions:
         """Return the predictions, and drop them from the job."""
         assert self._predictions is not None  # the job has ended without a failure
         predictions, self._predictions = self._predictions, None
@@ -177,7 +177,7 @@ def predict_files(
     *,
     on_progress: OnProgress | None = None,
     progress: Progress | None = None,
-) -> Iterator[WindowPredictions]:
+) -> Iterator[RecordingPredictions]:
     """Predict recordings, several at a time; they are yielded as they are ready.
 
     Each recording is either yielded, or listed in ``progress.failed``. Predictions of a recording

@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from birdmix import __version__
-from birdmix.audio.audio_file import DECODER_VERSION
 from birdmix.audio.find_recordings import unsupported_files_message
-from birdmix.bundle.manifest import bundle_digest
-from birdmix.engines.registry import ENGINE_NAMES, ENGINES, open_engine
+from birdmix.engines.registry import open_engine
 from birdmix.files import write_text
+from birdmix.inference.fingerprint import choose_engines, prediction_fingerprint
 from birdmix.inference.input_files import find_input_files
-from birdmix.inference.journal import EntryWithLogits, Journal, read_fingerprint
+from birdmix.inference.journal import FileState, Journal
+from birdmix.inference.journal_file import read_fingerprint
 from birdmix.inference.journal_tables import OutputSettings, TablesFromJournal
 from birdmix.inference.output.recordings_csv import FAILED, write_failed
 from birdmix.inference.output_folder import JOURNAL, PredictionFiles
@@ -24,6 +23,7 @@ from birdmix.inference.predict_files import OnProgress, Progress, predict_files
 from birdmix.inference.predictor import Predictor
 from birdmix.inference.process_share import ProcessShare
 from birdmix.inference.settings import PredictSettings
+from birdmix.inference.written_tables import RUN, WrittenTables, digest_inputs
 from birdmix.messages import first_few
 from birdmix.partial_files import remove_partials
 
@@ -91,7 +91,7 @@ def predict_folder(
     paths = share.select(inputs.recordings)
     unsupported_paths = set(share.select(path for path, _ in inputs.unsupported))
     unsupported = [each for each in inputs.unsupported if each.path in unsupported_paths]
-    names = _engine_names(engine, len(bundles), read_fingerprint(out / JOURNAL))
+    names = choose_engines(engine, len(bundles), read_fingerprint(out / JOURNAL))
     engines = [open_engine(bundle, name) for bundle, name in zip(bundles, names, strict=True)]
     with Predictor(engines, settings) as predictor:
         tables = TablesFromJournal(folder, paths, predictor, output)
@@ -99,16 +99,9 @@ def predict_folder(
         if share.count > 1:
             part = f"part {share.number} of {share.count}"
             log(f"{part}: {len(paths)} of {len(inputs.recordings)} recordings")
-        fingerprint = _fingerprint(bundles, predictor)
-        unknown = predictor.nan_column_mask()
+        fingerprint = prediction_fingerprint(bundles, predictor)
         files.register()
-        with Journal(
-            out / JOURNAL,
-            fingerprint,
-            len(unknown),
-            unknown=unknown,
-            num_windows=predictor.num_windows_range,
-        ) as journal:
+        with Journal(out / JOURNAL, fingerprint, predictor.layout) as journal:
             _log_journal(journal, log)
             with open_progress() as on_progress:
                 progress = _predict_new(predictor, folder, paths, journal, on_progress, log)
@@ -116,27 +109,17 @@ def predict_folder(
             remove_partials(out, is_only_writer=True)
             for line in files.describe_edited_outputs():
                 log(line)
-            write_failed(out / FAILED, sorted([*progress.failed, *unsupported]))
-            counts, warnings = tables.write_tables(out, journal, files)
+            written = WrittenTables(out)
+            _write_failed(written, sorted([*progress.failed, *unsupported]))
+            counts, warnings = tables.write_tables(journal, files.formats, written)
             counts["unsupported"] = len(unsupported)
-            _write_run(out, folder, share, fingerprint, tables, progress, counts)
+            _write_run(folder, share, fingerprint, tables, progress, counts, written)
             journal.check_not_replaced()
     warnings = [f"{line}; {out / 'recordings.csv'} has all" for line in warnings]
     if unsupported:
         warnings.append(f"{unsupported_files_message(unsupported)}; {out / FAILED} has all")
     has_predictions = bool(counts["recordings"] or not paths)
     return FolderResult(out, progress, counts, warnings, has_predictions)
-
-
-def _engine_names(engine: str, num_bundles: int, fingerprint: dict[str, str]) -> list[str]:
-    """Return each bundle's engine; with auto, the one that the journal was begun with."""
-    if engine != "auto":
-        return [engine] * num_bundles
-    names = [
-        fingerprint.get(f"engine {number + 1}", "").partition(" ")[0]
-        for number in range(num_bundles)
-    ]
-    return [name if name in ENGINE_NAMES else engine for name in names]
 
 
 def _predict_new(
@@ -148,7 +131,7 @@ def _predict_new(
     log: Log,
 ) -> Progress:
     """Predict the recordings that are not in the journal, or were changed since."""
-    in_journal = journal.sizes_and_times()
+    in_journal = {entry.path: entry.file_state for entry in journal.entries()}
     states = {path: _file_state(folder / path) for path in paths}
     new = [path for path in paths if in_journal.get(path) != states[path]]
     if len(new) < len(paths):
@@ -161,42 +144,23 @@ def _predict_new(
         )
     progress = Progress()
     for each in predict_files(predictor, folder, new, on_progress=on_progress, progress=progress):
-        recorded_at = None if each.recorded_at is None else each.recorded_at.isoformat()
-        header = (*states[each.path], each.seconds, recorded_at, each.warning)
-        journal.add(EntryWithLogits(each.path, *header, each.logits))
+        journal.add(each, states[each.path])
         del each  # its memory is needed for the next logits
     return progress
 
 
-def _file_state(path: Path) -> tuple[int, int]:
-    """Return a file's size in bytes and the time of its last change in nanoseconds."""
+def _file_state(path: Path) -> FileState:
     try:
         stat = os.stat(path)
     except OSError:  # reported when the file is read
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _fingerprint(bundles: Sequence[Path], predictor: Predictor) -> dict[str, str]:
-    """Return everything that predictions depend on."""
-    fingerprint = {"birdmix": __version__, "decoder": DECODER_VERSION}
-    for number, (bundle, engine) in enumerate(zip(bundles, predictor.engines, strict=True), 1):
-        name = engine.name.split()[0]
-        fingerprint[f"bundle {number}"] = bundle_digest(bundle, name)
-        package = ENGINES[name].library
-        fingerprint[f"engine {number}"] = f"{engine.name} ({package} {version(package)})"
-    settings = asdict(predictor.settings) | {"window": predictor.window, "hop": predictor.hop}
-    if len(bundles) == 1:
-        del settings["combine"]
-    if settings.get("combine") != "power":
-        del settings["power"]
-    return fingerprint | {name: str(value) for name, value in settings.items()}
+        return FileState(0, 0)
+    return FileState(stat.st_size, stat.st_mtime_ns)
 
 
 def _log_models(predictor: Predictor, bundles: Sequence[Path], log: Log) -> None:
     """Log windows, bundles and engines, and species that only some of the bundles have."""
     names = sorted({engine.name for engine in predictor.engines})
-    windows = f"windows of {predictor.window:g} s every {predictor.hop:g} s"
+    windows = f"windows of {predictor.layout.window:g} s every {predictor.layout.hop:g} s"
     bundle = "1 bundle" if len(bundles) == 1 else f"{len(bundles)} bundles"
     log(f"{len(predictor.labels)} species, {windows}, {bundle}, {', '.join(names)}")
     for folder, engine in zip(bundles, predictor.engines, strict=True):
@@ -216,23 +180,29 @@ def _log_journal(journal: Journal, log: Log) -> None:
     elif journal.backup is not None:
         log(f"{journal.file} was damaged; starting again, the damaged one is {journal.backup}")
     if journal.dropped:
-        faults = [f"{path} ({fault})" for path, fault in journal.dropped.items()]
         log(
-            f"{journal.file}: {len(faults)} recordings have damaged entries and are predicted "
-            f"again: {first_few(faults)}"
+            f"{journal.file}: {len(journal.dropped)} recordings have damaged entries and are "
+            f"predicted again: {first_few(journal.dropped)}"
         )
 
 
+def _write_failed(written: WrittenTables, failed: list[tuple[str, str]]) -> None:
+    inputs = digest_inputs([__version__, *map(tuple, failed)])
+    if not written.keep(FAILED, inputs):
+        write_failed(written.out / FAILED, failed)
+        written.add(FAILED, inputs)
+
+
 def _write_run(
-    out: Path,
     folder: Path,
     share: ProcessShare,
     fingerprint: dict[str, str],
     tables: TablesFromJournal,
     progress: Progress,
     counts: dict[str, int],
+    written: WrittenTables,
 ) -> None:
-    """Write ``run.json``: models, options, speed and counts."""
+    """Write ``run.json``: models, options, speed, counts and tables."""
     predicted_now = progress.num_done - len(progress.failed)
     content = {
         "folder": str(folder.resolve()),
@@ -245,5 +215,6 @@ def _write_run(
         "hours_predicted_now": round(progress.audio_seconds / 3600, 4),
         "times_real_time": round(progress.times_real_time, 1) if predicted_now else None,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tables": written.to_json(),
     }
-    write_text(out / "run.json", json.dumps(content, indent=2, default=str) + "\n")
+    write_text(written.out / RUN, json.dumps(content, indent=2, default=str) + "\n")

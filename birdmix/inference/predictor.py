@@ -28,10 +28,11 @@ from birdmix.inference.recording_pipeline import (
     RecordingPipeline,
     group_engines_by_sample_rate,
 )
+from birdmix.inference.recording_predictions import PredictionLayout, RecordingPredictions
 from birdmix.inference.settings import PredictSettings
 from birdmix.inference.window_logits import WindowLogits
+from birdmix.labels import Labels
 from birdmix.messages import first_few
-from birdmix.windows import WindowPredictions
 
 # Batches in the queue for each inference thread, with the one that it computes.
 _QUEUE_LENGTH = 2
@@ -50,7 +51,7 @@ class PredictsRecording(Protocol):
 
     def predict(
         self, folder: Path, path: str, on_decoded: Callable[[float], None] | None = None
-    ) -> WindowPredictions:
+    ) -> RecordingPredictions:
         """Predict one recording."""
 
     def num_bytes_of_logits(self, seconds: float) -> int:
@@ -68,10 +69,8 @@ class Predictor:
         settings: How they are run.
 
     Attributes:
-        labels: The species of all models.
+        layout: Labels, windows and models of all predictions; the labels are those of all models.
         thresholds: Probability from which each is detected, float64 [C]; None if no bundle has any.
-        num_ranked: Models whose logits are kept side by side, to be ranked; 1 if they are combined.
-        window, hop: Length and distance of windows, in seconds.
         groups: Engines that share model inputs, by sample rate in Hz.
         batch_size: Contexts in a batch.
         stopping: Set when the predictor is closed.
@@ -83,17 +82,25 @@ class Predictor:
     def __init__(self, engines: Sequence[Engine], settings: PredictSettings) -> None:
         self.engines, self.settings = engines, settings
         manifests = [engine.manifest for engine in engines]
-        self.labels = union_of_labels(manifests)
+        window = settings.window or _common_window(engines)
+        self.layout = PredictionLayout(
+            union_of_labels(manifests),
+            window,
+            settings.hop or window,
+            len(engines) if settings.combine == "rank" else None,
+        )
         self.thresholds = mean_thresholds(manifests, self.labels)
-        self.num_ranked = len(engines) if settings.combine == "rank" else 1
-        self.window = settings.window or _common_window(engines)
-        self.hop = settings.hop or self.window
-        self.groups = group_engines_by_sample_rate(engines, settings, self.window, self.hop)
+        self.groups = group_engines_by_sample_rate(engines, settings, window, self.layout.hop)
         num_threads = max(engine.num_threads for engine in engines)
         self.batch_size = min(engine.batch_size for engine in engines)
         self.stopping = threading.Event()
         self._threads = ThreadPoolExecutor(num_threads, "inference")
         self._queue_slots = threading.Semaphore(_QUEUE_LENGTH * num_threads)
+
+    @property
+    def labels(self) -> Labels:
+        """The species of all models."""
+        return self.layout.labels
 
     def __enter__(self) -> "Predictor":
         return self
@@ -108,7 +115,7 @@ class Predictor:
 
     def predict(
         self, folder: Path, path: str, on_decoded: Callable[[float], None] | None = None
-    ) -> WindowPredictions:
+    ) -> RecordingPredictions:
         """Predict one recording. Memory is bounded but for the logits of its windows.
 
         Several threads may call it, each with its own recording.
@@ -119,8 +126,9 @@ class Predictor:
             on_decoded: Called with the seconds decoded so far.
 
         Returns:
-            The windows' logits; with combine=rank those of each model side by side, to be ranked
-            when all recordings are predicted.
+            The windows' logits; with combine=rank those of each model, to be ranked when all
+            recordings are predicted. Decoded at several sample rates, a recording is as long as the
+            longest, and has the warnings of all.
 
         Raises:
             AudioError: If the recording cannot be decoded, or a model's logits are NaN.
@@ -136,11 +144,11 @@ class Predictor:
 
     def _predict(
         self, file: Path, path: str, on_decoded: Callable[[float], None] | None
-    ) -> WindowPredictions:
+    ) -> RecordingPredictions:
         clock = read_start_time(file)  # before decoding, during which the file may vanish
         logits: dict[int, WindowLogits] = {}
         decoded = seconds = 0.0
-        problems: Sequence[object] = []
+        problems: list[str] = []
         for sample_rate, groups in self.groups.items():
             blocks = DecodedBlocks(file, sample_rate, _BLOCK_SECONDS, self.settings.channel)
             pipelines = [
@@ -156,12 +164,14 @@ class Predictor:
             for pipeline in pipelines:
                 pipeline.end()
                 logits |= zip(pipeline.group.members, pipeline.logits, strict=True)
-            seconds, problems = pipelines[0].stream.num_samples / sample_rate, blocks.problems
+            seconds = max(seconds, pipelines[0].stream.num_samples / sample_rate)
+            problems += map(str, blocks.problems)
         models = [logits.pop(member) for member in range(len(self.engines))]
         combined = combine_recording_logits(models, self.settings.combine, self.settings.power)
-        start, end = window_times(len(combined), self.window, self.hop, seconds)
-        warning = "; ".join(filter(None, [*map(str, problems), clock.problem]))
-        return WindowPredictions(path, start, end, combined, warning, seconds, clock.moment)
+        warning = "; ".join(filter(None, dict.fromkeys([*problems, clock.problem])))
+        return self.layout.build(
+            path, combined, seconds=seconds, recorded_at=clock.moment, warning=warning
+        )
 
     def detection_thresholds(self, threshold: float | None) -> np.ndarray:
         """Return the probability from which each class is detected, float64 [C], NaN for never.
@@ -188,33 +198,9 @@ class Predictor:
             return np.full(len(self.labels), DEFAULT_THRESHOLD)
         return self.thresholds
 
-    def nan_column_mask(self) -> np.ndarray:
-        """Return which columns of the logits are NaN, of classes that a model does not have.
-
-        Returns:
-            Bool [C], or [models * C] with combine=rank.
-        """
-        if self.settings.combine != "rank" or len(self.engines) == 1:
-            return np.zeros(len(self.labels) * self.num_ranked, bool)
-        model_labels = [engine.manifest.labels for engine in self.engines]
-        return np.array(
-            [code not in labels for labels in model_labels for code in self.labels.codes]
-        )
-
-    def num_windows_range(self, seconds: float) -> tuple[int, int]:
-        """Return the fewest and the most windows that a recording can have, given its seconds."""
-        counts = []
-        for sample_rate, groups in self.groups.items():
-            num_samples = round(seconds * sample_rate)
-            for group in groups:
-                # Each rate rounds a recording's length to its own samples.
-                margin = 0 if len(self.groups) == 1 else 1
-                counts += [group.grid.num_windows(num_samples + d) for d in (-margin, margin)]
-        return min(counts), max(counts)
-
     def num_bytes_of_logits(self, seconds: float) -> int:
         """Return the bytes of memory that the logits of a recording take, given its seconds."""
-        num_windows = int(seconds / self.hop) + 1
+        num_windows = int(seconds / self.layout.hop) + 1
         return 4 * num_windows * len(self.labels) * len(self.engines)
 
     def submit_batch(
@@ -243,24 +229,6 @@ class Predictor:
         )
         future.add_done_callback(lambda _: self._queue_slots.release())
         return future
-
-
-def window_times(
-    num_windows: int, window: float, hop: float, seconds: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where windows start and end in a recording; the last may be shorter.
-
-    Args:
-        num_windows: Number of windows W.
-        window: Length of a window in seconds.
-        hop: Seconds from the start of a window to that of the next.
-        seconds: Length of the recording.
-
-    Returns:
-        Starts and ends in seconds, float64 [W] each.
-    """
-    start = np.arange(num_windows) * hop
-    return start, np.minimum(start + window, seconds)
 
 
 def _common_window(engines: Sequence[Engine]) -> float:

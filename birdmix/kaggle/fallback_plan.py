@@ -11,10 +11,11 @@ import numpy as np
 
 from birdmix.engines.engine_interface import Engine
 from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.inference.settings import PredictSettings
 from birdmix.kaggle.submission_task import SubmissionTask
 from birdmix.labels import Labels
-from birdmix.windows import MIN_TAIL_SECONDS, WindowPredictions
+from birdmix.windows import MIN_TAIL_SECONDS
 
 # Rows that are averaged at a time; the weight matrix of all rows at once would grow quadratically.
 _ROWS_AT_A_TIME = 64
@@ -47,8 +48,8 @@ class FallbackPlan:
     Attributes:
         variants: All variants, the slowest first.
         current: Index of the variant that predicts the next recording.
-        num_ranked: Number of models M whose logits are kept side by side, to be ranked; 0 if they
-            are combined into one.
+        num_ranked: Number of models M whose logits are kept side by side, to be ranked; None if
+            they are combined into one.
 
     Raises:
         ValueError: If models and settings do not fit each other.
@@ -65,8 +66,9 @@ class FallbackPlan:
                 f"--hop {settings.hop:g}: it must be at most {self.window:g} s, the length of a "
                 "row's window, or rows would be left out"
             )
-        self.num_ranked = len(engines) if settings.combine == "rank" else 0
         self.variants = [Variant(Predictor(engines, settings))]
+        self.num_ranked = self.full_predictor.layout.num_ranked
+        self._labels = Labels(tuple(task.species))
         self._add_variants(engines, settings)
 
     def _add_variants(self, engines: Sequence[Engine], settings: PredictSettings) -> None:
@@ -108,7 +110,7 @@ class FallbackPlan:
 
     def predict(
         self, folder: Path, path: str, on_decoded: Callable[[float], None] | None = None
-    ) -> WindowPredictions:
+    ) -> RecordingPredictions:
         """Predict one recording.
 
         Args:
@@ -118,20 +120,25 @@ class FallbackPlan:
 
         Returns:
             Adjoining windows of the competition's length, also where the recording ends before;
-            logits of the requested species, float32 [R, M * C], NaN where no model has them.
+            logits of the requested species, float32 [R, C] or [R, M, C] with combine=rank, NaN
+            where no model has them.
         """
         predictor = self.variants[self.current].predictor  # the next recording may use another
         predictions = predictor.predict(folder, path, on_decoded)
-        logits = self._requested_columns(predictions.logits, predictor.labels)
+        logits = self._requested_columns(predictions)
         start = predictions.start_seconds
-        if predictor.hop != self.window:
+        if predictor.layout.hop != self.window:
             covered = max(predictions.seconds - MIN_TAIL_SECONDS, self.window)
             start = np.arange(0, covered, self.window)
             logits = average_overlapping(
                 logits, predictions.start_seconds, start, window_seconds=self.window
             )
         return replace(
-            predictions, start_seconds=start, end_seconds=start + self.window, logits=logits
+            predictions,
+            labels=self._labels,
+            start_seconds=start,
+            end_seconds=start + self.window,
+            logits=logits,
         )
 
     def num_bytes_of_logits(self, seconds: float) -> int:
@@ -143,14 +150,16 @@ class FallbackPlan:
         for variant in self.variants:
             variant.predictor.close()
 
-    def _requested_columns(self, logits: np.ndarray, labels: Labels) -> np.ndarray:
-        """Return logits [R, M * C] in the order of the requested species, NaN for other ones."""
-        by_model = logits.reshape(len(logits), -1, len(labels))
-        shape = (len(logits), self.num_ranked or 1, len(self.task.species))
+    def _requested_columns(self, predictions: RecordingPredictions) -> np.ndarray:
+        """Return logits in the order of the requested species, NaN for those without."""
+        known, columns = predictions.labels.find_columns(self.task.species)
+        models = () if self.num_ranked is None else (self.num_ranked,)
+        shape = (len(predictions.logits), *models, len(self.task.species))
         requested = np.full(shape, np.nan, np.float32)
-        known, columns = labels.find_columns(self.task.species)
-        requested[:, : by_model.shape[1], known] = by_model[:, :, columns]
-        return requested.reshape(len(logits), -1)
+        # Faster variants have fewer models.
+        of_models = requested[:, : predictions.logits.shape[1]] if models else requested
+        of_models[..., known] = predictions.logits[..., columns]
+        return requested
 
 
 def average_overlapping(
@@ -159,15 +168,16 @@ def average_overlapping(
     """Return each row's mean over the windows that overlap it, weighted by the overlap.
 
     Args:
-        logits: Logits of windows, float32 [W, C].
+        logits: Logits of windows, float32 [W, ...].
         window_start: Start of the windows in seconds, ascending, float64 [W].
         row_start: Start of the rows in seconds, ascending, float64 [R].
         window_seconds: Length of windows and rows.
 
     Returns:
-        Logits of the rows, float32 [R, C].
+        Logits of the rows, float32 [R, ...].
     """
-    rows = np.empty((len(row_start), logits.shape[1]), np.float32)
+    columns = logits.reshape(len(logits), -1)
+    rows = np.empty((len(row_start), columns.shape[1]), np.float32)
     for begin in range(0, len(row_start), _ROWS_AT_A_TIME):
         chunk_start = row_start[begin : begin + _ROWS_AT_A_TIME]
         reach = [chunk_start[0] - window_seconds, chunk_start[-1] + window_seconds]
@@ -175,5 +185,5 @@ def average_overlapping(
         distance = np.abs(chunk_start[:, None] - window_start[first:last])
         weight = np.maximum(window_seconds - distance, 0)
         total = weight.sum(axis=1, keepdims=True)
-        rows[begin : begin + len(chunk_start)] = weight @ logits[first:last] / total
-    return rows
+        rows[begin : begin + len(chunk_start)] = weight @ columns[first:last] / total
+    return rows.reshape(-1, *logits.shape[1:])

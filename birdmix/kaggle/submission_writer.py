@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from birdmix.inference.ensemble import DEFAULT_THRESHOLD, Ranks
+from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.kaggle.fallback_plan import FallbackPlan
 from birdmix.kaggle.postprocessing import Postprocessor
 from birdmix.kaggle.priors import SiteAndHourPriors
 from birdmix.kaggle.settings import PostprocessingSettings
 from birdmix.kaggle.submission_table import SubmissionTable
-from birdmix.windows import WindowPredictions
 
 # The file is written again at the earliest after this many seconds, and after this many times the
 # duration of the last write.
@@ -34,7 +34,7 @@ class SubmissionWriter:
         postprocessor: Turns logits into probabilities.
         thresholds: Probability from which a species is called present, float64 [C].
         num_ranked: Number of models whose logits are kept side by side, to be ranked over all
-            rows; 0 if the models are combined otherwise.
+            rows; None if the models are combined otherwise.
         write_seconds: Duration of the last write; 0 before the first.
     """
 
@@ -42,10 +42,10 @@ class SubmissionWriter:
         self.table, self.out, self.write_seconds = table, out, 0.0
         self.postprocessor = Postprocessor(PostprocessingSettings())
         self.thresholds = np.full(len(table.task.species), DEFAULT_THRESHOLD)
-        self.num_ranked = 0
+        self.num_ranked: int | None = None
         self._name_of = {path: name for name, path in table.task.soundscapes.items()}
         # Predictions that are not in the table yet; all of them where models are ranked.
-        self._pending: list[WindowPredictions] = []
+        self._pending: list[RecordingPredictions] = []
         if not out.exists():
             self.write_file_now()
 
@@ -76,7 +76,7 @@ class SubmissionWriter:
         if not self.write_seconds:
             self.write_file_now()
 
-    def add(self, predictions: WindowPredictions) -> None:
+    def add(self, predictions: RecordingPredictions) -> None:
         """Add a predicted soundscape; the file is written if the last write is long enough ago."""
         self._pending.append(predictions)
         interval = max(_MIN_WRITE_INTERVAL, _WRITE_COST_FACTOR * self.write_seconds)
@@ -92,7 +92,7 @@ class SubmissionWriter:
             ends = predictions.end_seconds
             probability = self.postprocessor(logits, name, predictions.recorded_at, ends)
             self.table.store_probabilities(name, ends, probability)
-        if not self.num_ranked:
+        if self.num_ranked is None:
             self._pending = []
         self.table.write(self.out, self.thresholds)
         self._written_at = time.monotonic()
@@ -100,7 +100,7 @@ class SubmissionWriter:
 
     def _ranked(self, all_logits: list[np.ndarray]) -> Sequence[np.ndarray]:
         """Return the logits of soundscapes; for ranked models, mean ranks among all of them."""
-        if not (self.num_ranked and all_logits):
+        if self.num_ranked is None or not all_logits:
             return all_logits
         joined = np.concatenate(all_logits)
         folder = self.out.absolute().parent

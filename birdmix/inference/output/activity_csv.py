@@ -13,7 +13,8 @@ recordings in different parts of one prediction count in each part.)
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from birdmix.audio.start_time import add_elapsed_seconds
 from birdmix.inference.detections import Detection, RecordingResult, SharedMetadata
-from birdmix.inference.output.table_writer import format_decimal, open_csv
+from birdmix.inference.output.table_writer import Write, format_decimal, open_partial_csv
 from birdmix.inference.overlaps import OverlapGroup, seconds_between_datetimes
 
 ACTIVITY_COLUMNS = (
@@ -29,54 +30,42 @@ ACTIVITY_COLUMNS = (
     *("detections", "seconds", "recorded_seconds"),
 )
 
-#: Name of the table of effort, which is written beside that of activity.
-EFFORT = "effort.csv"
-
 EFFORT_COLUMNS = ("date", "hour", "deployment", "recorded_seconds")
 
 #: Date and hour. When clocks are put back, the two hours from 2 to 3 of that night are one.
 Hour = tuple[str, int]
 
 
-def write_activity(file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata) -> int:
-    """Write a row for each detected species x each recorded hour, and ``effort.csv`` beside it.
+@contextmanager
+def open_activity(file: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``activity.csv``: a row for each detected species x each recorded hour.
 
     Detections count in the hour they start in; seconds of detections and of recordings are split at
     full hours, and those of recordings are summed over all deployments. So a zero is a true one:
-    the hour was recorded, and the species was not detected. ``effort.csv`` has the seconds recorded
-    in each deployment.
-
-    Returns:
-        Number of recordings left out, since their datetime is unknown.
+    the hour was recorded, and the species was not detected. Recordings whose datetime is unknown
+    are left out.
     """
-    effort: dict[tuple[Hour, str], float] = defaultdict(float)
-    species: dict[int, _Activity] = defaultdict(_Activity)
-    incomplete: dict[OverlapGroup, list[_DatedRecording]] = defaultdict(list)
-    num_undated = 0
-    for each in recordings:
-        if each.recorded_at is None:
-            num_undated += 1
-        elif not each.copy_of:
-            recording = _DatedRecording(each.recorded_at, each.seconds, each.detections)
-            if each.overlap is None:
-                _count([recording], each.deployment, effort, species)
-                continue
-            group = incomplete[each.overlap]
-            group.append(recording)
-            if len(group) == len(each.overlap.partner):
-                _count(incomplete.pop(each.overlap), each.deployment, effort, species)
+    hours = _Hours()
+    yield hours.add
     recorded: dict[Hour, float] = defaultdict(float)
-    with open_csv(file.with_name(EFFORT), EFFORT_COLUMNS) as writer:
-        for (hour, deployment), seconds in sorted(effort.items()):
-            writer.writerow([*hour, deployment, format_decimal(seconds)])
-            recorded[hour] += seconds
-    with open_csv(file, ACTIVITY_COLUMNS) as writer:
-        for column, activity in sorted(species.items()):
+    for (hour, _), seconds in sorted(hours.effort.items()):
+        recorded[hour] += seconds
+    with open_partial_csv(file, ACTIVITY_COLUMNS) as writer:
+        for column, activity in sorted(hours.species.items()):
             name = (info.labels.codes[column], info.labels.names[column])
             for hour, seconds in sorted(recorded.items()):
                 counts = (activity.detections[hour], format_decimal(activity.seconds[hour]))
                 writer.writerow([*name, *hour, *counts, format_decimal(seconds)])
-    return num_undated
+
+
+@contextmanager
+def open_effort(file: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``effort.csv``: the seconds recorded in each hour and deployment."""
+    hours = _Hours()
+    yield hours.add
+    with open_partial_csv(file, EFFORT_COLUMNS) as writer:
+        for (hour, deployment), seconds in sorted(hours.effort.items()):
+            writer.writerow([*hour, deployment, format_decimal(seconds)])
 
 
 @dataclass
@@ -95,43 +84,64 @@ class _DatedRecording(NamedTuple):
     detections: tuple[Detection, ...]
 
 
-def _count(
-    recordings: list[_DatedRecording],
-    deployment: str,
-    effort: dict[tuple[Hour, str], float],
-    species: dict[int, _Activity],
-) -> None:
-    """Add one recording, or recordings that overlap each other, to effort and activity.
+class _Hours:
+    """Effort and activity of recordings, by hour.
 
-    The padding of a last window does not count. Seconds below are counted from the beginning of the
-    first recording.
+    Attributes:
+        effort: Seconds recorded in each hour and deployment.
+        species: Activity of each detected species, by its column.
     """
-    reference = recordings[0].recorded_at
-    recordings = sorted(
-        recordings, key=lambda each: seconds_between_datetimes(reference, each.recorded_at)
-    )
-    first = recordings[0].recorded_at
-    covered = 0.0
-    spans: list[tuple[float, float, int, float, _RecordingHours]] = []
-    for recorded_at, seconds, detections in recordings:
-        offset, hours = (
-            seconds_between_datetimes(first, recorded_at),
-            _RecordingHours(recorded_at, seconds),
+
+    def __init__(self) -> None:
+        self.effort: dict[tuple[Hour, str], float] = defaultdict(float)
+        self.species: dict[int, _Activity] = defaultdict(_Activity)
+        self._incomplete: dict[OverlapGroup, list[_DatedRecording]] = defaultdict(list)
+
+    def add(self, result: RecordingResult) -> None:
+        """Add a recording; those that overlap are counted together, when the last one is added."""
+        if result.recorded_at is None or result.copy_of:
+            return
+        seconds, overlap = result.predictions.seconds, result.overlap
+        recording = _DatedRecording(result.recorded_at, seconds, result.detections)
+        if overlap is None:
+            self._count([recording], result.deployment)
+            return
+        self._incomplete[overlap].append(recording)
+        if len(self._incomplete[overlap]) == len(overlap.partner):
+            self._count(self._incomplete.pop(overlap), result.deployment)
+
+    def _count(self, recordings: list[_DatedRecording], deployment: str) -> None:
+        """Count one recording, or recordings that overlap each other.
+
+        The padding of a last window does not count. Seconds below are counted from the beginning of
+        the first recording.
+        """
+        reference = recordings[0].recorded_at
+        recordings = sorted(
+            recordings, key=lambda each: seconds_between_datetimes(reference, each.recorded_at)
         )
-        for hour, part in hours.split(max(covered - offset, 0.0), seconds):
-            effort[hour, deployment] += part
-        covered = max(covered, offset + seconds)
-        for start, end, column, *_ in detections:
-            spans.append((offset + start, offset + min(end, seconds), column, offset, hours))
-    spans.sort(key=lambda span: span[0])
-    counted_until: dict[int, float] = defaultdict(lambda: -math.inf)
-    for start, end, column, offset, hours in spans:
-        activity, until = species[column], counted_until[column]
-        if start >= until:
-            activity.detections[hours.hour(start - offset)] += 1
-        for hour, part in hours.split(max(start, until) - offset, end - offset):
-            activity.seconds[hour] += part
-        counted_until[column] = max(until, end)
+        first = recordings[0].recorded_at
+        covered = 0.0
+        spans: list[tuple[float, float, int, float, _RecordingHours]] = []
+        for recorded_at, seconds, detections in recordings:
+            offset, hours = (
+                seconds_between_datetimes(first, recorded_at),
+                _RecordingHours(recorded_at, seconds),
+            )
+            for hour, part in hours.split(max(covered - offset, 0.0), seconds):
+                self.effort[hour, deployment] += part
+            covered = max(covered, offset + seconds)
+            for start, end, column, *_ in detections:
+                spans.append((offset + start, offset + min(end, seconds), column, offset, hours))
+        spans.sort(key=lambda span: span[0])
+        counted_until: dict[int, float] = defaultdict(lambda: -math.inf)
+        for start, end, column, offset, hours in spans:
+            activity, until = self.species[column], counted_until[column]
+            if start >= until:
+                activity.detections[hours.hour(start - offset)] += 1
+            for hour, part in hours.split(max(start, until) - offset, end - offset):
+                activity.seconds[hour] += part
+            counted_until[column] = max(until, end)
 
 
 class _RecordingHours:

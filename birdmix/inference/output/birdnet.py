@@ -6,14 +6,16 @@ common name.
 Source: the CSV that BirdNET-Analyzer writes (``birdnet_analyzer/analyze``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
+    Write,
     format_decimal,
     format_probability,
-    open_csv_in_own_folder,
+    open_partial_csv,
 )
 
 BIRDNET_COLUMNS = (
@@ -21,22 +23,20 @@ BIRDNET_COLUMNS = (
 )
 
 
-def write_birdnet(out: Path, recordings: Iterable[RecordingResult], info: SharedMetadata) -> int:
-    """Write ``birdnet.csv``: a row per detection; paths begin with the folder predicted.
+@contextmanager
+def open_birdnet(folder: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``birdnet.csv``: a row per detection; paths begin with the folder predicted."""
+    labels = info.labels
+    with open_partial_csv(folder / "birdnet.csv", BIRDNET_COLUMNS) as writer:
 
-    Returns:
-        Number of rows.
-    """
-    labels, num_rows = info.labels, 0
-    with open_csv_in_own_folder(out, "birdnet.csv", BIRDNET_COLUMNS) as writer:
-        for each in recordings:
-            for start, end, column, confidence, _ in each.detections:
+        def write(result: RecordingResult) -> None:
+            for start, end, column, confidence, _ in result.detections:
                 writer.writerow(
                     [
                         *(format_decimal(start), format_decimal(end)),
                         *(labels.codes[column], labels.names[column]),
-                        *(format_probability(confidence), str(info.folder / each.path)),
+                        *(format_probability(confidence), str(info.folder / result.path)),
                     ]
                 )
-            num_rows += len(each.detections)
-    return num_rows
+
+        yield write

@@ -1,14 +1,16 @@
 """``detections.csv``: a row per detection."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
     PATH_AND_TIME_COLUMNS,
+    Write,
     format_decimal,
     format_probability,
-    open_csv,
+    open_partial_csv,
     path_and_time_cells,
 )
 
@@ -18,25 +20,21 @@ DETECTION_COLUMNS = (
 )
 
 
-def write_detections(
-    file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata
-) -> int:
-    """Write ``detections.csv``: a row per detection, with the datetime of its start.
+@contextmanager
+def open_detections(file: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``detections.csv``: a row per detection, with the datetime of its start."""
+    labels = info.labels
+    with open_partial_csv(file, DETECTION_COLUMNS) as writer:
 
-    Returns:
-        Number of rows.
-    """
-    labels, num_rows = info.labels, 0
-    with open_csv(file, DETECTION_COLUMNS) as writer:
-        for each in recordings:
-            for start, end, column, confidence, peak in each.detections:
+        def write(result: RecordingResult) -> None:
+            for start, end, column, confidence, peak in result.detections:
                 writer.writerow(
                     [
-                        *path_and_time_cells(each, start),
+                        *path_and_time_cells(result, start),
                         *(format_decimal(start), format_decimal(end)),
                         *(labels.codes[column], labels.names[column]),
                         *(format_probability(confidence), format_decimal(peak)),
                     ]
                 )
-            num_rows += len(each.detections)
-    return num_rows
+
+        yield write

@@ -1,28 +1,28 @@
-"""All output formats of a prediction.
+"""All output formats of a prediction, and the pass that writes recordings to several of them.
 
-A new format is a module with a writer, and a line in one of the tables below.
+A new format is a module, and a line in one of the tables below.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from birdmix.files import atomic_directory, atomic_path, check_replaceable_folder
 from birdmix.inference.detections import RecordingResult, SharedMetadata
-from birdmix.inference.output.activity_csv import EFFORT, write_activity
-from birdmix.inference.output.audacity import write_audacity
-from birdmix.inference.output.birdnet import write_birdnet
-from birdmix.inference.output.detections_csv import write_detections
-from birdmix.inference.output.kaleidoscope import write_kaleidoscope
+from birdmix.inference.output.activity_csv import open_activity, open_effort
+from birdmix.inference.output.audacity import open_audacity
+from birdmix.inference.output.birdnet import open_birdnet
+from birdmix.inference.output.detections_csv import open_detections
+from birdmix.inference.output.kaleidoscope import open_kaleidoscope
 from birdmix.inference.output.probabilities import (
-    write_probabilities_csv,
-    write_probabilities_parquet,
+    open_probabilities_csv,
+    open_probabilities_parquet,
 )
-from birdmix.inference.output.raven import write_raven
-from birdmix.inference.output.recordings_csv import write_recordings
-
-#: Writes a file or a folder, which replaces the former one, and returns a count. Recordings are
-#: iterated once.
-Writer = Callable[[Path, Iterable[RecordingResult], SharedMetadata], int]
+from birdmix.inference.output.raven import open_raven
+from birdmix.inference.output.recordings_csv import open_recordings
+from birdmix.inference.output.table_writer import Write
+from birdmix.ownership import foreign_file_reason, refuse_with_reason
 
 
 @dataclass(frozen=True)
@@ -31,34 +31,88 @@ class OutputFormat:
 
     Attributes:
         name: The file or folder that it writes, in the output folder.
-        write: Its writer.
-        count: Key in ``run.json`` of the count that the writer returns; empty if it is not kept.
-        further_files: Names of other files that it writes in that folder.
+        open: Context manager that yields a function, to be called with each recording; at its end
+            the table is complete. Its arguments are the file to write, or an empty folder, and what
+            all recordings have in common.
+        is_folder: Whether it writes a folder.
+        has_detections: Whether it needs detections, and so depends on thresholds; if not, the
+            recordings that it gets have none.
     """
 
     name: str
-    write: Writer
-    count: str = ""
-    further_files: tuple[str, ...] = ()
+    open: Callable[[Path, SharedMetadata], AbstractContextManager[Write]]
+    is_folder: bool = False
+    has_detections: bool = True
 
 
 #: Tables that are always written.
 TABLES = (
-    OutputFormat("detections.csv", write_detections, "detections"),
-    OutputFormat("activity.csv", write_activity, "undated", (EFFORT,)),
-    OutputFormat("recordings.csv", write_recordings, "recordings"),
+    OutputFormat("detections.csv", open_detections),
+    OutputFormat("activity.csv", open_activity),
+    OutputFormat("effort.csv", open_effort, has_detections=False),
+    OutputFormat("recordings.csv", open_recordings),
 )
 
 #: Values of --probabilities.
 PROBABILITIES = {
-    "csv": OutputFormat("probabilities.csv", write_probabilities_csv),
-    "parquet": OutputFormat("probabilities.parquet", write_probabilities_parquet),
+    "csv": OutputFormat("probabilities.csv", open_probabilities_csv, has_detections=False),
+    "parquet": OutputFormat(
+        "probabilities.parquet", open_probabilities_parquet, has_detections=False
+    ),
 }
 
 #: Values of --format: other programs that read detections.
 PROGRAMS = {
-    "raven": OutputFormat("raven", write_raven),
-    "audacity": OutputFormat("audacity", write_audacity),
-    "birdnet": OutputFormat("birdnet", write_birdnet),
-    "kaleidoscope": OutputFormat("kaleidoscope", write_kaleidoscope),
+    "raven": OutputFormat("raven", open_raven, is_folder=True),
+    "audacity": OutputFormat("audacity", open_audacity, is_folder=True),
+    "birdnet": OutputFormat("birdnet", open_birdnet, is_folder=True),
+    "kaleidoscope": OutputFormat("kaleidoscope", open_kaleidoscope, is_folder=True),
 }
+
+
+def write_formats(
+    out: Path,
+    formats: Sequence[OutputFormat],
+    results: Iterable[RecordingResult],
+    info: SharedMetadata,
+) -> int:
+    """Write recordings to several formats in one pass; if one fails, no former table is replaced.
+
+    Args:
+        out: The output folder.
+        formats: The formats.
+        results: The recordings, each read once.
+        info: What they have in common.
+
+    Returns:
+        Number of detections of the recordings.
+
+    Raises:
+        ValueError: If a file or folder exists that birdmix did not write.
+    """
+    num_detections = 0
+    with ExitStack() as replacing:
+        partials = [
+            replacing.enter_context(
+                atomic_directory(out / each.name, each.name)
+                if each.is_folder
+                else atomic_path(out / each.name)
+            )
+            for each in formats
+        ]
+        with ExitStack() as writing:
+            writers = [
+                (each.has_detections, writing.enter_context(each.open(partial, info)))
+                for each, partial in zip(formats, partials, strict=True)
+            ]
+            for result in results:
+                num_detections += len(result.detections)
+                without_detections = replace(result, detections=())
+                for has_detections, write in writers:
+                    write(result if has_detections else without_detections)
+        for each in formats:
+            if each.is_folder:
+                check_replaceable_folder(out / each.name)
+            else:
+                refuse_with_reason(out / each.name, foreign_file_reason(out / each.name))
+    return num_detections

@@ -6,15 +6,17 @@ common name.
 Source: the columns of Kaleidoscope's ``cluster.csv``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
+    Write,
     format_datetime_at_offset,
     format_decimal,
     format_probability,
-    open_csv_in_own_folder,
+    open_partial_csv,
 )
 
 KALEIDOSCOPE_COLUMNS = (
@@ -24,35 +26,31 @@ KALEIDOSCOPE_COLUMNS = (
 )
 
 
-def write_kaleidoscope(
-    out: Path, recordings: Iterable[RecordingResult], info: SharedMetadata
-) -> int:
+@contextmanager
+def open_kaleidoscope(folder: Path, info: SharedMetadata) -> Iterator[Write]:
     """Write ``kaleidoscope.csv``: a row per detection.
 
     TOP1MATCH is the name and TOP1DIST the confidence (birdnet-team/BirdNET-Analyzer#855);
     Kaleidoscope writes the user's text into MANUAL ID. The columns behind it are BirdNET's, which
     other programs read and Kaleidoscope ignores.
-
-    Returns:
-        Number of rows.
     """
-    root, labels, num_rows = str(info.folder.resolve()), info.labels, 0
-    with open_csv_in_own_folder(out, "kaleidoscope.csv", KALEIDOSCOPE_COLUMNS) as writer:
-        for each in recordings:
-            folder, _, file = each.path.rpartition("/")
-            for start, end, column, confidence, _ in each.detections:
+    root, labels = str(info.folder.resolve()), info.labels
+    with open_partial_csv(folder / "kaleidoscope.csv", KALEIDOSCOPE_COLUMNS) as writer:
+
+        def write(result: RecordingResult) -> None:
+            subfolder, _, file = result.path.rpartition("/")
+            for start, end, column, confidence, _ in result.detections:
                 code, name = labels.codes[column], labels.names[column]
-                date, _, time = format_datetime_at_offset(each.recorded_at, start)[:19].partition(
-                    "T"
-                )
+                moment = format_datetime_at_offset(result.recorded_at, start)[:19]
+                date, _, time = moment.partition("T")
                 writer.writerow(
                     [
-                        *(root, folder, file, str(info.channel - 1)),
+                        *(root, subfolder, file, str(info.channel - 1)),
                         *(format_decimal(start), format_decimal(end - start)),
                         *(date, time, time[:2]),
                         *(name or code, format_probability(confidence), ""),
                         *(code, name, format_probability(confidence)),
                     ]
                 )
-            num_rows += len(each.detections)
-    return num_rows
+
+        yield write

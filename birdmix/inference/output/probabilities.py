@@ -4,18 +4,20 @@ Shapes: W windows, C classes.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from birdmix.files import atomic_path
 from birdmix.inference.detections import RecordingResult, SharedMetadata
+from birdmix.inference.output.probability_text import format_probabilities
 from birdmix.inference.output.table_writer import (
     PATH_AND_TIME_COLUMNS,
+    Write,
     format_datetime_at_offset,
     format_decimal,
-    open_csv,
+    open_partial_csv,
     path_and_time_cells,
 )
 from birdmix.labels import Labels
@@ -27,6 +29,9 @@ FIXED_COLUMNS = (*PATH_AND_TIME_COLUMNS, "start_seconds", "end_seconds")
 #: Probabilities in a row group, and most rows: memory is bounded for recordings of any length.
 _GROUP_CELLS = 1 << 22
 _MAX_ROWS = 1 << 17
+
+#: Probabilities whose text is made at a time: few enough for a processor's cache.
+_TEXT_CELLS = 1 << 14
 
 #: Some windows of a recording.
 _Piece = tuple[RecordingResult, slice]
@@ -45,36 +50,30 @@ def probability_columns(labels: Labels) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def write_probabilities_csv(
-    file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata
-) -> int:
-    """Write ``probabilities.csv``, with six significant digits.
+@contextmanager
+def open_probabilities_csv(file: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``probabilities.csv``, with six significant digits."""
+    num_rows = max(_TEXT_CELLS // max(len(info.labels), 1), 1)
+    with open_partial_csv(file, probability_columns(info.labels)) as writer:
 
-    Returns:
-        Number of rows.
-    """
-    columns, num_rows = probability_columns(info.labels), 0
-    with open_csv(file, columns, num_text=len(PATH_AND_TIME_COLUMNS)) as writer:
-        for each in recordings:
-            windows = each.predictions
-            times = (windows.start_seconds.tolist(), windows.end_seconds.tolist())
-            for start, end, logits in zip(*times, windows.logits, strict=True):
-                span = (format_decimal(start), format_decimal(end))
-                cells = (f"{p:.6g}" for p in probability(logits).tolist())
-                writer.writerow([*path_and_time_cells(each, start), *span, *cells])
-            num_rows += len(windows.logits)
-    return num_rows
+        def write(result: RecordingResult) -> None:
+            windows = result.predictions
+            for at in range(0, len(windows.logits), num_rows):
+                some = slice(at, at + num_rows)
+                times = (windows.start_seconds[some].tolist(), windows.end_seconds[some].tolist())
+                texts = format_probabilities(probability(windows.logits[some]))
+                for start, end, text in zip(*times, texts, strict=True):
+                    span = (format_decimal(start), format_decimal(end))
+                    writer.writerow([*path_and_time_cells(result, start), *span], text)
+
+        yield write
 
 
-def write_probabilities_parquet(
-    file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata
-) -> int:
+@contextmanager
+def open_probabilities_parquet(file: Path, info: SharedMetadata) -> Iterator[Write]:
     """Write ``probabilities.parquet``: probabilities in float32, datetimes in ISO 8601.
 
     Text in Parquet is UTF-8: other bytes of a path are written like ``\\xff``.
-
-    Returns:
-        Number of rows.
     """
     # Imported here: the format is rarely used, and pyarrow is slow to import.
     import pyarrow as pa
@@ -83,37 +82,37 @@ def write_probabilities_parquet(
     num_classes = len(info.labels)
     types = (*[pa.string()] * 3, *[pa.float64()] * 2, *[pa.float32()] * num_classes)
     schema = pa.schema(list(zip(probability_columns(info.labels), types, strict=True)))
-    num_rows = min(max(_GROUP_CELLS // max(num_classes, 1), 1), _MAX_ROWS)
+    max_rows = min(max(_GROUP_CELLS // max(num_classes, 1), 1), _MAX_ROWS)
     settings: dict[str, Any] = {
         "compression": "zstd",
         "use_dictionary": ["path", "datetime", "deployment"],
         "write_statistics": list(FIXED_COLUMNS),  # those of each species would enlarge the file
     }
-    total = 0
-    with atomic_path(file) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
-        for group in _row_groups(recordings, num_rows):
-            rows = pa.Table.from_arrays(_arrow_columns(group), schema=schema)
-            writer.write_table(rows, row_group_size=num_rows)
-            total += len(rows)
-    return total
-
-
-def _row_groups(recordings: Iterable[RecordingResult], num_rows: int) -> Iterator[list[_Piece]]:
-    """Yield pieces of recordings with ``num_rows`` windows together, fewer in the last group."""
     group: list[_Piece] = []
-    num_free = num_rows
-    for each in recordings:
-        at, end = 0, len(each.predictions.logits)
-        while at < end:
-            piece = slice(at, min(at + num_free, end))
-            group.append((each, piece))
-            num_free -= piece.stop - at
-            at = piece.stop
-            if num_free == 0:
-                yield group
-                group, num_free = [], num_rows
-    if group:
-        yield group
+    num_free = max_rows
+    with pq.ParquetWriter(file, schema, **settings) as writer:
+
+        def write_group() -> None:
+            nonlocal num_free
+            rows = pa.Table.from_arrays(_arrow_columns(group), schema=schema)
+            writer.write_table(rows, row_group_size=max_rows)
+            group.clear()
+            num_free = max_rows
+
+        def write(result: RecordingResult) -> None:
+            nonlocal num_free
+            at, end = 0, len(result.predictions.logits)
+            while at < end:
+                piece = slice(at, min(at + num_free, end))
+                group.append((result, piece))
+                num_free -= piece.stop - at
+                at = piece.stop
+                if num_free == 0:
+                    write_group()
+
+        yield write
+        if group:
+            write_group()
 
 
 def _arrow_columns(group: list[_Piece]) -> list[Any]:

@@ -1,13 +1,16 @@
 """``recordings.csv`` and ``failed.csv``: a row per recording that was predicted, or was not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
     PATH_AND_TIME_COLUMNS,
+    Write,
     format_decimal,
     open_csv,
+    open_partial_csv,
     path_and_time_cells,
 )
 
@@ -17,22 +20,18 @@ RECORDING_COLUMNS = (*PATH_AND_TIME_COLUMNS, "seconds", "windows", "detections",
 FAILED = "failed.csv"
 
 
-def write_recordings(
-    file: Path, recordings: Iterable[RecordingResult], info: SharedMetadata
-) -> int:
-    """Write ``recordings.csv``: a row per recording that was predicted, also without detections.
+@contextmanager
+def open_recordings(file: Path, info: SharedMetadata) -> Iterator[Write]:
+    """Write ``recordings.csv``: a row per recording that was predicted, also without detections."""
+    with open_partial_csv(file, RECORDING_COLUMNS) as writer:
 
-    Returns:
-        Number of rows.
-    """
-    num_rows = 0
-    with open_csv(file, RECORDING_COLUMNS) as writer:
-        for each in recordings:
-            counts = (len(each.predictions.start_seconds), len(each.detections))
-            cells = (format_decimal(each.seconds), *counts, each.predictions.warning)
-            writer.writerow([*path_and_time_cells(each, 0), *cells])
-            num_rows += 1
-    return num_rows
+        def write(result: RecordingResult) -> None:
+            predictions = result.predictions
+            counts = (len(predictions.start_seconds), len(result.detections))
+            cells = (format_decimal(predictions.seconds), *counts, predictions.warning)
+            writer.writerow([*path_and_time_cells(result, 0), *cells])
+
+        yield write
 
 
 def write_failed(file: Path, failed: Iterable[tuple[str, str]]) -> None:

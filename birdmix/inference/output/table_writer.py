@@ -1,4 +1,4 @@
-"""Writing of CSV and tab-separated tables, complete or absent, and of their cells.
+"""Writing of CSV and tab-separated tables, and of their cells.
 
 Seconds are plain decimals, datetimes ISO 8601 to the second (rounded down). Bytes of a path that
 are not UTF-8 are written as they are. No cell is a formula in a spreadsheet: text that begins with
@@ -7,17 +7,21 @@ are not UTF-8 are written as they are. No cell is a formula in a spreadsheet: te
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from birdmix.audio.start_time import add_elapsed_seconds
-from birdmix.files import atomic_directory, atomic_path
+from birdmix.files import atomic_path
 from birdmix.inference.detections import RecordingResult
 from birdmix.inference.file_name_length import MAX_NAME_BYTES, shorten_name
 from birdmix.text import escape_formula, escape_formula_in_path
+
+#: Writes a recording to a table.
+Write = Callable[[RecordingResult], None]
 
 #: Columns of the place and time of a row; ``path_and_time_cells`` makes their cells.
 PATH_AND_TIME_COLUMNS = ("path", "datetime", "deployment")
@@ -32,25 +36,34 @@ class SafeCsvWriter:
     Args:
         stream: Text stream of the file.
         columns: Names of the columns, which are written at once.
-        num_text: How many columns, from the first on, may hold text; the others hold numbers. None
-            is all.
     """
 
-    def __init__(self, stream: TextIO, columns: Sequence[str], num_text: int | None = None) -> None:
-        self._writer = csv.writer(stream)
-        self._writer.writerow(map(escape_formula, columns))
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self._stream, self._line = stream, StringIO(newline="")
+        self._writer = csv.writer(self._line)
+        self._converters: list[Callable[[str], str]] = []
+        self.writerow(map(escape_formula, columns))
         self._converters = [
             escape_formula_in_path if column in _PATH_COLUMNS else escape_formula
-            for column in columns[:num_text]
+            for column in columns
         ]
 
-    def writerow(self, cells: Iterable[object]) -> None:
-        """Write a row: text, and numbers as they are."""
+    def writerow(self, cells: Iterable[object], numbers: str = "") -> None:
+        """Write a row.
+
+        Args:
+            cells: The first cells: text, and numbers as they are.
+            numbers: The other cells: numbers as text, each with a comma before it.
+        """
         row = list(cells)
         for at, (convert, cell) in enumerate(zip(self._converters, row, strict=False)):
             if isinstance(cell, str):
                 row[at] = convert(cell)
         self._writer.writerow(row)
+        line = self._line.getvalue()
+        self._stream.write(f"{line[:-2]}{numbers}{line[-2:]}")
+        self._line.seek(0)
+        self._line.truncate()
 
     def writerows(self, rows: Iterable[Iterable[object]]) -> None:
         """Write several rows."""
@@ -59,34 +72,27 @@ class SafeCsvWriter:
 
 
 @contextmanager
-def open_csv(
-    file: Path, columns: Iterable[str], num_text: int | None = None
-) -> Iterator[SafeCsvWriter]:
+def open_csv(file: Path, columns: Iterable[str]) -> Iterator[SafeCsvWriter]:
     """Yield a writer of a CSV, which appears when the block ends without an error.
 
     Args:
         file: The CSV.
         columns: Names of its columns.
-        num_text: How many of them, from the first on, may hold text; None is all.
     """
-    with (
-        atomic_path(file) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        yield SafeCsvWriter(stream, tuple(columns), num_text)
+    with atomic_path(file) as partial, open_partial_csv(partial, columns) as writer:
+        yield writer
 
 
 @contextmanager
-def open_csv_in_own_folder(out: Path, name: str, columns: Iterable[str]) -> Iterator[SafeCsvWriter]:
-    """Yield a writer of a CSV in a folder of its own, which replaces the former folder.
+def open_partial_csv(file: Path, columns: Iterable[str]) -> Iterator[SafeCsvWriter]:
+    """Yield a writer of a CSV under a temporary path, which the caller renames or removes.
 
     Args:
-        out: The folder.
-        name: Name of the CSV in it.
+        file: The temporary path.
         columns: Names of its columns.
     """
-    with atomic_directory(out, out.name) as partial, open_csv(partial / name, columns) as writer:
-        yield writer
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        yield SafeCsvWriter(stream, tuple(columns))
 
 
 def write_recording_tsv(
