@@ -68,7 +68,7 @@ from birdmix.frontend.log_mel_numpy import NumpyLogMel
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.make_golden_windows import create_golden_file
 from birdmix.inference.predict_files import predict_files
-from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.labels import Labels
 from birdmix.model.classifier import Classifier
@@ -185,7 +185,7 @@ def infer_all(engine: Engine, inputs: np.ndarray) -> None:
 
 
 def predict_all(engine: Engine, folder: Path) -> None:
-    with Predictor([engine], PredictSettings()) as predictor:
+    with RecordingPredictor([engine], PredictSettings()) as predictor:
         for _ in predict_files(predictor, folder, find_recordings(folder)):
             pass
 

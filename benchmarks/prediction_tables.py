@@ -31,7 +31,7 @@ from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.journal import FileState, Journal
 from birdmix.inference.journal_tables import OutputSettings, TablesFromJournal
 from birdmix.inference.output.formats import PROBABILITIES, PROGRAMS, TABLES
-from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.inference.written_tables import RUN, WrittenTables
 from birdmix.labels import Labels
@@ -42,7 +42,7 @@ NUM_CLASSES, NUM_WINDOWS, WINDOW_SECONDS = 500, 12, 5.0
 FORMATS = (*TABLES, *PROBABILITIES.values(), *PROGRAMS.values())
 
 
-def make_predictor() -> Predictor:
+def make_predictor() -> RecordingPredictor:
     """Return a predictor whose engine has labels and settings, and is never run."""
     codes = tuple(f"species{number:03d}" for number in range(NUM_CLASSES))
     manifest = Manifest(
@@ -54,7 +54,7 @@ def make_predictor() -> Predictor:
     engine: Any = SimpleNamespace(
         name="none", batch_size=1, num_threads=1, input_key="", num_samples=None, manifest=manifest
     )
-    return Predictor([engine], PredictSettings())
+    return RecordingPredictor([engine], PredictSettings())
 
 
 def fill_journal(journal: Journal, num_recordings: int) -> None:

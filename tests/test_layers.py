@@ -148,6 +148,14 @@ def test_each_third_party_library_is_imported_by_its_packages_only():
     assert not violations
 
 
+def test_the_command_predict_has_no_prediction_logic_of_its_own():
+    allowed = {"cli", "console", "user_errors", "inference.settings", "inference.predict_folder"}
+    allowed |= {"inference.journal_tables", "inference.process_share", "inference.predict_files"}
+    names = imports(PACKAGE / "cli" / "predict.py")
+    used = {name.removeprefix("birdmix.") for name in names if name.startswith("birdmix.")}
+    assert [name for name in used if not name.startswith(tuple(allowed))] == []
+
+
 def test_every_package_has_a_layer():
     assert {package for package, _, _ in packages_and_imports()} <= set(LAYERS)
 

@@ -130,7 +130,7 @@ def test_any_sample_rate_channels_and_depth_of_folders_are_predicted(bundle: Pat
     every = read(tmp_path / "out" / "probabilities.csv")
     assert every["path"].tolist() == ["a/b/SITE_20240501_233000.wav"] * 2 + ["short.flac"]
     assert every["end_seconds"].tolist() == [5, 7, 0.1]
-    assert every["datetime"].tolist() == ["2024-05-01T23:30:00", "2024-05-01T23:30:05", ""]
+    assert every["datetime"].tolist() == ["2024-05-01T23:30:00", "2024-05-01T23:30:02", ""]
     assert every["deployment"].tolist() == ["a/b", "a/b", "in"]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["undated"] == 1
     recordings = read(tmp_path / "out" / "recordings.csv")

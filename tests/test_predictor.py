@@ -30,14 +30,14 @@ from birdmix.inference.ensemble import (
 )
 from birdmix.inference.memory_budget import MemoryBudget
 from birdmix.inference.predict_files import Progress, predict_files
-from birdmix.inference.predictor import Predictor
-from birdmix.inference.recording_predictions import window_times
+from birdmix.inference.recording_predictions import PredictionLayout
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.inference.window_grid import ContextStream, WindowGrid
 from birdmix.inference.window_logits import WindowLogits, frames_in_window, smooth
 from birdmix.labels import Labels
 from birdmix.model.settings import ModelSettings
-from birdmix.windows import extract_padded, num_windows, probability
+from birdmix.windows import LAST_WINDOWS, extract_padded, num_windows, probability
 
 RATE = 1000
 
@@ -75,7 +75,7 @@ def write(path: Path, samples: np.ndarray) -> np.ndarray:
 
 def predict(tmp_path: Path, samples: np.ndarray, engines=None, **settings):
     write(tmp_path / "a.wav", samples)
-    with Predictor(engines or [MeanEngine()], PredictSettings(**settings)) as predictor:
+    with RecordingPredictor(engines or [MeanEngine()], PredictSettings(**settings)) as predictor:
         return predictor.predict(tmp_path, "a.wav")
 
 
@@ -87,18 +87,23 @@ def predict(tmp_path: Path, samples: np.ndarray, engines=None, **settings):
     shift=st.integers(0, 30),
     tail=st.integers(0, 5),
     shared=st.booleans(),
+    last_window=st.sampled_from(LAST_WINDOWS),
     cuts=st.lists(st.integers(0, 200), max_size=5),
 )
 def test_contexts_of_a_stream_equal_cuts_of_the_whole_recording(
-    num_samples, row, step, more, shift, tail, shared, cuts
+    num_samples, row, step, more, shift, tail, shared, last_window, cuts
 ):
-    grid = WindowGrid(row, step, row + more, (0, -shift, shift) if shift else (0,), tail, shared)
+    shifts = (0, -shift, shift) if shift else (0,)
+    grid = WindowGrid(row, step, row + more, shifts, tail, shared, last_window)
     waveform = np.arange(1, num_samples + 1, dtype=np.float32)
     stream, windows = ContextStream(grid), []
     for block in np.split(waveform, sorted(min(c, num_samples) for c in cuts)):
         windows += [window for window, _ in stream.push(block)]
     windows += [window for window, _ in stream.end()]
-    starts = [round(number * step) for number in range(num_windows(num_samples, row, step, tail))]
+    count = num_windows(num_samples, row, step, tail, last_window)
+    starts = [round(number * step) for number in range(count)]
+    if last_window == "full":
+        starts[-1] = min(starts[-1], max(num_samples - row, 0))
     assert len(stream.windows) == len(starts)
     for start, numbers in zip(starts, stream.windows, strict=True):
         for number, later in zip(numbers, grid.shifts, strict=True):
@@ -108,11 +113,37 @@ def test_contexts_of_a_stream_equal_cuts_of_the_whole_recording(
             np.testing.assert_array_equal(windows[number], wanted)
 
 
+@pytest.mark.parametrize(
+    ("last_window", "starts"), [("full", [0, 4, 6.24]), ("pad", [0, 4, 8]), ("drop", [0, 4])]
+)
+def test_the_last_window_is_moved_back_padded_or_dropped(
+    tmp_path: Path, last_window: str, starts: list[float]
+):
+    samples = np.random.default_rng(0).uniform(0.1, 0.9, 10_240)
+    found = predict(tmp_path, samples, last_window=last_window)
+    assert found.start_seconds.tolist() == pytest.approx(starts)
+    assert found.end_seconds[-1] == pytest.approx(min(starts[-1] + 4, 10.24))
+    for start, logit in zip(starts, found.logits[:, 0], strict=True):
+        begin = round(start * RATE)
+        window = extract_padded(samples, begin, 4 * RATE)
+        assert logit == pytest.approx(window.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("last_window", LAST_WINDOWS)
+def test_a_recording_shorter_than_a_window_has_one_that_is_padded(tmp_path: Path, last_window: str):
+    found = predict(tmp_path, np.full(RATE, 0.8), last_window=last_window)
+    assert (found.start_seconds.tolist(), found.end_seconds.tolist()) == ([0], [1])
+    assert found.logits[0, 0] == pytest.approx(0.2, rel=1e-5)
+
+
 @pytest.mark.parametrize("rate", [16_000, 22_050, 32_000, 44_100, 48_000])
 def test_windows_are_in_place_after_days_at_any_sample_rate(rate: int):
     grid = WindowGrid.from_seconds(rate, window=1.0, hop=1 / 3, context=rate)
     rows = 1 + np.arange(3) * 10**6
-    begins, _ = window_times(int(rows[-1]) + 1, 1.0, 1 / 3, np.inf)
+    layout = PredictionLayout(Labels(("a",)), 1.0, 1 / 3, last_window="pad")
+    logits = np.zeros(int(rows[-1]) + 1, np.float32)
+    predictions = layout.build("", logits, seconds=np.inf, recorded_at=None, warning="")
+    begins = predictions.start_seconds
     for row in rows:
         assert abs(grid.context_starts_of_window(row)[0] / rate - begins[row]) < 0.6 / rate
 
@@ -133,9 +164,9 @@ def test_a_context_that_two_windows_share_is_computed_once():
     assert len(stream.windows) == 10 and len(windows) == 21  # not 30
 
 
-def test_windows_adjoin_and_the_last_ends_with_the_recording(tmp_path: Path):
+def test_windows_adjoin_and_a_padded_one_ends_with_the_recording(tmp_path: Path):
     samples = np.repeat([0.1, 0.2, 0.3], 4 * RATE)[: 11 * RATE]
-    predictions = predict(tmp_path, samples)
+    predictions = predict(tmp_path, samples, last_window="pad")
     np.testing.assert_array_equal(predictions.start_seconds, [0, 4, 8])
     np.testing.assert_array_equal(predictions.end_seconds, [4, 8, 11])
     np.testing.assert_allclose(predictions.logits[:, 0], [0.1, 0.2, 0.3 * 3 / 4], rtol=1e-5)
@@ -189,7 +220,7 @@ def test_frame_pooling_of_a_head_without_frames_is_refused():
     clips = MeanEngine()
     clips.manifest = replace(clips.manifest, model=ModelSettings(head="gem"))
     with pytest.raises(ValueError, match="--frame-pooling max: model.head=gem has no frame logits"):
-        Predictor([MeanEngine(), clips], PredictSettings(frame_pooling="max"))
+        RecordingPredictor([MeanEngine(), clips], PredictSettings(frame_pooling="max"))
 
 
 def test_smoothing_is_a_weighted_mean_with_both_neighbours():
@@ -260,7 +291,7 @@ def test_thresholds_of_several_models_are_averaged_in_logits():
 def test_models_of_different_segment_lengths_need_a_window(tmp_path: Path):
     engines = [MeanEngine(), MeanEngine(seconds=2.0)]
     with pytest.raises(ValueError, match="2, 4 s: set the length of a window, --window 2"):
-        Predictor(engines, PredictSettings())
+        RecordingPredictor(engines, PredictSettings())
     predictions = predict(tmp_path, np.full(8 * RATE, 0.5), engines, window=2.0)
     assert predictions.logits.shape == (4, 2) and predictions.logits[1, 0] == pytest.approx(0.5)
 
@@ -277,7 +308,7 @@ def test_models_of_two_sample_rates_keep_the_longest_seconds_and_each_warning_on
         if seconds_of_both == 10:
             os.truncate(file, file.stat().st_size // 2)
 
-    with Predictor([MeanEngine(), slow], PredictSettings()) as predictor:
+    with RecordingPredictor([MeanEngine(), slow], PredictSettings()) as predictor:
         predictions = predictor.predict(tmp_path, file.name, cut_before_the_second_rate)
     assert predictions.seconds == 20 and len(predictions.logits) == 3
     silent, truncated = predictions.warning.split("; ")
@@ -286,7 +317,7 @@ def test_models_of_two_sample_rates_keep_the_longest_seconds_and_each_warning_on
 
 def test_a_context_shorter_than_the_window_is_refused():
     with pytest.raises(ValueError, match="--window 6: longer than the context of 4 s"):
-        Predictor([MeanEngine()], PredictSettings(window=6.0))
+        RecordingPredictor([MeanEngine()], PredictSettings(window=6.0))
 
 
 def test_one_channel_of_several_can_be_predicted(tmp_path: Path):
@@ -304,7 +335,7 @@ def test_predictions_of_a_recording_do_not_depend_on_other_recordings(tmp_path: 
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     paths = [*(f"{number}.wav" for number in range(12)), "broken.wav", "absent.wav"]
     progress = Progress()
-    with Predictor([MeanEngine()], PredictSettings(hop=1.0)) as predictor:
+    with RecordingPredictor([MeanEngine()], PredictSettings(hop=1.0)) as predictor:
         together = list(predict_files(predictor, tmp_path, paths, progress=progress))
         alone = {path: predictor.predict(tmp_path, path) for path in paths[:12]}
     assert {each.path for each in together} == set(paths[:12])
@@ -330,7 +361,7 @@ def test_an_engine_is_called_by_at_most_its_number_of_threads(tmp_path: Path):
     one.num_threads, many.num_threads = 1, 4
     for number in range(4):
         write(tmp_path / f"{number}.wav", np.zeros(40 * RATE))
-    with Predictor([many, one], PredictSettings(hop=1.0)) as predictor:
+    with RecordingPredictor([many, one], PredictSettings(hop=1.0)) as predictor:
         assert len(list(predict_files(predictor, tmp_path, [f"{n}.wav" for n in range(4)]))) == 4
     assert one.most == 1
 
@@ -346,7 +377,7 @@ def test_progress_grows_while_a_recording_is_predicted(
     monkeypatch.setattr("birdmix.inference.predict_files._REPORT_EVERY", 0.01)
     write(tmp_path / "a.wav", np.zeros(400 * RATE))
     progress, reports = Progress(), []
-    with Predictor([Slow()], PredictSettings()) as predictor:
+    with RecordingPredictor([Slow()], PredictSettings()) as predictor:
         options = {
             "on_progress": lambda p: reports.append((p.bytes_done, p.audio_seconds)),
             "progress": progress,
@@ -366,7 +397,7 @@ def test_the_datetime_is_read_before_the_audio(tmp_path: Path):
     with soundfile.SoundFile(flac, "w", RATE, 1) as sound:
         sound.comment = "Recorded at 05:30:00 04/05/2020 (UTC)"
         sound.write(np.zeros(20 * RATE))
-    with Predictor([MeanEngine()], PredictSettings()) as predictor:
+    with RecordingPredictor([MeanEngine()], PredictSettings()) as predictor:
         named = predictor.predict(tmp_path, file.name).recorded_at
         tagged = predictor.predict(tmp_path, flac.name, lambda _: flac.unlink(missing_ok=True))
     assert named == datetime(2020, 5, 4, 5, 30)
@@ -397,7 +428,7 @@ def test_a_folder_that_vanishes_ends_the_prediction(tmp_path: Path):
     folder = tmp_path / "card"
     for number in range(3):
         write(folder / f"{number}.wav", np.zeros(RATE))
-    with Predictor([MeanEngine()], PredictSettings()) as predictor:
+    with RecordingPredictor([MeanEngine()], PredictSettings()) as predictor:
         running = predict_files(predictor, folder, [f"{n}.wav" for n in range(3)] * 40)
         next(running)
         for file in folder.iterdir():
@@ -413,7 +444,10 @@ def test_an_error_of_the_engine_ends_the_prediction_and_its_threads(tmp_path: Pa
             raise RuntimeError("a bug")
 
     write(tmp_path / "a.wav", np.zeros(40 * RATE))
-    with Predictor([Broken()], PredictSettings()) as predictor, pytest.raises(RuntimeError):
+    with (
+        RecordingPredictor([Broken()], PredictSettings()) as predictor,
+        pytest.raises(RuntimeError),
+    ):
         list(predict_files(predictor, tmp_path, ["a.wav"] * 20))
 
 
@@ -451,7 +485,7 @@ def test_nan_logits_fail_the_recording_and_infinite_ones_are_clipped(
     write(tmp_path / "bad.wav", np.repeat([0.1, 0.9], 4 * RATE))
     progress = Progress()
     settings = PredictSettings(combine=combine, shift=1.0)
-    with Predictor([MeanEngine(), Broken()], settings) as predictor:
+    with RecordingPredictor([MeanEngine(), Broken()], settings) as predictor:
         paths = ["bad.wav", "good.wav"]
         found = {
             each.path: each for each in predict_files(predictor, tmp_path, paths, progress=progress)
@@ -473,7 +507,7 @@ def test_doctor_and_prediction_report_the_same_problems_of_odd_files(
     names = find_recordings(folder)
     engine, progress = MeanEngine(), Progress()
     engine.manifest = replace(engine.manifest, log_mel=LogMelSettings(sample_rate=32_000))
-    with Predictor([engine], PredictSettings()) as predictor:
+    with RecordingPredictor([engine], PredictSettings()) as predictor:
         predictions = {
             each.path: each for each in predict_files(predictor, folder, names, progress=progress)
         }
@@ -498,6 +532,6 @@ def test_doctor_and_prediction_report_the_same_problems_of_odd_files(
 def test_a_recording_of_two_samples_is_a_failure(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", np.array([0.1, 0.2]), 192_000)
     progress = Progress()
-    with Predictor([MeanEngine()], PredictSettings()) as predictor:
+    with RecordingPredictor([MeanEngine()], PredictSettings()) as predictor:
         assert list(predict_files(predictor, tmp_path, ["a.wav"], progress=progress)) == []
     assert progress.failed == [("a.wav", "holds only 2 samples at 192000 Hz")]

@@ -20,12 +20,7 @@ import pytest
 from birdmix.audio.start_time import TimeZoneConverter
 from birdmix.experiments.table_escaping import escape_table_formulas
 from birdmix.inference.detection_table import read_detection_table
-from birdmix.inference.detections import (
-    Detection,
-    RecordingResult,
-    SharedMetadata,
-    find_detections,
-)
+from birdmix.inference.detections import Detection, find_detections
 from birdmix.inference.output.formats import (
     PROBABILITIES,
     PROGRAMS,
@@ -34,6 +29,7 @@ from birdmix.inference.output.formats import (
     write_formats,
 )
 from birdmix.inference.output.probabilities import probability_columns
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.output.recordings_csv import write_failed
 from birdmix.inference.overlaps import (
     RepeatedAudio,
@@ -67,6 +63,13 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return np.log(probability / (1 - probability)).astype(np.float32)
 
 
+def detections_of(
+    predictions: RecordingPredictions, thresholds: np.ndarray
+) -> tuple[Detection, ...]:
+    times = predictions.start_seconds, predictions.end_seconds
+    return find_detections(*times, predictions.logits, thresholds)
+
+
 def windows(
     probability: list, hop: float = 5, window: float = 5, path: str = "a/x.wav", warning: str = ""
 ) -> RecordingPredictions:
@@ -81,7 +84,7 @@ def windows(
 
 
 def spans(predictions: RecordingPredictions, *thresholds: float) -> list[tuple]:
-    found = find_detections(predictions, np.array(thresholds))
+    found = detections_of(predictions, np.array(thresholds))
     return [(each.start_seconds, each.end_seconds, each.column) for each in found]
 
 
@@ -131,15 +134,15 @@ def test_windows_with_rounded_times_are_neighbours():
 
 
 def test_confidence_is_the_highest_probability_of_a_detection():
-    found = find_detections(windows([0.6, 0.8, 0.7, 0.1, 0.55]), np.array([0.5, 0.5]))
+    found = detections_of(windows([0.6, 0.8, 0.7, 0.1, 0.55]), np.array([0.5, 0.5]))
     assert [each.confidence for each in found] == pytest.approx([0.8, 0.55])
 
 
 def test_the_peak_is_the_middle_of_the_first_window_with_the_highest_probability():
     two = [[0.6, 0.1], [0.8, 0.7], [0.8, 0.9], [0.1, 0.1], [0.55, 0.1]]
-    found = find_detections(windows(two, hop=2.5), np.array([0.5, 0.5]))
+    found = detections_of(windows(two, hop=2.5), np.array([0.5, 0.5]))
     assert [(each.column, each.peak_seconds) for each in found] == [(0, 5), (1, 7.5)]
-    apart = find_detections(windows(two), np.array([0.5, 0.5]))
+    apart = detections_of(windows(two), np.array([0.5, 0.5]))
     assert [(each.column, each.peak_seconds) for each in apart] == [(0, 7.5), (1, 12.5), (0, 22.5)]
 
 
@@ -168,13 +171,13 @@ def test_detections_do_not_depend_on_the_block_size(monkeypatch):
     labels = Labels(tuple("abcdefg"))
     logits = rng.normal(size=(50, 7))
     predictions = RecordingPredictions("x", labels, start, start + 5, logits, 103.0)
-    together = find_detections(predictions, np.full(7, 0.6))
+    together = detections_of(predictions, np.full(7, 0.6))
     monkeypatch.setattr("birdmix.inference.detections._BLOCK_CELLS", 100)
-    assert find_detections(predictions, np.full(7, 0.6)) == together
+    assert detections_of(predictions, np.full(7, 0.6)) == together
 
 
 def test_probabilities_below_the_thresholds_give_no_detections():
-    assert find_detections(windows([0.1, 0.2]), np.array([0.5, 0.5])) == ()
+    assert detections_of(windows([0.1, 0.2]), np.array([0.5, 0.5])) == ()
 
 
 def test_a_list_of_species_may_be_birdnets_or_plain(tmp_path: Path):

@@ -3,7 +3,7 @@
 Shapes: T samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +59,8 @@ class DecodedBlocks:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with StreamReader(self.path, self.layout) as reader:
-            stream, rate = None, reader.first_stream.samplerate
-            if rate != self.sample_rate:
-                stream = soxr.ResampleStream(rate, self.sample_rate, 1, dtype="float32")
-            num_samples = 0
-            for waveform in self._decode_native_blocks(reader):
-                block = stream.resample_chunk(waveform) if stream else waveform
-                num_samples += len(block)
-                yield block
-            if stream:
-                block = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+            rate, num_samples = reader.first_stream.samplerate, 0
+            for block in _resample(self._decode_native_blocks(reader), rate, self.sample_rate):
                 num_samples += len(block)
                 yield block
             if not num_samples:
@@ -113,6 +105,42 @@ class DecodedBlocks:
                 reads, num_frames = [], 0
         if reads:
             yield np.concatenate(reads)
+
+
+class WaveformBlocks:
+    """Iterator over a waveform in memory as float32 blocks at another sample rate.
+
+    Args:
+        waveform: Mono, float32 [T].
+        rate: Its sample rate in Hz.
+        sample_rate: Hz of the blocks.
+        block_seconds: Length of a block, in seconds.
+    """
+
+    #: A waveform in memory has none of the problems of files.
+    problems: Sequence[AudioProblem] = ()
+
+    def __init__(
+        self, waveform: np.ndarray, rate: int, sample_rate: int, block_seconds: float = 30.0
+    ) -> None:
+        self.waveform, self.rate, self.sample_rate = waveform, rate, sample_rate
+        self.length = max(round(block_seconds * rate), 1)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        starts = range(0, len(self.waveform), self.length)
+        blocks = (self.waveform[at : at + self.length] for at in starts)
+        return _resample(blocks, self.rate, self.sample_rate)
+
+
+def _resample(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield blocks of one waveform at another sample rate."""
+    if rate == sample_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def decode_recording(path: Path, sample_rate: int) -> np.ndarray:

@@ -60,6 +60,13 @@ def predict(
         int | None,
         typer.Option(help="Channel to use, counted from 1. Default: mean of all channels."),
     ] = None,
+    last_window: Annotated[
+        str,
+        typer.Option(
+            help="A last window that would end behind the recording: full (moved back, so that it "
+            "ends with it), pad (with silence) or drop."
+        ),
+    ] = "full",
     engine: EngineName = "auto",
     probabilities: Annotated[
         str | None, typer.Option(help="Also write all probabilities: parquet or csv.")
@@ -95,7 +102,7 @@ def predict(
         from birdmix.inference.settings import PredictSettings
 
         settings = PredictSettings(
-            window, hop, context, frame_pooling, shift, combine, power, channel
+            window, hop, context, frame_pooling, shift, combine, power, channel, last_window
         )
         formats = tuple(dict.fromkeys(format or ()))
         output = OutputSettings(

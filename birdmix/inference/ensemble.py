@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from birdmix.bundle.manifest import Manifest
+from birdmix.inference.detections import DEFAULT_THRESHOLD
 from birdmix.inference.window_logits import WindowLogits
 from birdmix.labels import Labels
 from birdmix.text import nfc
 from birdmix.windows import logit, probability
-
-#: Probability from which a species is detected, if neither a bundle nor the user sets one.
-DEFAULT_THRESHOLD = 0.5
 
 # Windows that are combined at a time.
 _BLOCK = 256

@@ -9,10 +9,12 @@ from birdmix import __version__
 from birdmix.audio.audio_file import DECODER_VERSION
 from birdmix.bundle.manifest import bundle_digest
 from birdmix.engines.registry import ENGINE_NAMES, ENGINES
-from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictor import RecordingPredictor
 
 
-def prediction_fingerprint(bundles: Sequence[Path], predictor: Predictor) -> dict[str, str]:
+def prediction_fingerprint(
+    bundles: Sequence[Path], predictor: RecordingPredictor
+) -> dict[str, str]:
     """Return everything that predictions depend on."""
     fingerprint = {"birdmix": __version__, "decoder": DECODER_VERSION}
     for number, (bundle, engine) in enumerate(zip(bundles, predictor.engines, strict=True), 1):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from birdmix.audio.start_time import TimeZoneConverter
-from birdmix.inference.detections import RecordingResult, SharedMetadata, find_detections
+from birdmix.inference.detections import find_detections
 from birdmix.inference.ensemble import Ranks
 from birdmix.inference.journal import Journal, JournalEntry
 from birdmix.inference.output.formats import (
@@ -24,6 +24,7 @@ from birdmix.inference.output.formats import (
     OutputFormat,
     write_formats,
 )
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.overlaps import (
     OverlapGroup,
     RepeatedAudio,
@@ -31,7 +32,7 @@ from birdmix.inference.overlaps import (
     find_overlaps,
     map_copies_to_originals,
 )
-from birdmix.inference.predictor import Predictor
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import check_smoothing_and_threshold
 from birdmix.inference.species_lookup import read_species_columns
 from birdmix.inference.window_logits import smooth
@@ -102,7 +103,11 @@ class TablesFromJournal:
     """
 
     def __init__(
-        self, folder: Path, paths: Sequence[str], predictor: Predictor, output: OutputSettings
+        self,
+        folder: Path,
+        paths: Sequence[str],
+        predictor: RecordingPredictor,
+        output: OutputSettings,
     ) -> None:
         self.folder, self.paths = folder, frozenset(paths)
         self.predictor, self.output = predictor, output
@@ -228,8 +233,14 @@ class TablesFromJournal:
                 labels=self.labels,
                 logits=smooth(logits, self.output.smoothing),
                 warning=warning,
+                thresholds=self.thresholds,
             )
-            detections = find_detections(predictions, self.thresholds)
+            detections = find_detections(
+                predictions.start_seconds,
+                predictions.end_seconds,
+                predictions.logits,
+                self.thresholds,
+            )
             yield RecordingResult(
                 predictions, deployment, recorded_at, detections, copy_of, overlap
             )

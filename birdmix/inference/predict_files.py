@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -11,8 +12,8 @@ from pathlib import Path
 from birdmix.audio.audio_file import AudioError
 from birdmix.audio.stream_reader import read_audio_info
 from birdmix.inference.memory_budget import MemoryBudget
-from birdmix.inference.predictor import PredictsRecording
 from birdmix.inference.recording_predictions import RecordingPredictions
+from birdmix.inference.recording_predictor import PredictionStopped, PredictsRecording
 
 # Most recordings that are decoded at a time: each has an open file, and some blocks in memory.
 _MAX_READERS = 16
@@ -64,14 +65,22 @@ class RecordingJob:
         """Bytes of the file decoded so far."""
         return int(self.size * min(self.seconds_done / self.seconds, 1)) if self.seconds else 0
 
-    def run(self, predictor: PredictsRecording, budget: MemoryBudget) -> None:
+    def run(
+        self, predictor: PredictsRecording, budget: MemoryBudget, cancelled: threading.Event
+    ) -> None:
         """Predict the recording, as soon as the budget has memory for its logits."""
+
+        def on_decoded(seconds: float) -> None:
+            self.seconds_done = seconds
+            if cancelled.is_set():
+                raise PredictionStopped
+
         try:
             self.seconds = self._estimate_seconds()
             num_bytes = predictor.num_bytes_of_logits(self.seconds)
             budget.acquire(num_bytes)
             self.num_bytes = num_bytes
-            self._predictions = predictor.predict(self.folder, self.path, self._on_decoded)
+            self._predictions = predictor.predict(self.folder, self.path, on_decoded)
         except AudioError as error:
             self.failure = error.reason
 
@@ -80,9 +89,6 @@ class RecordingJob:
         if info.num_frames is None:
             return self.size / _BYTES_PER_SECOND
         return info.num_frames / info.sample_rate
-
-    def _on_decoded(self, seconds: float) -> None:
-        self.seconds_done = seconds
 
     def take_predictions(self) -> RecordingPredictions:
         """Return the predictions, and drop them from the job."""
@@ -225,13 +231,13 @@ def _run_jobs(
 ) -> Iterator[RecordingJob]:
     """Run a few jobs at a time, each in a thread of its own; yield those that have ended."""
     num_readers = min(max(os.cpu_count() or 1, 2), _MAX_READERS)
-    waiting, budget = iter(jobs), MemoryBudget(_BUDGET_BYTES)
+    waiting, budget, cancelled = iter(jobs), MemoryBudget(_BUDGET_BYTES), threading.Event()
     running: dict[Future, RecordingJob] = {}
     with ThreadPoolExecutor(num_readers, "decoding") as threads:
         try:
             while True:
                 for job in itertools.islice(waiting, 2 * num_readers - len(running)):
-                    running[threads.submit(job.run, predictor, budget)] = job
+                    running[threads.submit(job.run, predictor, budget, cancelled)] = job
                 if not running:
                     return
                 for future in wait(running, _REPORT_EVERY, FIRST_COMPLETED).done:
@@ -242,10 +248,13 @@ def _run_jobs(
                     budget.release(job.num_bytes)
                 progress.running = list(running.values())
                 on_progress(progress)
+        except GeneratorExit:  # the caller wants no more recordings, now
+            raise
         except BaseException:
             predictor.close()
             raise
         finally:
+            cancelled.set()
             budget.close()
             threads.shutdown(cancel_futures=True)
 

@@ -20,8 +20,8 @@ from birdmix.inference.journal_tables import OutputSettings, TablesFromJournal
 from birdmix.inference.output.recordings_csv import FAILED, write_failed
 from birdmix.inference.output_folder import JOURNAL, PredictionFiles
 from birdmix.inference.predict_files import OnProgress, Progress, predict_files
-from birdmix.inference.predictor import Predictor
 from birdmix.inference.process_share import ProcessShare
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.inference.written_tables import RUN, WrittenTables, digest_inputs
 from birdmix.messages import first_few
@@ -93,7 +93,7 @@ def predict_folder(
     unsupported = [each for each in inputs.unsupported if each.path in unsupported_paths]
     names = choose_engines(engine, len(bundles), read_fingerprint(out / JOURNAL))
     engines = [open_engine(bundle, name) for bundle, name in zip(bundles, names, strict=True)]
-    with Predictor(engines, settings) as predictor:
+    with RecordingPredictor(engines, settings) as predictor:
         tables = TablesFromJournal(folder, paths, predictor, output)
         _log_models(predictor, bundles, log)
         if share.count > 1:
@@ -123,7 +123,7 @@ def predict_folder(
 
 
 def _predict_new(
-    predictor: Predictor,
+    predictor: RecordingPredictor,
     folder: Path,
     paths: list[str],
     journal: Journal,
@@ -157,7 +157,7 @@ def _file_state(path: Path) -> FileState:
     return FileState(stat.st_size, stat.st_mtime_ns)
 
 
-def _log_models(predictor: Predictor, bundles: Sequence[Path], log: Log) -> None:
+def _log_models(predictor: RecordingPredictor, bundles: Sequence[Path], log: Log) -> None:
     """Log windows, bundles and engines, and species that only some of the bundles have."""
     names = sorted({engine.name for engine in predictor.engines})
     windows = f"windows of {predictor.layout.window:g} s every {predictor.layout.hop:g} s"

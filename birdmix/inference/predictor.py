@@ -1,243 +1,175 @@
-"""Prediction of one recording by one or several models.
+"""Prediction from Python: bundles that are loaded, and predict recordings and waveforms.
 
-Shapes: W windows, C classes; in a batch N contexts of T samples, K of them for a window.
+    import birdmix
+
+    predictor = birdmix.load("runs/first/bundle")
+    for record in predictor.predict("recordings"):
+        print(record.path, record.detections(threshold=0.5))
+
+Shapes: T samples, C classes.
 """
 
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from birdmix.audio.audio_file import AudioError
-from birdmix.audio.decode import DecodedBlocks
-from birdmix.audio.start_time import read_start_time
-from birdmix.engines.engine_interface import Engine
-from birdmix.inference.ensemble import (
-    DEFAULT_THRESHOLD,
-    combine_recording_logits,
-    mean_thresholds,
-    union_of_labels,
-)
-from birdmix.inference.recording_pipeline import (
-    EngineGroup,
-    NanLogitsError,
-    RecordingPipeline,
-    group_engines_by_sample_rate,
-)
-from birdmix.inference.recording_predictions import PredictionLayout, RecordingPredictions
+from birdmix.audio.decode import WaveformBlocks
+from birdmix.engines.registry import open_engine
+from birdmix.inference.input_files import InputFiles, find_input_files
+from birdmix.inference.predict_files import OnProgress, Progress, predict_files
+from birdmix.inference.recording_pipeline import NanLogitsError
+from birdmix.inference.recording_predictions import RecordingPredictions
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
-from birdmix.inference.window_logits import WindowLogits
 from birdmix.labels import Labels
-from birdmix.messages import first_few
 
-# Batches in the queue for each inference thread, with the one that it computes.
-_QUEUE_LENGTH = 2
-
-# Longer blocks would not stay in a processor's cache, and the system would map new pages for each:
-# a tenth of the time for 48 kHz WAV.
-_BLOCK_SECONDS = 5.0
+#: A file or a folder.
+StrPath = str | Path
 
 
-class PredictionStopped(Exception):  # noqa: N818 - an orderly stop, not an error
-    """The predictor was closed while a recording was being predicted."""
+def load(
+    bundles: StrPath | Sequence[StrPath],
+    engine: str = "auto",
+    settings: PredictSettings | None = None,
+) -> "Predictor":
+    """Load one or several bundles, to predict with them.
 
+    Args:
+        bundles: Bundle of a run, ``RUN_DIR/bundle``; several are an ensemble.
+        engine: torch, onnx or openvino; auto is the fastest one that is installed and that the
+            bundle has an export for.
+        settings: Windows, hop, ensemble and more; None is as in training, without overlap.
 
-class PredictsRecording(Protocol):
-    """Interface of objects that predict recordings: ``Predictor``, and the fallbacks of kaggle."""
-
-    def predict(
-        self, folder: Path, path: str, on_decoded: Callable[[float], None] | None = None
-    ) -> RecordingPredictions:
-        """Predict one recording."""
-
-    def num_bytes_of_logits(self, seconds: float) -> int:
-        """Return the bytes of memory that the logits of a recording take, given its seconds."""
-
-    def close(self) -> None:
-        """Stop all work."""
+    Raises:
+        ValueError: If there is no such bundle, it is damaged, or settings do not fit.
+    """
+    paths = [bundles] if isinstance(bundles, str | Path) else bundles
+    settings = settings or PredictSettings()
+    if settings.combine == "rank":
+        raise ValueError(
+            "combine='rank' compares all recordings of a folder: use `birdmix predict`, or "
+            "combine='logit' or 'power'"
+        )
+    engines = [open_engine(Path(path), engine) for path in paths]
+    return Predictor(RecordingPredictor(engines, settings))
 
 
 class Predictor:
-    """One or several models that predict recordings; decoding and inference overlap, in threads.
+    """Loaded bundles that predict recordings; made by ``load``.
+
+    Its threads end with ``close``, with the block of a ``with`` statement, or with the process.
 
     Args:
-        engines: The models.
-        settings: How they are run.
+        recording_predictor: The models.
 
     Attributes:
-        layout: Labels, windows and models of all predictions; the labels are those of all models.
-        thresholds: Probability from which each is detected, float64 [C]; None if no bundle has any.
-        groups: Engines that share model inputs, by sample rate in Hz.
-        batch_size: Contexts in a batch.
-        stopping: Set when the predictor is closed.
-
-    Raises:
-        ValueError: If models and settings do not fit each other.
+        failed: Path and reason of each recording that the latest ``predict`` could not predict.
     """
 
-    def __init__(self, engines: Sequence[Engine], settings: PredictSettings) -> None:
-        self.engines, self.settings = engines, settings
-        manifests = [engine.manifest for engine in engines]
-        window = settings.window or _common_window(engines)
-        self.layout = PredictionLayout(
-            union_of_labels(manifests),
-            window,
-            settings.hop or window,
-            len(engines) if settings.combine == "rank" else None,
-        )
-        self.thresholds = mean_thresholds(manifests, self.labels)
-        self.groups = group_engines_by_sample_rate(engines, settings, window, self.layout.hop)
-        num_threads = max(engine.num_threads for engine in engines)
-        self.batch_size = min(engine.batch_size for engine in engines)
-        self.stopping = threading.Event()
-        self._threads = ThreadPoolExecutor(num_threads, "inference")
-        self._queue_slots = threading.Semaphore(_QUEUE_LENGTH * num_threads)
+    def __init__(self, recording_predictor: RecordingPredictor) -> None:
+        self._predictor = recording_predictor
+        self.failed: list[tuple[str, str]] = []
 
     @property
     def labels(self) -> Labels:
-        """The species of all models."""
-        return self.layout.labels
+        """The species, of all bundles together."""
+        return self._predictor.labels
 
-    def __enter__(self) -> "Predictor":
+    def predict(
+        self,
+        recordings: StrPath | Sequence[StrPath],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[RecordingPredictions]:
+        """Predict recordings, several at a time.
+
+        Args:
+            recordings: A file, a folder that is searched with all folders below, or several.
+            on_progress: Called after each recording, and a few times a second.
+
+        Returns:
+            An iterator over the predictions of the recordings, in the order in which they are
+            ready. Their paths are relative to the folder; of several, to the lowest that contains
+            all. Recordings that cannot be predicted are in ``failed`` at its end.
+
+        Raises:
+            ValueError: If a file or folder does not exist, or there is no recording.
+        """
+        given = [recordings] if isinstance(recordings, str | Path) else recordings
+        return self._predict(find_input_files([Path(path) for path in given]), on_progress)
+
+    def _predict(
+        self, inputs: InputFiles, on_progress: OnProgress | None
+    ) -> Iterator[RecordingPredictions]:
+        progress = Progress()
+        self.failed = progress.failed = [(path, reason) for path, reason in inputs.unsupported]
+        yield from predict_files(
+            self._predictor,
+            inputs.folder,
+            inputs.recordings,
+            on_progress=on_progress,
+            progress=progress,
+        )
+        if self.failed:
+            path, reason = self.failed[0]
+            warnings.warn(
+                f"{len(self.failed)} recordings could not be predicted, first {path}: {reason}; "
+                "the predictor's attribute failed has all",
+                stacklevel=2,
+            )
+
+    def predict_waveform(self, waveform: ArrayLike, sample_rate: int) -> RecordingPredictions:
+        """Predict a waveform in memory.
+
+        Args:
+            waveform: Floating samples, full scale at 1, [T] or [channels, T]; the channel of the
+                settings is used, or the mean of all.
+            sample_rate: In Hz.
+
+        Returns:
+            Predictions, with an empty path.
+
+        Raises:
+            ValueError: If it is not such a waveform, it is empty, or holds nan or inf.
+        """
+        samples = _mono_samples(waveform, self._predictor.settings.channel)
+        if not sample_rate > 0:
+            raise ValueError(f"sample_rate={sample_rate}: it must be above 0")
+        try:
+            return self._predictor.predict_blocks(
+                lambda rate: WaveformBlocks(samples, sample_rate, rate)
+            )
+        except NanLogitsError as error:
+            raise ValueError(f"waveform: {self._predictor.describe(error)}") from error
+
+    def close(self) -> None:
+        """End the threads."""
+        self._predictor.close()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the threads; calls of ``predict`` in other threads raise ``PredictionStopped``."""
-        self.stopping.set()
-        self._threads.shutdown(cancel_futures=True)
 
-    def predict(
-        self, folder: Path, path: str, on_decoded: Callable[[float], None] | None = None
-    ) -> RecordingPredictions:
-        """Predict one recording. Memory is bounded but for the logits of its windows.
-
-        Several threads may call it, each with its own recording.
-
-        Args:
-            folder: Folder of the recordings.
-            path: The recording, relative to it.
-            on_decoded: Called with the seconds decoded so far.
-
-        Returns:
-            The windows' logits; with combine=rank those of each model, to be ranked when all
-            recordings are predicted. Decoded at several sample rates, a recording is as long as the
-            longest, and has the warnings of all.
-
-        Raises:
-            AudioError: If the recording cannot be decoded, or a model's logits are NaN.
-            PredictionStopped: If the predictor is closed meanwhile.
-        """
-        file = Path(folder) / path
-        try:
-            return self._predict(file, path, on_decoded)
-        except NanLogitsError as error:
-            engine = self.engines[error.member].name
-            bundle = f"bundle {error.member + 1} of {len(self.engines)} ({engine})"
-            raise AudioError(file, f"its logits by {bundle} are NaN") from error
-
-    def _predict(
-        self, file: Path, path: str, on_decoded: Callable[[float], None] | None
-    ) -> RecordingPredictions:
-        clock = read_start_time(file)  # before decoding, during which the file may vanish
-        logits: dict[int, WindowLogits] = {}
-        decoded = seconds = 0.0
-        problems: list[str] = []
-        for sample_rate, groups in self.groups.items():
-            blocks = DecodedBlocks(file, sample_rate, _BLOCK_SECONDS, self.settings.channel)
-            pipelines = [
-                RecordingPipeline(group, self.labels, self.batch_size, self.submit_batch)
-                for group in groups
-            ]
-            for block in blocks:
-                for pipeline in pipelines:
-                    pipeline.push(block)
-                decoded += len(block) / sample_rate / len(self.groups)
-                if on_decoded:
-                    on_decoded(decoded)
-            for pipeline in pipelines:
-                pipeline.end()
-                logits |= zip(pipeline.group.members, pipeline.logits, strict=True)
-            seconds = max(seconds, pipelines[0].stream.num_samples / sample_rate)
-            problems += map(str, blocks.problems)
-        models = [logits.pop(member) for member in range(len(self.engines))]
-        combined = combine_recording_logits(models, self.settings.combine, self.settings.power)
-        warning = "; ".join(filter(None, dict.fromkeys([*problems, clock.problem])))
-        return self.layout.build(
-            path, combined, seconds=seconds, recorded_at=clock.moment, warning=warning
-        )
-
-    def detection_thresholds(self, threshold: float | None) -> np.ndarray:
-        """Return the probability from which each class is detected, float64 [C], NaN for never.
-
-        Args:
-            threshold: One for all classes; None is the bundles' own.
-
-        Raises:
-            ValueError: If it is None and the models are combined by rank.
-        """
-        if threshold is not None:
-            return np.full(len(self.labels), threshold)
-        if self.settings.combine == "rank":
-            raise ValueError(
-                f"--combine rank: the bundles' thresholds do not apply to ranks; set one, "
-                f"--threshold {DEFAULT_THRESHOLD} for example"
-            )
-        if self.thresholds is None:
-            warnings.warn(
-                f"the bundles have no thresholds: species are detected from a probability of "
-                f"{DEFAULT_THRESHOLD}",
-                stacklevel=2,
-            )
-            return np.full(len(self.labels), DEFAULT_THRESHOLD)
-        return self.thresholds
-
-    def num_bytes_of_logits(self, seconds: float) -> int:
-        """Return the bytes of memory that the logits of a recording take, given its seconds."""
-        num_windows = int(seconds / self.layout.hop) + 1
-        return 4 * num_windows * len(self.labels) * len(self.engines)
-
-    def submit_batch(
-        self, group: EngineGroup, contexts: list[np.ndarray], shift_indices: list[int]
-    ) -> Future:
-        """Queue a batch for inference; waits while the queue is full.
-
-        Args:
-            group: Engines that take the same model inputs.
-            contexts: Waveforms of the contexts, float32 [T] each.
-            shift_indices: For each context, which of the K contexts of its window it is.
-
-        Returns:
-            The logits of each engine, float32 [N, C] each, once they are computed.
-
-        Raises:
-            PredictionStopped: If the predictor is closed.
-        """
-        while not self._queue_slots.acquire(timeout=0.2):
-            if self.stopping.is_set():
-                raise PredictionStopped
-        if self.stopping.is_set():
-            raise PredictionStopped
-        future = self._threads.submit(
-            group.infer, contexts, shift_indices, self.settings.frame_pooling
-        )
-        future.add_done_callback(lambda _: self._queue_slots.release())
-        return future
-
-
-def _common_window(engines: Sequence[Engine]) -> float:
-    lengths = sorted({engine.manifest.segment_seconds for engine in engines})
-    if len(lengths) > 1:
-        several = first_few([f"{length:g}" for length in lengths])
+def _mono_samples(waveform: ArrayLike, channel: int | None) -> np.ndarray:
+    """Return the samples of a channel, or the mean of all, float32 [T]."""
+    samples = np.asarray(waveform)
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(
-            f"the bundles were trained on segments of {several} s: set the length of a window, "
-            f"--window {lengths[0]:g} for example; each bundle then gets a context of its own "
-            "length"
+            f"waveform has shape {list(samples.shape)} and type {samples.dtype}; pass floating "
+            "samples, [T] or [channels, T]; divide integers by full scale, as in x / 32768"
         )
-    return lengths[0]
+    if not samples.size or not np.isfinite(samples).all():
+        raise ValueError(f"waveform holds {'nan or inf' if samples.size else 'no samples'}")
+    channels = np.atleast_2d(samples)
+    if channel is None:
+        return channels.mean(axis=0, dtype=np.float32)
+    if channel > len(channels):
+        raise ValueError(f"channel={channel}: the waveform has {len(channels)}")
+    return channels[channel - 1].astype(np.float32)

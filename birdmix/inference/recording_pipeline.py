@@ -29,7 +29,7 @@ class EngineGroup:
 
     Attributes:
         grid: Windows and contexts.
-        members: Indices of the engines among those of the ``Predictor``.
+        members: Indices of the engines among those of the ``RecordingPredictor``.
         engines: The engines.
         limits: For each of them, a semaphore of the threads that may call it at a time.
     """
@@ -96,6 +96,7 @@ def group_engines_by_sample_rate(
             context=context,
             shift=settings.shift,
             reuse=settings.frame_pooling == "clip",
+            last_window=settings.last_window,
         )
         key = (log_mel.sample_rate, context, engine.input_key)
         groups.setdefault(key, EngineGroup(grid)).add_engine(member, engine)
@@ -134,7 +135,7 @@ class NanLogitsError(Exception):
     """A model gave logits that are NaN, which would be taken for a class that it does not have.
 
     Attributes:
-        member: Index of the engine among those of the ``Predictor``.
+        member: Index of the engine among those of the ``RecordingPredictor``.
     """
 
     def __init__(self, member: int) -> None:

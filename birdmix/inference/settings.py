@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from birdmix.frontend.settings import MIN_INPUT_SECONDS
 from birdmix.messages import check_choice
+from birdmix.windows import LAST_WINDOWS
 
 # Seconds. Shorter windows would be more than the frames of a network, longer ones would not fit
 # into memory.
@@ -29,6 +30,9 @@ class PredictSettings:
             power), or rank (of each species' ranks over all windows).
         power: The exponent of --combine power.
         channel: The channel to decode, counted from 1; None is the mean of all.
+        last_window: A last window that would end behind the recording is moved back, so that it
+            ends with it (full), padded with silence (pad) or left out (drop). A recording shorter
+            than a window has one, which is padded.
     """
 
     window: float | None = None
@@ -39,10 +43,12 @@ class PredictSettings:
     combine: str = "logit"
     power: float = 2.0
     channel: int | None = None
+    last_window: str = "full"
 
     def __post_init__(self) -> None:
         check_choice("--frame-pooling", self.frame_pooling, ("clip", "mean", "max"))
         check_choice("--combine", self.combine, ("logit", "power", "rank"))
+        check_choice("--last-window", self.last_window, LAST_WINDOWS)
         for name in ("window", "hop", "context"):
             value = getattr(self, name)
             if value is not None and not _SHORTEST <= value <= _LONGEST:

@@ -23,6 +23,7 @@ class WindowGrid:
         shifts: How much later each of the K contexts of a window starts; negative is earlier.
         min_tail: An end of the recording no longer than this gets no window of its own.
         reuse: Whether a context that two windows have in common is computed once.
+        last_window: A value of ``LAST_WINDOWS``.
     """
 
     window: int
@@ -31,6 +32,7 @@ class WindowGrid:
     shifts: tuple[int, ...] = (0,)
     min_tail: int = 0
     reuse: bool = True
+    last_window: str = "full"
 
     @staticmethod
     def from_seconds(
@@ -41,6 +43,7 @@ class WindowGrid:
         context: int,
         shift: float = 0.0,
         reuse: bool = True,
+        last_window: str = "full",
     ) -> "WindowGrid":
         """Make a grid from seconds.
 
@@ -51,6 +54,7 @@ class WindowGrid:
             context: Length of a context, in samples.
             shift: Seconds by which two more contexts lie earlier and later; 0 is none.
             reuse: Whether a context that two windows have in common is computed once.
+            last_window: A value of ``LAST_WINDOWS``.
         """
         offset = round(shift * sample_rate)
         return WindowGrid(
@@ -60,6 +64,7 @@ class WindowGrid:
             shifts=(0, -offset, offset) if offset else (0,),
             min_tail=int(MIN_TAIL_SECONDS * sample_rate),
             reuse=reuse,
+            last_window=last_window,
         )
 
     @property
@@ -67,9 +72,16 @@ class WindowGrid:
         """Samples of a context before its window."""
         return (self.context - self.window) // 2
 
-    def context_starts_of_window(self, window: int) -> list[int]:
-        """Return where the K contexts of a window start; before 0 is silence."""
+    def context_starts_of_window(self, window: int, num_samples: int | None = None) -> list[int]:
+        """Return where the K contexts of a window start; before 0 is silence.
+
+        Args:
+            window: Number of the window.
+            num_samples: Length of the recording, if it has ended: a last window may be moved back.
+        """
         start = round(window * self.hop)  # a rounded hop would add up its error over the windows
+        if num_samples is not None and self.last_window == "full":
+            start = min(start, max(num_samples - self.window, 0))
         return [start - self.context_samples_before_window + shift for shift in self.shifts]
 
     def has_window(self, window: int, num_samples: int) -> bool:
@@ -80,7 +92,7 @@ class WindowGrid:
         """Return how many windows a recording with ``num_samples`` has."""
         if num_samples <= 0:
             return 0
-        return num_windows(num_samples, self.window, self.hop, self.min_tail)
+        return num_windows(num_samples, self.window, self.hop, self.min_tail, self.last_window)
 
 
 class ContextStream:
@@ -107,7 +119,8 @@ class ContextStream:
         self._buffer = np.concatenate([self._buffer, block])
         self.num_samples += len(block)
         yield from self._complete(self.num_samples)
-        first = min(self.grid.context_starts_of_window(self._num_windows))
+        # The next window may be the last, and be moved back by less than its length.
+        first = min(self.grid.context_starts_of_window(self._num_windows)) - self.grid.window
         drop = min(max(first - self._buffer_start, 0), len(self._buffer))
         self._buffer, self._buffer_start = self._buffer[drop:], self._buffer_start + drop
 
@@ -123,9 +136,12 @@ class ContextStream:
     def _complete(self, end: int | None) -> Iterator[tuple[np.ndarray, int]]:
         grid = self.grid
         while grid.has_window(window := self._num_windows, self.num_samples):
-            starts = grid.context_starts_of_window(window)
-            if end is not None and max(starts) + grid.context > end:
-                return
+            if end is None:
+                starts = grid.context_starts_of_window(window, self.num_samples)
+            else:
+                starts = grid.context_starts_of_window(window)
+                if max(starts) + grid.context > end:
+                    return
             new = [
                 (start, k)
                 for k, start in enumerate(starts)
@@ -137,7 +153,7 @@ class ContextStream:
             # Added before its contexts are yielded: with the last one the window may be removed.
             self.windows.append([self._numbers[start] for start in starts])
             self._num_windows += 1
-            oldest = min(grid.context_starts_of_window(window + 1))
+            oldest = min(grid.context_starts_of_window(window + 1)) - grid.window
             self._numbers = {s: number for s, number in self._numbers.items() if s >= oldest}
             for start, k in new:
                 yield extract_padded(self._buffer, start - self._buffer_start, grid.context), k

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from birdmix.engines.engine_interface import Engine
-from birdmix.inference.predictor import Predictor
 from birdmix.inference.recording_predictions import RecordingPredictions
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.kaggle.submission_task import SubmissionTask
 from birdmix.labels import Labels
@@ -30,7 +30,7 @@ class Variant:
         dropped: What this variant drops compared with the one before it, in words.
     """
 
-    predictor: Predictor
+    predictor: RecordingPredictor
     dropped: str = ""
 
 
@@ -42,7 +42,7 @@ class FallbackPlan:
 
     Args:
         engines: The models.
-        settings: Prediction settings; the window is replaced by the competition's.
+        settings: Prediction settings; window and last window are replaced by the competition's.
         task: The requested rows and columns.
 
     Attributes:
@@ -60,13 +60,13 @@ class FallbackPlan:
     ) -> None:
         self.task, self.current = task, 0
         self.window = task.competition.window_seconds
-        settings = replace(settings, window=self.window)
+        settings = replace(settings, window=self.window, last_window="pad")
         if settings.hop is not None and settings.hop > self.window:
             raise ValueError(
                 f"--hop {settings.hop:g}: it must be at most {self.window:g} s, the length of a "
                 "row's window, or rows would be left out"
             )
-        self.variants = [Variant(Predictor(engines, settings))]
+        self.variants = [Variant(RecordingPredictor(engines, settings))]
         self.num_ranked = self.full_predictor.layout.num_ranked
         self._labels = Labels(tuple(task.species))
         self._add_variants(engines, settings)
@@ -74,16 +74,16 @@ class FallbackPlan:
     def _add_variants(self, engines: Sequence[Engine], settings: PredictSettings) -> None:
         if settings.shift:
             settings = replace(settings, shift=0.0)
-            self.variants.append(Variant(Predictor(engines, settings), "--shift"))
+            self.variants.append(Variant(RecordingPredictor(engines, settings), "--shift"))
         if settings.hop not in (None, self.window):
             settings = replace(settings, hop=None)
-            self.variants.append(Variant(Predictor(engines, settings), "--hop"))
+            self.variants.append(Variant(RecordingPredictor(engines, settings), "--hop"))
         for number in range(len(engines), 1, -1):
-            predictor = Predictor(engines[: number - 1], settings)
+            predictor = RecordingPredictor(engines[: number - 1], settings)
             self.variants.append(Variant(predictor, f"bundle {number}"))
 
     @property
-    def full_predictor(self) -> Predictor:
+    def full_predictor(self) -> RecordingPredictor:
         """The predictor of the first variant, which drops nothing."""
         return self.variants[0].predictor
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birdmix.audio.start_time import add_elapsed_seconds
-from birdmix.inference.detections import Detection, RecordingResult, SharedMetadata
+from birdmix.inference.detections import Detection
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import Write, format_decimal, open_partial_csv
 from birdmix.inference.overlaps import OverlapGroup, seconds_between_datetimes
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from birdmix.inference.detections import RecordingResult, SharedMetadata
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
     Write,
     format_decimal,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birdmix.files import atomic_directory, atomic_path, check_replaceable_folder
-from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.activity_csv import open_activity, open_effort
 from birdmix.inference.output.audacity import open_audacity
 from birdmix.inference.output.birdnet import open_birdnet
@@ -20,6 +19,7 @@ from birdmix.inference.output.probabilities import (
     open_probabilities_parquet,
 )
 from birdmix.inference.output.raven import open_raven
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.output.recordings_csv import open_recordings
 from birdmix.inference.output.table_writer import Write
 from birdmix.ownership import foreign_file_reason, refuse_with_reason

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from birdmix.inference.detections import RecordingResult, SharedMetadata
 from birdmix.inference.output.probability_text import format_probabilities
+from birdmix.inference.output.recording_result import RecordingResult, SharedMetadata
 from birdmix.inference.output.table_writer import (
     PATH_AND_TIME_COLUMNS,
     Write,
@@ -20,6 +20,7 @@ from birdmix.inference.output.table_writer import (
     open_partial_csv,
     path_and_time_cells,
 )
+from birdmix.inference.recording_predictions import unused_column_names
 from birdmix.labels import Labels
 from birdmix.text import escape_surrogates
 from birdmix.windows import probability
@@ -39,15 +40,7 @@ _Piece = tuple[RecordingResult, slice]
 
 def probability_columns(labels: Labels) -> tuple[str, ...]:
     """Return the columns: the fixed ones, then codes, with a ``_`` appended to names in use."""
-    used = {*FIXED_COLUMNS, *labels.codes}
-    columns = list(FIXED_COLUMNS)
-    for code in labels.codes:
-        name = code
-        while name in FIXED_COLUMNS or (name != code and name in used):
-            name += "_"
-        used.add(name)
-        columns.append(name)
-    return tuple(columns)
+    return (*FIXED_COLUMNS, *unused_column_names(labels.codes, FIXED_COLUMNS))
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from typing import TextIO
 
 from birdmix.audio.start_time import add_elapsed_seconds
 from birdmix.files import atomic_path
-from birdmix.inference.detections import RecordingResult
 from birdmix.inference.file_name_length import MAX_NAME_BYTES, shorten_name
+from birdmix.inference.output.recording_result import RecordingResult
 from birdmix.text import escape_formula, escape_formula_in_path
 
 #: Writes a recording to a table.
