@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmix.audio.audio_file import AudioError
@@ -79,6 +79,7 @@ def predict(tmp_path: Path, samples: np.ndarray, engines=None, **settings):
         return predictor.predict(tmp_path, "a.wav")
 
 
+@settings(deadline=None)
 @given(
     num_samples=st.integers(1, 200),
     row=st.integers(1, 40),
