@@ -1,7 +1,9 @@
 """Parts of messages: suggested names, shortened lists, counts, lines of other errors."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from birdmix.text import nfc
 
@@ -64,6 +66,11 @@ def last_line(error: Exception) -> str:
     If the message is empty, it is the error's class.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
+def training_command() -> str:
+    """Return the command of training: ``python train.py`` in that script or ``birdmix train``."""
+    return "python train.py" if Path(sys.argv[0]).name == "train.py" else "birdmix train"
 
 
 def format_count(number: int, what: str) -> str:

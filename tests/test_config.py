@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from birdmix.config.composition import compose_config
+from birdmix.config.conf_folders import config_dir_overrides
 from birdmix.config.config_errors import explain_error
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.experiments.builders import build_batch_sampler, build_training_step
@@ -114,6 +117,36 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
 )
 def test_an_error_about_a_setting_names_its_full_key(override: str, expected: str):
     assert expected in error_message(*override.split())
+
+
+def test_the_conf_of_another_project_in_the_working_directory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("database: mysql\n")
+    monkeypatch.chdir(tmp_path)
+    assert compose_config(["seed=3"]) == make_config("seed=3", "run_dir=.")
+
+
+def test_options_in_a_folder_of_the_user_can_be_composed(tmp_path: Path):
+    folder = tmp_path / "vögel, [a]=b"
+    (folder / "mix").mkdir(parents=True)
+    (folder / "mix" / "mine.yaml").write_text("mixup_prob: 0.123\n")
+    config = compose_config([*config_dir_overrides(folder), "mix=mine"])
+    assert config.mix.mixup_prob == 0.123
+
+
+def test_a_folder_of_the_user_that_does_not_exist_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"--config-dir=.*/none: no such folder"):
+        config_dir_overrides(tmp_path / "none")
+
+
+def test_a_copy_of_the_packaged_conf_is_allowed_until_an_option_is_changed(tmp_path: Path):
+    copy = Path(shutil.copytree(CONF, tmp_path / "my"))
+    assert len(config_dir_overrides(copy)) == 1
+    (copy / "mix" / "both.yaml").write_text("mixup_prob: 0.123\n")
+    with pytest.raises(ValueError, match=r"mix/both.yaml of its own; give it another name"):
+        config_dir_overrides(copy)
 
 
 def test_a_configuration_is_equal_after_writing_and_reading(tmp_path: Path):

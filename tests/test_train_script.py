@@ -1,5 +1,6 @@
-"""``python train.py`` run as a process: errors, help, sweeps, the default run."""
+"""``python train.py`` and ``birdmix train`` run as processes: errors, help, sweeps, own YAML."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,19 @@ def train(*overrides: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *overrides], capture_output=True, text=True
     )
+
+
+def birdmix_train(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
+    """Run ``birdmix train`` in a folder, with the package of this checkout."""
+    call = [sys.executable, "-m", "birdmix", "train", *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def write_own_mix(folder: Path, name: str) -> None:
+    """Write an option of the group ``mix``."""
+    (folder / "mix").mkdir(parents=True)
+    (folder / "mix" / f"{name}.yaml").write_text("mixup_prob: 0.123\n")
 
 
 def test_a_misspelt_key_is_reported_in_one_line_and_creates_no_folder(tmp_path: Path):
@@ -37,6 +51,28 @@ def test_a_failed_run_removes_the_folders_it_created_and_keeps_existing_ones(tmp
         done = train("data.source=typo", f"run_dir={tmp_path}/{run}")
         assert done.returncode == 2 and "data.source='typo' is unknown" in done.stderr
         assert [path.name for path in tmp_path.rglob("*")] == ["existing"]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-m", "sed=1,2")])
+def test_birdmix_train_does_what_train_py_does(tmp_path: Path, arguments: tuple[str, ...]):
+    script, command = train(*arguments), birdmix_train(tmp_path, *arguments)
+    assert command.stdout == script.stdout.replace("python train.py", "birdmix train")
+    assert (command.stderr, command.returncode) == (script.stderr, script.returncode)
+
+
+def test_options_in_a_folder_of_the_user_can_be_chosen(tmp_path: Path):
+    write_own_mix(tmp_path / "my=conf", "mine")
+    done = birdmix_train(tmp_path, "--config-dir", "my=conf", "mix=mine", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "mixup_prob: 0.123\n" in done.stdout
+
+
+def test_an_option_of_the_user_with_a_name_of_birdmix_is_refused(tmp_path: Path):
+    write_own_mix(tmp_path / "my", "both")
+    done = birdmix_train(tmp_path, "--config-dir", "my", "run_dir=run")
+    assert done.returncode == 2
+    assert done.stderr.endswith("birdmix has a mix/both.yaml of its own; give it another name\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["my"]
 
 
 def test_help_lists_examples_groups_and_settings():

@@ -14,6 +14,7 @@ from birdmix.cli.predict import predict
 from birdmix.cli.score import score
 from birdmix.cli.submit import submit
 from birdmix.cli.summary import summary
+from birdmix.cli.train import train
 from birdmix.cli.tune import tune
 from birdmix.user_errors import exit_with_message, replace_unencodable_output
 
@@ -26,8 +27,7 @@ _RENAMED_OPTIONS = {
 }
 
 app = typer.Typer(
-    help="Predict with a trained model, export it, write submissions, check data, tune. "
-    "For training see `python train.py --help`.",
+    help="Train bird-call classifiers, predict with them, export them, write submissions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -42,6 +42,13 @@ def _print_version(
         raise typer.Exit
 
 
+app.command(
+    context_settings={  # Hydra reads all arguments of train, also --help
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)(train)
 for command in (predict, clips, export, kit, submit, score, doctor, tune, summary):
     app.command()(command)
 

@@ -1,7 +1,6 @@
 """Composition of settings: from ``conf/`` and overrides, checked against the schema."""
 
 import dataclasses
-from pathlib import Path
 from typing import cast
 
 from hydra import compose, initialize_config_dir
@@ -9,6 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from birdmix.config.conf_folders import packaged_conf
 from birdmix.config.config_errors import INTERPOLATION_REMEDY, explain_error, one_line_message
 from birdmix.config.nested_values import escape_interpolations, values_with_keys
 from birdmix.config.overrides import quote_overrides
@@ -16,23 +16,17 @@ from birdmix.config.schema import Config, register
 
 
 def compose_config(overrides: list[str]) -> Config:
-    """Compose a configuration as ``train.py`` does.
-
-    It is read from ``conf`` in the working directory or, if absent, beside the package.
+    """Compose a configuration as ``birdmix train`` does.
 
     Args:
         overrides: Overrides, ``key=value`` each; ``run_dir`` is set to the working directory.
 
     Raises:
-        ValueError: If there is no ``conf``, or an override is invalid.
+        ValueError: If an override is invalid.
     """
-    folders = (Path("conf"), Path(__file__).parents[2] / "conf")
-    conf = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
-    if conf is None:
-        raise ValueError("conf/config.yaml not found; change to a checkout of birdmix")
     register()
     try:
-        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        with initialize_config_dir(str(packaged_conf()), version_base="1.3"):
             return to_config(
                 compose("config", overrides=[*quote_overrides(overrides), "run_dir=."])
             )

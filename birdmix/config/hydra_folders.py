@@ -12,7 +12,7 @@ from birdmix.files import absent_folders
 class NewFolderRecorder(Callback):
     """Records which folders of the run directory's path do not exist before Hydra makes them.
 
-    ``train.py`` removes them again if the run fails before it writes anything.
+    ``birdmix train`` removes them again if the run fails before it writes anything.
 
     Attributes:
         folders: These folders, the innermost first.

@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"[+-]?\d[\d_]*(\.[\d_]*)?([eE][+-]?[\d_]+)?")
 
 
 def quote_arguments(arguments: Sequence[str]) -> list[str]:
-    """Quote the text settings on the command line of ``train.py``: Hydra then reads what was typed.
+    """Quote the text settings on the command line of training: Hydra then reads what was typed.
 
     Args:
         arguments: Overrides and Hydra's flags; with ``-m``, commas separate values of a sweep.

@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from birdmix.frontend.settings import FrontendSettings
-from birdmix.messages import check_choice
+from birdmix.messages import check_choice, training_command
 from birdmix.mix.settings import MixSettings
 from birdmix.model.loss_settings import LossSettings
 from birdmix.model.optim_settings import OptimSettings
@@ -71,3 +71,4 @@ def register() -> None:
     """Register the schema with Hydra as ``schema``, the first default of ``conf/config.yaml``."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("birdmix.either", lambda a, b: a or b, replace=True)
+    OmegaConf.register_new_resolver("birdmix.command", training_command, replace=True)

@@ -1,4 +1,4 @@
-"""Sweeps, ``python train.py -m``: several runs, of which failed ones do not end the others."""
+"""Sweeps, ``birdmix train -m``: several runs, of which failed ones do not end the others."""
 
 import os
 import sys

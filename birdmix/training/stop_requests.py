@@ -6,6 +6,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from birdmix.duration import parse_duration
+from birdmix.messages import training_command
 from birdmix.user_errors import OrderlyStop
 
 #: Exit status of a run that reached its time limit: "temporary failure, try again" of sysexits.
@@ -26,7 +27,7 @@ class RunStopped(OrderlyStop):
     def __init__(self, status: int, where: str, run: Path) -> None:
         is_signal = status != EXIT_TIME_LIMIT
         reason = signal.Signals(status - 128).name if is_signal else "time limit reached"
-        command = f"python train.py resume={run}"
+        command = f"{training_command()} resume={run}"
         super().__init__(f"stopped at {where} ({reason}) and saved; resume with: {command}", status)
 
 
