@@ -71,6 +71,22 @@ def test_data_that_cannot_be_read_gives_exit_code_2(tmp_path: Path):
         assert done.exit_code == 2, done.output
 
 
+def test_the_configuration_of_another_project_in_the_working_directory_is_not_read(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("database: mysql\n")
+    monkeypatch.chdir(tmp_path)
+    done = run_doctor(tmp_path / "out", "data=folder", "data.root=data", "data.num_folds=2")
+    assert done.exit_code == 0, done.output
+
+
+def test_the_data_may_be_described_in_a_folder_of_the_user(root: Path, tmp_path: Path):
+    write_text(tmp_path / "my/data/mine.yaml", f"source: folder\nroot: {root}\nnum_folds: 2\n")
+    done = run_doctor(tmp_path / "out", "data=mine", "--config-dir", str(tmp_path / "my"))
+    assert done.exit_code == 0, done.output
+
+
 def test_useless_recordings_are_reported_and_written_to_the_exclude_list(
     root: Path, tmp_path: Path
 ):

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from birdmix.cli.main import app
 from birdmix.config.composition import compose_config
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.config.schema import Config
@@ -73,6 +75,30 @@ def test_a_wrong_search_space_is_refused_before_any_trial(tmp_path: Path, text: 
 def test_every_key_and_bound_of_conf_tune_yaml_is_valid():
     for point in covering_points(read_search_space(ROOT / "conf" / "tune.yaml")):
         compose_config(to_overrides(point))
+
+
+def test_without_a_search_space_the_command_uses_the_packaged_one(tmp_path: Path, set_runs):
+    set_runs({0: [0.5]})
+    call = ["tune", "trainer.max_epochs=4", "--out", str(tmp_path), "--trials", "1"]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    packaged = read_search_space(ROOT / "conf" / "tune.yaml")
+    assert read_search_space(tmp_path / "space.yaml") == packaged
+    assert read_config(tmp_path, "base.yaml").trainer.max_epochs == 4
+
+
+def test_a_search_may_choose_options_in_a_folder_of_the_user(tmp_path: Path, monkeypatch):
+    (tmp_path / "my" / "mix").mkdir(parents=True)
+    (tmp_path / "my" / "mix" / "mine.yaml").write_text("mixup_prob: 0.123\n")
+    run = fake_run({0: [0.5], 1: [0.5]})
+    monkeypatch.setattr(trial_loop, "run", run)
+    space, out = write_space(tmp_path, "mix: [none, mine]"), tmp_path / "out"
+    call = ["tune", str(space), "--config-dir", f"{tmp_path}/my", "--out", str(out)]
+    done = CliRunner().invoke(app, [*call, "--trials", "2"])
+    assert done.exit_code == 0, done.output
+    drawn = {trial.params["mix"]: trial.run_directory_in(out) for trial in read_trials(out)}
+    for option, folder in drawn.items():
+        assert read_config(folder).mix.mixup_prob == {"none": 0, "mine": 0.123}[option]
 
 
 def test_choices_of_a_text_setting_are_taken_as_typed(tmp_path: Path):
@@ -220,7 +246,7 @@ def test_failed_and_pruned_trials_are_rows_and_the_best_trial_is_printed(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith(f"best: trial 4, {METRIC} 0.8000, in {out}")
     best = read_trials(out)[4].params
-    assert lines[-1].split() == ["python", "train.py", "trainer.max_epochs=4", *to_overrides(best)]
+    assert lines[-1].split() == ["birdmix", "train", "trainer.max_epochs=4", *to_overrides(best)]
 
 
 def test_a_search_ends_if_its_first_trials_fail_with_the_same_error(tmp_path: Path, set_runs):
@@ -280,7 +306,7 @@ def test_other_settings_or_a_second_process_in_the_folder_of_a_search_are_refuse
 
 def test_without_optuna_the_error_names_the_package_to_install(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"pip install -e '.\[tune\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'birdmix\[tune\]'"):
         tune(write_space(tmp_path), [], tmp_path, 1)
 
 

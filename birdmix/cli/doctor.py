@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdmix.cli.config_options import ConfigDir
 from birdmix.user_errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -25,27 +26,30 @@ def doctor(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for doctor.csv and exclude.txt.")] = Path(),
+    config_dir: ConfigDir = None,
 ) -> None:
     """Decode all recordings, check their tables, and report problems.
 
     Exit status: 0 if there are none; 1 if there are some; 2 if the check could not run.
     """
     with one_line_errors():
-        diagnosis = _examine(target, out)
+        diagnosis = _examine(target, out, config_dir)
     raise typer.Exit(1 if diagnosis.findings else 0)
 
 
-def _examine(target: list[str], out: Path) -> "Diagnosis":
+def _examine(target: list[str], out: Path, config_dir: Path | None) -> "Diagnosis":
     """Examine a folder or a run's data, and write ``doctor.csv`` and ``exclude.txt``.
 
     Args:
-        target: A folder; or overrides of ``data``, as ``train.py`` takes them.
+        target: A folder; or overrides of ``data``, as ``birdmix train`` takes them.
         out: Folder of the two files.
+        config_dir: Folder of the user's own YAML.
 
     Raises:
         ValueError: If the data cannot be read at all.
     """
     from birdmix.config.composition import compose_config
+    from birdmix.config.conf_folders import config_dir_overrides
     from birdmix.console import open_progress_bar, warnings_as_lines
     from birdmix.ownership import OutputFiles
     from birdmix.partial_files import remove_partials
@@ -54,7 +58,8 @@ def _examine(target: list[str], out: Path) -> "Diagnosis":
     from birdmix.recordings.source_readers import read_exclude_list
 
     is_folder = len(target) == 1 and ("=" not in target[0] or Path(target[0]).is_dir())
-    settings = DataSettings() if is_folder else compose_config(target).data
+    overrides = [*config_dir_overrides(config_dir), *target]
+    settings = DataSettings() if is_folder else compose_config(overrides).data
     excluded = read_exclude_list(settings)
 
     def is_exclude_list(file: Path) -> bool:

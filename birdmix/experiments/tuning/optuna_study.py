@@ -35,7 +35,7 @@ def check_optuna() -> None:
     except ModuleNotFoundError as error:
         raise ValueError(
             f"a search needs a package that is not installed ({error}); "
-            "run: pip install -e '.[tune]'"
+            "run: pip install 'birdmix[tune]'"
         ) from error
 
 

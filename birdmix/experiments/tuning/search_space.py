@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: By key of a setting or name of a group: bounds (low, high, log, step) or a list of choices.
 Space = dict[str, Any]
 
+# A line of a search space, for messages.
+_EXAMPLE = "for example optim.lr: {low: 1e-4, high: 1e-2, log: true}"
+
 _BOUNDS = ("low", "high", "log", "step")
 
 
@@ -29,16 +32,14 @@ def read_search_space(file: Path) -> Space:
         ValueError: If an entry is neither bounds nor choices.
     """
     if not file.is_file():
-        raise ValueError(f"{file}: no such file; name a search space, as in conf/tune.yaml")
+        raise ValueError(f"{file}: no such file; name a search space, {_EXAMPLE}")
     try:
         parsed = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
         as_text = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{file}: not readable as YAML ({first_line(error)})") from error
     if not isinstance(parsed, dict) or not parsed:
-        raise ValueError(
-            f"{file}: a search space is a mapping with a line per setting, as in conf/tune.yaml"
-        )
+        raise ValueError(f"{file}: a search space is a mapping with a line per setting, {_EXAMPLE}")
     space = {str(key): entry for key, entry in parsed.items()}
     for key, entry in space.items():
         try:
@@ -112,7 +113,7 @@ def _is_integer(key: str, bounds: list[float]) -> bool:
 
 
 def to_overrides(point: dict[str, Any]) -> list[str]:
-    """Return a point of the space as overrides of ``train.py``."""
+    """Return a point of the space as overrides of ``birdmix train``."""
     return [f"{key}={_format_value(value)}" for key, value in point.items()]
 
 

@@ -67,7 +67,7 @@ def tune(file: Path, overrides: Sequence[str], folder: Path, num_trials: int) ->
 
     Args:
         file: YAML file of the search space.
-        overrides: Overrides of all trials, as for ``train.py``.
+        overrides: Overrides of all trials, as for ``birdmix train``.
         folder: Folder of the search.
         num_trials: Number of trials, including pruned and failed ones.
 
@@ -281,4 +281,4 @@ def _log_best(folder: Path, overrides: Sequence[str]) -> None:
         f"best: trial {best.number}, {best.metric} {best.value:.4f}, "
         f"in {best.run_directory_in(folder)}"
     )
-    log_line(f"  {shlex.join(['python', 'train.py', *overrides, *to_overrides(best.params)])}")
+    log_line(f"  {shlex.join(['birdmix', 'train', *overrides, *to_overrides(best.params)])}")
