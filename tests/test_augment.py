@@ -196,7 +196,9 @@ def test_invalid_settings_are_reported_in_one_line(entry: dict[str, Any], words:
 def test_a_missing_library_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "audiomentations", None)
     AugmentationChain([], RATE)
-    with pytest.raises(ValueError, match=r'needs audiomentations .*: pip install -e ".\[augment\]'):
+    with pytest.raises(
+        ValueError, match=r"needs audiomentations .*: pip install 'birdmix\[augment\]'"
+    ):
         AugmentationChain([GAIN], RATE)
 
 

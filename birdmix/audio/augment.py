@@ -112,7 +112,7 @@ def _list_available_classes() -> dict[str, type]:
         from audiomentations.core.transforms_interface import BaseWaveformTransform
     except ImportError as error:
         raise ValueError(
-            f'augmentation needs audiomentations ({error}): pip install -e ".[augment]"'
+            f"augmentation needs audiomentations ({error}): pip install 'birdmix[augment]'"
         ) from error
     return {
         f"{_NAMESPACE}.{name}": value

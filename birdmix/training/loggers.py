@@ -50,7 +50,7 @@ def check_loggers_installed(names: Sequence[str]) -> None:
 def _not_installed(name: str, detail: object) -> str:
     return (
         f"loggers={name} needs a package that is not installed ({detail}); "
-        "run: pip install -e '.[loggers]'"
+        "run: pip install 'birdmix[loggers]'"
     )
 
 
