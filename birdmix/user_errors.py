@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from birdmix.torch_versions import describe_unfit_package, find_unfit_package
+
 #: Exit status after an error that a user can fix.
 USER_ERROR = 2
 
@@ -39,16 +41,18 @@ def one_line_errors() -> Iterator[None]:
     """End the program with one line for an error that a user can fix.
 
     These are: a ``ValueError`` raised by birdmix itself, an error of the operating system (full
-    disk, missing permission), an interrupt, and an ``OrderlyStop``. Any other error is a bug and
-    keeps its traceback.
+    disk, missing permission), a torchvision or torchaudio that cannot be imported, an interrupt,
+    and an ``OrderlyStop``. Any other error is a bug and keeps its traceback.
     """
     try:
         yield
     except OrderlyStop as stop:
         exit_with_message(str(stop), stop.status)
-    except (ValueError, OSError, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt):
-            exit_with_message("interrupted", 128 + signal.SIGINT)
+    except KeyboardInterrupt:
+        exit_with_message("interrupted", 128 + signal.SIGINT)
+    except Exception as error:
+        if package := find_unfit_package(error):
+            exit_with_message(f"error: {describe_unfit_package(package, error)}")
         if not is_user_error(error):
             raise
         exit_with_message(f"error: {error}")

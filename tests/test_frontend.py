@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+from functools import cache
 
 import librosa
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import torchaudio
 from torchaudio.functional import melscale_fbanks
 
+from birdmix.frontend import log_mel
 from birdmix.frontend.attenuation import attenuate_high_frequencies
 from birdmix.frontend.deltas import append_deltas
 from birdmix.frontend.log_mel import LogMel
@@ -63,6 +66,20 @@ def test_log_mel_agrees_with_librosa_and_torchaudio(power: int, scale: str, pad_
     decibel = torchaudio.transforms.AmplitudeToDB(kind, top_db=80)
     torchaudio_mel = decibel(mel(wave)[:, None])[:, 0].clamp(min=-100).numpy()
     assert np.abs(actual - torchaudio_mel).max() < 1e-3
+
+
+def test_without_torchaudio_log_mels_are_equal_except_for_rounding(monkeypatch: pytest.MonkeyPatch):
+    settings = LogMelSettings(normalise="fixed", offset=0, scale=1)  # decibels
+    expected = LogMel(settings)(noise())
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)  # importing it fails
+    # A cache of its own, so that other tests have torchaudio's filters again.
+    monkeypatch.setattr(
+        log_mel, "_import_melscale_fbanks", cache(log_mel._import_melscale_fbanks.__wrapped__)
+    )
+    with pytest.warns(UserWarning, match="birdmix computes the mel filters itself") as warned:
+        actual, again = LogMel(settings)(noise()), LogMel(settings)(noise())
+    assert len(warned) == 1 and torch.equal(actual, again)
+    assert (actual - expected).abs().max() < 1e-3  # dB, as between torch and numpy
 
 
 @pytest.mark.parametrize("start", ["first", "one"])

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "birdmix"
 BASE = (
     *("labels", "windows", "random_keys", "files", "threads", "messages", "text"),
     *("competitions", "duration", "json_data", "safetensors_header", "ownership", "partial_files"),
-    *("console", "user_errors"),
+    *("console", "user_errors", "torch_versions"),
 )
 LAYERS = {
     **dict.fromkeys(BASE, 0),
@@ -40,6 +40,7 @@ IMPORTERS = {
     "soxr": {"audio"},
     "audiomentations": {"audio"},
     "torchaudio": {"frontend"},
+    "librosa": {"report"},
     "timm": {"model"},
     "huggingface_hub": {"model"},
     "lightning": {"training"},

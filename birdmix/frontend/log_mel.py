@@ -3,12 +3,17 @@
 Shapes: B batch, T samples, M mel bins, F frames, N frequencies (n_fft / 2 + 1).
 """
 
+import warnings
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
+from birdmix.frontend.mel_filters import mel_filters
 from birdmix.frontend.pcen import Pcen
 from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
+from birdmix.torch_versions import describe_unfit_package
 
 # The product with the filters is computed in this many blocks of filters; each block skips the
 # frequencies at which all its filters are 0.
@@ -30,15 +35,7 @@ class LogMel(nn.Module):
     def __init__(self, settings: LogMelSettings) -> None:
         super().__init__()
         self.settings = settings
-        filters = melscale_fbanks(
-            n_freqs=settings.n_fft // 2 + 1,
-            f_min=settings.f_min,
-            f_max=settings.max_frequency,
-            n_mels=settings.n_mels,
-            sample_rate=settings.sample_rate,
-            norm=settings.mel_norm,
-            mel_scale=settings.mel_scale,
-        )
+        filters = _torch_mel_filters(settings)
         self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
         self.window: Tensor
         self.pcen = None
@@ -116,6 +113,36 @@ class LogMel(nn.Module):
             return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + EPS)
         deviation, mean = torch.std_mean(mel, dim=(-2, -1), keepdim=True)
         return mel.sub_(mean).div_(deviation + EPS)
+
+
+def _torch_mel_filters(settings: LogMelSettings) -> Tensor:
+    """Return mel filters [N, M]: torchaudio's or, where it cannot be imported, those of numpy."""
+    melscale_fbanks = _import_melscale_fbanks()
+    if melscale_fbanks is None:
+        return torch.from_numpy(mel_filters(settings))
+    return melscale_fbanks(
+        n_freqs=settings.n_fft // 2 + 1,
+        f_min=settings.f_min,
+        f_max=settings.max_frequency,
+        n_mels=settings.n_mels,
+        sample_rate=settings.sample_rate,
+        norm=settings.mel_norm,
+        mel_scale=settings.mel_scale,
+    )
+
+
+@cache  # one attempt and one warning per process
+def _import_melscale_fbanks() -> Callable[..., Tensor] | None:
+    try:
+        from torchaudio.functional import melscale_fbanks
+    except Exception as error:  # a torchaudio of another torch raises errors of several classes
+        warnings.warn(
+            f"{describe_unfit_package('torchaudio', error)}; birdmix computes the mel filters "
+            "itself, equal except for rounding",
+            stacklevel=2,
+        )
+        return None
+    return melscale_fbanks
 
 
 def _trim_zeros(filters: Tensor, repeats: int) -> tuple[slice, Tensor]:
