@@ -20,9 +20,9 @@ _LOG_STEP = math.log(6.4) / 27
 def mel_filters(settings: LogMelSettings) -> np.ndarray:
     """Return triangular filters whose corners are equally spaced in mel.
 
-    They are those of ``torchaudio.functional.melscale_fbanks``, which training uses, and are
-    rounded to float32 at the same places: in a filter as narrow as two frequencies, the last bit
-    of a corner changes the result by .02 dB.
+    They are those of ``torchaudio.functional.melscale_fbanks``, and are rounded to float32 at the
+    same places: in a filter as narrow as two frequencies, the last bit of a corner changes the
+    result by .02 dB. ``librosa.filters.mel`` rounds at other places, and takes a second to import.
 
     Args:
         settings: Frequencies, transform length, number of filters, scale and norm.
@@ -30,7 +30,9 @@ def mel_filters(settings: LogMelSettings) -> np.ndarray:
     Returns:
         Filters, float32 [N, M].
     """
-    corners = mel_corners(settings)
+    first = _hertz_to_mel(settings.f_min, settings.mel_scale)
+    last = _hertz_to_mel(settings.max_frequency, settings.mel_scale)
+    corners = _mel_to_hertz(_linspace(first, last, settings.n_mels + 2), settings.mel_scale)
     frequencies = _linspace(0, settings.sample_rate // 2, settings.n_fft // 2 + 1)
     distances = corners - frequencies[:, None]
     widths = np.diff(corners)
@@ -39,16 +41,6 @@ def mel_filters(settings: LogMelSettings) -> np.ndarray:
     if settings.mel_norm == "slaney":
         filters *= 2 / (corners[2:] - corners[:-2])
     return filters
-
-
-def mel_corners(settings: LogMelSettings) -> np.ndarray:
-    """Return the corners of the filters in Hz, equally spaced in mel, float32 [M + 2].
-
-    Filter m rises from corner m to its centre, corner m + 1, and falls to corner m + 2.
-    """
-    first = _hertz_to_mel(settings.f_min, settings.mel_scale)
-    last = _hertz_to_mel(settings.max_frequency, settings.mel_scale)
-    return _mel_to_hertz(_linspace(first, last, settings.n_mels + 2), settings.mel_scale)
 
 
 def _hertz_to_mel(hertz: float, mel_scale: str) -> float:

@@ -12,7 +12,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from birdmix.frontend.mel_filters import mel_corners
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.report import style
 
@@ -98,8 +97,16 @@ def draw_mixed_batch(path: Path, examples: Sequence[MixedExample], log_mel: LogM
 
 
 def mel_centres(log_mel: LogMelSettings) -> np.ndarray:
-    """Return the centre frequency of each mel bin in Hz, float32 [M]."""
-    return mel_corners(log_mel)[1:-1]
+    """Return the centre frequency of each mel bin in Hz, float64 [M]."""
+    from librosa import mel_frequencies  # takes a second to import
+
+    corners = mel_frequencies(
+        log_mel.n_mels + 2,
+        fmin=log_mel.f_min,
+        fmax=log_mel.max_frequency,
+        htk=log_mel.mel_scale == "htk",
+    )
+    return np.asarray(corners)[1:-1]
 
 
 def nearest_mel_bin(frequency: float, log_mel: LogMelSettings) -> int:
