@@ -102,7 +102,6 @@ def test_the_wheel_examines_data_and_searches_settings(birdmix: Command, demo: P
     assert "2 trials: 2 complete" in out.stdout
 
 
-@pytest.mark.slow
 def test_the_wheel_reads_the_users_own_yaml(birdmix: Command, tmp_path: Path):
     (tmp_path / "mix").mkdir()
     (tmp_path / "mix" / "mine.yaml").write_text("mixup_prob: 0.123\n")
