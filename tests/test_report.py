@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.labels import Labels
 from birdmix.report import style
+from birdmix.report.clip_figure import spectrogram
 from birdmix.report.learning_curves_figure import column_label, draw_learning_curves
 from birdmix.report.mixed_batch_figure import (
     MixedExample,
@@ -41,6 +43,17 @@ def test_a_1_khz_tick_lies_at_the_bin_whose_centre_is_nearest_to_1_khz():
     tick = nearest_mel_bin(1000, settings)
     assert centres.shape == (settings.n_mels,)
     assert abs(centres[tick] - 1000) == np.abs(centres - 1000).min()
+
+
+def test_the_spectrogram_of_a_clip_agrees_with_librosa():
+    waveform = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    decibel, highest = spectrogram(waveform, 32_000)
+    reference = librosa.stft(waveform, n_fft=512, hop_length=256, window=np.hanning(512))
+    assert highest == 16_000
+    expected = librosa.amplitude_to_db(abs(reference), top_db=None)
+    np.testing.assert_allclose(
+        decibel, expected, atol=1e-3
+    )  # float32, down to 50 dB below the loudest
 
 
 def test_a_figure_of_a_mixed_batch_is_a_complete_file(tmp_path):
