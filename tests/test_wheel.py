@@ -65,12 +65,12 @@ def birdmix(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     (packages,) = environment.glob("lib/python*/site-packages")
     others = [path for path in sys.path if Path(path).name == "site-packages"]
     (packages / "others.pth").write_text("\n".join(others))  # does not run their .pth files
+    variables = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
     options = ["-q", "--no-index", "--no-deps", "--no-compile"]
-    subprocess.run([*pip, "install", *options, wheel], check=True)
+    subprocess.run([*pip, "install", *options, wheel], check=True, env=variables)
     (project / "conf").mkdir(parents=True)
     (project / "conf" / "config.yaml").write_text("database: mysql\n")
-    variables = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess:
         call = [environment / "bin" / "birdmix", *map(str, arguments)]
