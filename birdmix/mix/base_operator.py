@@ -9,7 +9,7 @@ Shapes: B batch, P mix pool, C classes, F' label frames, L time intervals; x is 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -90,23 +90,24 @@ class Operator(ScopeOption, ScalingOptions, Mix):
             if the label rule or ``match_rms`` needs levels.
     """
 
+    #: The settings with the probability of mixing and with the name of the label rule.
+    probability_setting: ClassVar[str] = "prob"
+    rule_setting: ClassVar[str] = "rule"
+
     label_rule: LabelRule | None = None
     linear: bool | None = None
 
     @property
-    @abstractmethod
     def probability(self) -> ScheduledFloat:
         """Probability of mixing, in [0, 1], of a batch or of an example (``scope``)."""
-
-    @property
-    @abstractmethod
-    def rule_name(self) -> str:
-        """Name of the label rule in ``label_rules.RULES``."""
+        return getattr(self, self.probability_setting)
 
     @property
     def effective_rule(self) -> LabelRule:
-        """How targets are joined: ``label_rule`` if given, otherwise the rule of ``rule_name``."""
-        return RULES[self.rule_name] if self.label_rule is None else self.label_rule
+        """How targets are joined: ``label_rule`` if given, otherwise the rule that is named."""
+        if self.label_rule is not None:
+            return self.label_rule
+        return RULES[getattr(self, self.rule_setting)]
 
     @property
     def is_enabled(self) -> bool:

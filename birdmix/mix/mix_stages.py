@@ -54,60 +54,44 @@ def build_mix_stages(settings: MixSettings) -> MixStages:
     """
     inject, cutmix, hidden = settings.inject, settings.cutmix, settings.hidden
     scope = settings.scope
-    scheduled, rule = settings.scheduled, settings.label_rule
+    hidden_rule = replace(settings.label_rule(hidden.mixup2_rule), min_snr_db=None)
     return MixStages(
         waveform=_keep_enabled(
-            mixup=_build(
-                Mixup,
-                MixupSettings,
-                settings,
-                mixup_prob=scheduled(settings.mixup_prob),
-                label_rule=rule(settings.mixup_rule),
-                scope=scope,
-            ),
-            inject=_build(
-                Inject,
-                InjectSettings,
-                inject,
-                prob=scheduled(inject.prob),
-                label_rule=rule(inject.rule),
-            ),
+            mixup=_build(Mixup, MixupSettings, settings, settings, scope=scope),
+            inject=_build(Inject, InjectSettings, inject, settings),
         ),
         spectrogram=_keep_enabled(
-            cutmix=_build(
-                CutMix,
-                CutMixSettings,
-                cutmix,
-                prob=scheduled(cutmix.prob),
-                label_rule=rule(cutmix.rule),
-                scope=scope,
-            ),
-            mixup2=_build(
-                Mixup2,
-                Mixup2Settings,
-                settings,
-                mixup2_prob=scheduled(settings.mixup2_prob),
-                label_rule=rule(settings.mixup2_rule),
-                scope=scope,
-            ),
+            cutmix=_build(CutMix, CutMixSettings, cutmix, settings, scope=scope),
+            mixup2=_build(Mixup2, Mixup2Settings, settings, settings, scope=scope),
         ),
         hidden=_keep_enabled(
-            hidden=_build(
-                Mixup2,
-                Mixup2Settings,
-                hidden,
-                mixup2_prob=scheduled(hidden.mixup2_prob),
-                label_rule=replace(rule(hidden.mixup2_rule), min_snr_db=None),
-                scope=scope,
+            hidden=replace(
+                _build(Mixup2, Mixup2Settings, hidden, settings, scope=scope),
+                label_rule=hidden_rule,
             )
         ),
     )
 
 
-def _build(operator: type[Operator], of: type, settings: object, **changes: Any) -> Operator:
-    """Build an operator from the fields of one class of settings, some of them changed."""
-    values = {each.name: getattr(settings, each.name) for each in fields(of)}
-    return operator(**values | changes)
+def _build(
+    operator_class: type[Operator], of: type, own: object, run: MixSettings, **options: str
+) -> Operator:
+    """Build an operator from its settings and those of the run.
+
+    Args:
+        operator_class: The operator.
+        of: Its class of settings.
+        own: Object with these settings.
+        run: Settings whose schedule and rule options are applied.
+        options: Further options of the operator.
+    """
+    values = {each.name: getattr(own, each.name) for each in fields(of)}
+    operator = operator_class(**values | options)
+    changes: dict[str, Any] = {
+        operator.probability_setting: run.scheduled(operator.probability),
+        "label_rule": run.label_rule(values[operator.rule_setting]),
+    }
+    return replace(operator, **changes)
 
 
 def _keep_enabled(**operators: Operator) -> dict[str, Operator]:

@@ -55,16 +55,6 @@ class CutMix(Operator, CutMixSettings):
     Label shares are areas on the tensor's own grid; strong targets are joined frame by frame.
     """
 
-    @property
-    def probability(self) -> ScheduledFloat:
-        """Probability of a paste."""
-        return self.prob
-
-    @property
-    def rule_name(self) -> str:
-        """Name of the label rule."""
-        return self.rule
-
     def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
     ) -> Plan:

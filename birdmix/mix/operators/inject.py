@@ -69,16 +69,6 @@ class Inject(Operator, InjectSettings):
     scope: str = field(default="sample", kw_only=True)
 
     @property
-    def probability(self) -> ScheduledFloat:
-        """Probability that an example is added."""
-        return self.prob
-
-    @property
-    def rule_name(self) -> str:
-        """Name of the label rule."""
-        return self.rule
-
-    @property
     def effective_rule(self) -> LabelRule:
         """How targets are joined, with ``label_cap``."""
         rule = super().effective_rule

@@ -64,15 +64,8 @@ class Mixup(Operator, MixupSettings):
     itself; ``mix_beta``, which that code stores and does not use, sets how gains are drawn.
     """
 
-    @property
-    def probability(self) -> ScheduledFloat:
-        """Probability of a sum."""
-        return self.mixup_prob
-
-    @property
-    def rule_name(self) -> str:
-        """Name of the label rule."""
-        return self.mixup_rule
+    probability_setting = "mixup_prob"
+    rule_setting = "mixup_rule"
 
     @property
     def min_batch_size(self) -> int:

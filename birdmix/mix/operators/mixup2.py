@@ -66,15 +66,8 @@ class Mixup2(Operator, Mixup2Settings):
     one per batch.
     """
 
-    @property
-    def probability(self) -> ScheduledFloat:
-        """Probability of a blend."""
-        return self.mixup2_prob
-
-    @property
-    def rule_name(self) -> str:
-        """Name of the label rule."""
-        return self.mixup2_rule
+    probability_setting = "mixup2_prob"
+    rule_setting = "mixup2_rule"
 
     def draw_full_plan(
         self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
