@@ -105,6 +105,9 @@ def test_recordings_that_fail_are_listed(predictor: birdmix.Predictor, noise: Pa
     assert predictor.failed == []
     with pytest.raises(ValueError, match="no such file or folder"):
         predictor.predict(noise.parent / "absent")
+    for nothing in ("", [], [""]):
+        with pytest.raises(ValueError, match="name files or folders"):
+            predictor.predict(nothing)
 
 
 def test_after_a_break_the_predictor_predicts_again(
@@ -155,7 +158,9 @@ def test_a_waveform_of_several_channels_is_their_mean_or_one_of_them(bundle: Pat
         (np.zeros((2, 3, 4)), 48_000, r"has shape \[2, 3, 4\]"),
         (np.zeros(0), 48_000, "waveform holds no samples"),
         (np.full(100, np.nan), 48_000, "waveform holds nan or inf"),
-        (np.zeros(100), 0, "sample_rate=0: it must be above 0"),
+        (np.zeros(100), 48, "sample_rate=48: it is in Hz"),
+        (np.zeros((100, 2)), 48_000, r"pass \[channels, T\]; transpose \[T, channels\]"),
+        (np.full(100, 3000.0), 48_000, "full scale is 1: divide 16-bit samples by 32768"),
     ],
 )
 def test_what_is_no_waveform_is_refused(

@@ -27,6 +27,9 @@ from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.settings import PredictSettings
 from birdmix.labels import Labels
 
+# In Hz, and times full scale: others are in kHz, or are integers that were converted to floats.
+_LOWEST_RATE, _LARGEST_SAMPLE = 1000, 100
+
 #: A file or a folder.
 StrPath = str | Path
 
@@ -94,12 +97,16 @@ class Predictor:
         Returns:
             An iterator over the predictions of the recordings, in the order in which they are
             ready. Their paths are relative to the folder; of several, to the lowest that contains
-            all. Recordings that cannot be predicted are in ``failed`` at its end.
+            all. Recordings that cannot be predicted are in ``failed`` at its end, with a warning.
 
         Raises:
             ValueError: If a file or folder does not exist, or there is no recording.
         """
-        given = [recordings] if isinstance(recordings, str | Path) else recordings
+        given = [recordings] if isinstance(recordings, str | Path) else list(recordings)
+        if not given or "" in given:
+            raise ValueError(
+                f"recordings={recordings!r}: name files or folders; '.' is this folder"
+            )
         return self._predict(find_input_files([Path(path) for path in given]), on_progress)
 
     def _predict(
@@ -137,8 +144,8 @@ class Predictor:
             ValueError: If it is not such a waveform, it is empty, or holds nan or inf.
         """
         samples = _mono_samples(waveform, self._predictor.settings.channel)
-        if not sample_rate > 0:
-            raise ValueError(f"sample_rate={sample_rate}: it must be above 0")
+        if not sample_rate >= _LOWEST_RATE:
+            raise ValueError(f"sample_rate={sample_rate}: it is in Hz, and at least {_LOWEST_RATE}")
         try:
             return self._predictor.predict_blocks(
                 lambda rate: WaveformBlocks(samples, sample_rate, rate)
@@ -149,6 +156,10 @@ class Predictor:
     def close(self) -> None:
         """End the threads."""
         self._predictor.close()
+
+    def __repr__(self) -> str:
+        layout = self._predictor.layout
+        return f"<birdmix.Predictor: {len(layout.labels)} species, windows of {layout.window:g} s>"
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +179,15 @@ def _mono_samples(waveform: ArrayLike, channel: int | None) -> np.ndarray:
     if not samples.size or not np.isfinite(samples).all():
         raise ValueError(f"waveform holds {'nan or inf' if samples.size else 'no samples'}")
     channels = np.atleast_2d(samples)
+    if len(channels) > channels.shape[1]:
+        raise ValueError(
+            f"waveform has shape {list(samples.shape)}: pass [channels, T]; transpose [T, channels]"
+        )
+    if np.abs(channels).max() > _LARGEST_SAMPLE:
+        raise ValueError(
+            f"waveform has samples of {np.abs(channels).max():g}; full scale is 1: divide 16-bit "
+            "samples by 32768"
+        )
     if channel is None:
         return channels.mean(axis=0, dtype=np.float32)
     if channel > len(channels):

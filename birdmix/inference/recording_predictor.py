@@ -253,9 +253,9 @@ class RecordingPredictor:
         """
         while not self._queue_slots.acquire(timeout=0.2):
             if self.stopping.is_set():
-                raise PredictionStopped
+                raise PredictionStopped("the predictor was closed")
         if self.stopping.is_set():
-            raise PredictionStopped
+            raise PredictionStopped("the predictor was closed")
         future = self._threads.submit(
             group.infer, contexts, shift_indices, self.settings.frame_pooling
         )
