@@ -4,11 +4,10 @@ import sys
 
 from setuptools import find_packages, setup
 
-packages, package_dir = find_packages(include=["birdmix*"]), {}
-# An editable installation reads the checkout's ``conf``. Without a folder to map it is an entry of
-# the path, which is found before a folder "birdmix" without modules, such as the checkout itself.
-if "editable_wheel" not in sys.argv:
-    packages.append("birdmix.conf")
-    package_dir["birdmix.conf"] = "conf"
-
-setup(packages=packages, package_dir=package_dir)
+packages = find_packages(include=["birdmix*"])
+if "editable_wheel" in sys.argv:
+    # The checkout becomes an entry of the path, and its ``conf`` is read. Otherwise an import hook
+    # would be installed, and lose to a folder "birdmix" without modules, such as the checkout.
+    setup(packages=packages, package_dir={"": "."})
+else:
+    setup(packages=[*packages, "birdmix.conf"], package_dir={"birdmix.conf": "conf"})
