@@ -132,6 +132,7 @@ class Clone:
     def __init__(self, folder: Path, all_run: bool) -> None:
         self.folder, self.all_run = folder, all_run
         self._numbers = count(1)
+        self._text = ""  # of the page's blocks
 
     def check_page(self, page: str) -> None:
         """Run or check all blocks of a page.
@@ -140,6 +141,7 @@ class Clone:
             ExceptionGroup: If some fail.
         """
         errors: list[Exception] = []
+        self._text = "\n".join(block.text for block in blocks(page))
         # Files first: a page may show a file below the command that reads it.
         for block in sorted(blocks(page), key=lambda block: block.language not in FILES):
             for name, check in self._checks(block):
@@ -259,11 +261,24 @@ class Clone:
         name = arguments[0]
         if name == "kit" or (name == "tune" and not self.all_run):
             return  # tests/test_kit.py makes kits; wheels are downloaded
+        if name in ("predict", "export") and not self.all_run and not self._is_needed(arguments):
+            return
+        self._run_birdmix(name, arguments)
+
+    def _run_birdmix(self, name: str, arguments: list[str]) -> None:
         if name == "tune":
             arguments = [word if word != "50" else "2" for word in arguments]
             arguments += [*SHORT, SHORT_NETWORK]
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert done.exit_code == 0 or (name == "doctor" and done.exit_code == 1), done.output
+
+    def _is_needed(self, arguments: list[str]) -> bool:
+        """Return whether a later block of the page uses what a command writes, and it is absent."""
+        if "--out" not in arguments:
+            return False
+        out = arguments[arguments.index("--out") + 1]
+        uses = re.findall(rf"(?<![\w/]){re.escape(out)}(?![\w])", self._text)
+        return len(uses) > 1 and not (self.folder / out).exists()
 
 
 def parse_arguments(arguments: list[str]) -> None:
@@ -480,7 +495,8 @@ def prediction(make_clone: Callable[[str, bool], Clone]) -> Clone:
         "clips predictions --out clips",
         "doctor my_data --out .",
     ):
-        clone._check_command(["birdmix", *command.split()])
+        name, *_ = arguments = command.split()
+        clone._run_birdmix(name, arguments)
     return clone
 
 
