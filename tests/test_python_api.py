@@ -159,6 +159,7 @@ def test_a_waveform_of_several_channels_is_their_mean_or_one_of_them(bundle: Pat
         (np.zeros(0), 48_000, "waveform holds no samples"),
         (np.full(100, np.nan), 48_000, "waveform holds nan or inf"),
         (np.zeros(100), 48, "sample_rate=48: it is in Hz"),
+        (np.zeros(2), 384_000, "waveform holds only 2 samples at 384000 Hz"),
         (np.zeros((100, 2)), 48_000, r"pass \[channels, T\]; transpose \[T, channels\]"),
         (np.full(100, 3000.0), 48_000, "full scale is 1: divide 16-bit samples by 32768"),
     ],

@@ -17,8 +17,8 @@ from birdmix.audio.stream_reader import StreamReader
 # Largest number of values in a block: above 30 s of two channels at 384 kHz.
 _MAX_VALUES = 1 << 25
 
-# Shortest recording in seconds: one sample at the lowest rate of models and of `birdmix doctor`.
-_MIN_SECONDS = 1 / 16_000
+#: Shortest recording in seconds: one sample at the lowest rate of models and of `birdmix doctor`.
+MIN_SECONDS = 1 / 16_000
 
 
 class DecodedBlocks:
@@ -74,7 +74,7 @@ class DecodedBlocks:
             yield stats.add_and_mix_to_mono(np.ascontiguousarray(frames[:, selected]))
 
         stop_reason, decoded = reader.stop_reason, stats.decoded
-        if decoded < _MIN_SECONDS * file.samplerate:
+        if decoded < MIN_SECONDS * file.samplerate:
             number = f"only {decoded} samples at {file.samplerate} Hz" if decoded else "no samples"
             raise AudioError(
                 self.path, f"holds {number}{f': {stop_reason}' if stop_reason else ''}"

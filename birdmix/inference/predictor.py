@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from birdmix.audio.decode import WaveformBlocks
+from birdmix.audio.decode import MIN_SECONDS, WaveformBlocks
 from birdmix.engines.registry import open_engine
 from birdmix.inference.input_files import InputFiles, find_input_files
 from birdmix.inference.predict_files import OnProgress, Progress, predict_files
@@ -141,11 +141,14 @@ class Predictor:
             Predictions, with an empty path.
 
         Raises:
-            ValueError: If it is not such a waveform, it is empty, or holds nan or inf.
+            ValueError: If it is not such a waveform, it is empty or shorter than a sample of the
+                models, or holds nan or inf.
         """
         samples = _mono_samples(waveform, self._predictor.settings.channel)
         if not sample_rate >= _LOWEST_RATE:
             raise ValueError(f"sample_rate={sample_rate}: it is in Hz, and at least {_LOWEST_RATE}")
+        if len(samples) < MIN_SECONDS * sample_rate:
+            raise ValueError(f"waveform holds only {len(samples)} samples at {sample_rate} Hz")
         try:
             return self._predictor.predict_blocks(
                 lambda rate: WaveformBlocks(samples, sample_rate, rate)
