@@ -24,7 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdmix.mix import AMPLITUDE, RULES, CutMix, Examples, Inject, Mixup, Mixup2, Operator
+from birdmix.mix import (
+    AMPLITUDE,
+    RULES,
+    CutMix,
+    DrawContext,
+    Examples,
+    Inject,
+    Mixup,
+    Mixup2,
+    Operator,
+)
 
 # Cost of one more pass that reads the batch: the baseline reads two tensors and writes one.
 READ_PASS = 1 / 3
@@ -143,7 +153,7 @@ def report_draws(batch_size: int, median_seconds: dict[str, float]) -> None:
         seconds = []
         for _ in range(300):
             start = time.perf_counter()
-            operator.draw(batch_size, rng, pool_size=16)
+            operator.draw(DrawContext(batch_size, {"pool": 16}), rng)
             seconds.append(time.perf_counter() - start)
         draw_seconds = statistics.median(seconds)
         percent = 100 * draw_seconds / median_seconds[name]

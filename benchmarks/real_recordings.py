@@ -70,7 +70,8 @@ def extract_features(
     windows = WindowDataset(recordings, store, num_samples, rate, config.validation.max_windows)
     batch = windows.__getitems__(windows.keys)
     statistics = np.stack([log_mel_statistics(wave, rate) for wave in batch.examples.x.numpy()])
-    return statistics, batch.examples.target.numpy().argmax(axis=1), batch.row.numpy()
+    assert batch.context.row is not None
+    return statistics, batch.examples.target.numpy().argmax(axis=1), batch.context.row
 
 
 def main() -> None:

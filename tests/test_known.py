@@ -18,6 +18,7 @@ from birdmix.mix import (
     Boxes,
     Chain,
     CutMix,
+    DrawContext,
     Examples,
     Inject,
     LabelRule,
@@ -150,7 +151,7 @@ def test_for_every_rule_known_are_labels_that_are_alike_for_unknowns_of_0_and_1(
     seed: int, operator: Operator, rule: LabelRule, min_snr_db: float | None
 ):
     examples, pool = random_examples(seed, 6, 4), random_examples(seed + 1, 3, 4)
-    plan = operator.draw(6, np.random.default_rng(seed), pool_size=3)
+    plan = operator.draw(DrawContext(6, {"pool": 3}), np.random.default_rng(seed))
     by_rule = Mixup2(1.0, 1.0, label_rule=replace(rule, min_snr_db=min_snr_db), linear=True)
     mixed = by_rule.replay(plan, examples, pool)
     lowest, highest = (
@@ -220,7 +221,7 @@ def test_after_injection_of_unknown_labels_no_label_is_known_despite_a_label_cap
 
 def test_known_masks_are_computed_without_reading_values_on_an_accelerator():
     examples = Examples(*(None if t is None else t.to("meta") for t in random_examples(0, 4, 4)))
-    plan = CutMix(1.0).draw(4, np.random.default_rng(0))
+    plan = CutMix(1.0).draw(DrawContext(4), np.random.default_rng(0))
     for rule in ALL_RULES:
         mixed = Mixup2(1.0, 1.0, label_rule=rule, linear=True).replay(plan, examples)
         assert mixed.known.shape == (4, 5) and mixed.frames_known.shape == (4, 5, 4)

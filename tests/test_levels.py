@@ -12,6 +12,7 @@ from birdmix.mix import (
     Boxes,
     Chain,
     CutMix,
+    DrawContext,
     Examples,
     Inject,
     MixLayer,
@@ -113,7 +114,7 @@ def test_levels_of_a_cut_are_those_of_the_source_in_each_interval():
 
 
 def test_a_nan_level_changes_only_the_levels_of_examples_it_is_mixed_into():
-    plan = Mixup(1.0, 1.0, scope="sample").draw(6, rng())
+    plan = Mixup(1.0, 1.0, scope="sample").draw(DrawContext(6), rng())
     levels = torch.zeros(6)
     levels[4] = float("nan")
     has_nan_source = torch.from_numpy(((plan.source == 4) & plan.used_mask).any(axis=1))

@@ -505,8 +505,8 @@ def test_a_batch_has_segments_of_the_mix_pool(folder: Path):
         SegmentBatchSampler(np.ones(4), 4, seed=0, num_epochs=1), [4], 3
     )
     batch = SegmentAndPoolDataset(data, pool).__getitems__(keys)
-    assert batch.pool is not None and batch.pool.examples.x.shape == (3, 800)
-    assert batch.pool.row.tolist() == [row for _, _, row in keys.pool]
+    assert batch.pool is not None and batch.pool.x.shape == (3, 800)
+    assert batch.context.row.tolist() == [row for _, _, row in (*keys.segments, *keys.pool)]
     assert torch.equal(batch.examples.x, data.__getitems__(keys.segments).examples.x)
     same = [(0, 0, 1)]
     assert not torch.equal(pool.__getitems__(same).examples.x, data.__getitems__(same).examples.x)
@@ -555,7 +555,7 @@ def test_batches_with_mix_pools_do_not_change_while_others_are_loaded(folder: Pa
         keys = SegmentAndPoolBatchSampler(batches, [4], 2)
         loaded.append(
             [
-                (batch.examples.x, batch.pool.examples.x)
+                (batch.examples.x, batch.pool.x)
                 for batch in make_loader(SegmentAndPoolDataset(data, pool), keys, num_workers)
             ]
         )

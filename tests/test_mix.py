@@ -23,6 +23,7 @@ from birdmix.mix import (
     Boxes,
     Chain,
     CutMix,
+    DrawContext,
     Examples,
     Inject,
     MixLayer,
@@ -97,7 +98,7 @@ def test_outputs_are_the_gains_of_the_plan(name: str, shape: str, dtype: torch.d
 @pytest.mark.parametrize("name", ["dirichlet of three", "two to four", "convex", "one lambda"])
 def test_convex_gains_add_up_to_exactly_one(name: str):
     for seed in range(50):
-        plan = SUMS[name].draw(16, rng(seed))
+        plan = SUMS[name].draw(DrawContext(16), rng(seed))
         assert (plan.gain.sum(axis=1, dtype=np.float32) == 1).all()
         assert (plan.used_mask.sum(axis=1) >= 2).all()
 
@@ -105,7 +106,7 @@ def test_convex_gains_add_up_to_exactly_one(name: str):
 @pytest.mark.parametrize("name", SUMS)
 def test_convex_targets_are_the_gains_over_their_sum(name: str):
     operator = SUMS[name]
-    plan = operator.draw(8, rng())
+    plan = operator.draw(DrawContext(8), rng())
     operator = Mixup2(1.0, 1.0, label_rule=CONVEX)  # any operator replays any plan
     mixed = operator.replay(plan, Examples(torch.eye(8), torch.eye(8)))
     expected = matrix(plan) / matrix(plan).sum(axis=1, keepdims=True)
@@ -155,7 +156,7 @@ def test_waveforms_can_be_cut_in_time():
 @pytest.mark.parametrize("name", OPERATORS)
 def test_plans_have_no_self_pairs_and_no_source_twice(name: str):
     for seed in range(100):
-        plan = OPERATORS[name].draw(7, rng(seed))
+        plan = OPERATORS[name].draw(DrawContext(7), rng(seed))
         assert plan.num_self_pairs == 0
         for sources, used in zip(plan.source, plan.used_mask, strict=True):
             assert len(set(sources[used])) == used.sum()
@@ -176,7 +177,7 @@ def test_partners_are_distinct_and_not_the_example_itself(batch_size: int, data)
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from(list(SUMS)), st.integers(4, 12))
 def test_mixing_is_linear_in_its_inputs(seed: int, name: str, batch_size: int):
-    plan = SUMS[name].draw(batch_size, rng(seed))
+    plan = SUMS[name].draw(DrawContext(batch_size), rng(seed))
     x, y = normal(batch_size, 30), normal(batch_size, 30, seed=1)
     both = apply_plan_to_inputs(plan, 2 * x + y)
     assert torch.allclose(
@@ -188,7 +189,7 @@ def test_mixing_is_linear_in_its_inputs(seed: int, name: str, batch_size: int):
 @given(st.integers(0, 10_000), st.sampled_from(list(OPERATORS)), st.sampled_from(list(RULES)))
 def test_mixed_targets_lie_between_0_and_the_sum_of_the_sources(seed: int, name: str, rule: str):
     operator = OPERATORS[name]
-    plan = operator.draw(6, rng(seed))
+    plan = operator.draw(DrawContext(6), rng(seed))
     x = normal(6, 4, 50, seed=seed)
     target = torch.rand(6, 5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
     replayed = Mixup2(1.0, 1.0, label_rule=RULES[rule], linear=True).replay(
@@ -238,7 +239,7 @@ def test_weights_are_the_gain_weighted_mean():
 @pytest.mark.parametrize("post", ["none", "peak_guard", "peak_normalise", "standardise"])
 def test_mixing_by_example_and_by_slot_agree(name: str, post: str):
     x = normal(8, 3, 10, 12)
-    plan = OPERATORS[name].draw(8, rng(1))
+    plan = OPERATORS[name].draw(DrawContext(8), rng(1))
     by_example, by_slot = (
         apply_plan_to_inputs(plan, x, post=post),
         _apply_by_slot(plan, x, None, None, post)[0],
@@ -249,7 +250,7 @@ def test_mixing_by_example_and_by_slot_agree(name: str, post: str):
 @pytest.mark.parametrize("post", ["none", "peak_guard"])
 def test_mixing_by_example_and_by_slot_agree_with_a_pool(post: str):
     x, pool = normal(6, 40), normal(4, 40, seed=1)
-    plan = Inject(0.7, gain=[0.2, 0.8]).draw(6, rng(1), pool_size=4)
+    plan = Inject(0.7, gain=[0.2, 0.8]).draw(DrawContext(6, {"pool": 4}), rng(1))
     assert 0 < (plan.source >= 6).sum() < 6
     expected = _apply_by_slot(plan, x, pool, None, post)[0]
     assert torch.allclose(apply_plan_to_inputs(plan, x, pool, post=post), expected, atol=1e-6)
@@ -258,7 +259,7 @@ def test_mixing_by_example_and_by_slot_agree_with_a_pool(post: str):
 @pytest.mark.parametrize("shape", [(8, 50), (8, 1, 6, 5), (8, 2, 50)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_apply_is_the_weighted_sum_of_examples(shape: tuple, dtype: torch.dtype):
-    plan = SUMS["two to four"].draw(8, rng())
+    plan = SUMS["two to four"].draw(DrawContext(8), rng())
     x = normal(*shape).to(dtype)
     expected = torch.einsum("bi,i...->b...", torch.from_numpy(matrix(plan)).double(), x.double())
     tolerance = 1e-6 if dtype == torch.float32 else 5e-2
@@ -294,7 +295,7 @@ def test_a_nan_example_leaves_inputs_and_labels_of_the_others_finite(name: str, 
     x = normal(6, 8, 9)
     x[4, 2, 3] = float("nan")
     operator = Mixup2(1.0, 1.0, label_rule=RULES[rule], match_rms=True, linear=True)
-    plan = OPERATORS[name].draw(6, rng(2))
+    plan = OPERATORS[name].draw(DrawContext(6), rng(2))
     mixed = operator.replay(plan, Examples(x, torch.eye(6)))
     has_nan_source = ((plan.source == 4) & plan.used_mask).any(axis=1)
     assert mixed.x[~has_nan_source].isfinite().all()
@@ -344,7 +345,7 @@ def test_mixing_reads_no_values_on_an_accelerator_and_draws_the_same_plan(name: 
 
 
 def test_batches_are_mixed_with_the_given_probability():
-    plans = [Mixup(0.6, 0.3).draw(8, rng(seed)) for seed in range(4000)]
+    plans = [Mixup(0.6, 0.3).draw(DrawContext(8), rng(seed)) for seed in range(4000)]
     sources = np.array([plan.source_counts[0] for plan in plans])
     assert stats.binomtest(int((sources > 1).sum()), 4000, 0.6).pvalue > 0.01
     assert stats.binomtest(int((sources == 2).sum()), int((sources > 1).sum()), 0.3).pvalue > 0.01
@@ -352,7 +353,10 @@ def test_batches_are_mixed_with_the_given_probability():
 
 def test_examples_are_mixed_independently_with_scope_sample():
     mixed = np.array(
-        [Mixup2(1.0, 0.4, scope="sample").draw(8, rng(s)).source_counts > 1 for s in range(2000)]
+        [
+            Mixup2(1.0, 0.4, scope="sample").draw(DrawContext(8), rng(s)).source_counts > 1
+            for s in range(2000)
+        ]
     )
     assert stats.binomtest(int(mixed.sum()), mixed.size, 0.4).pvalue > 0.01
     per_batch = np.bincount(mixed.sum(axis=1), minlength=9)
@@ -363,19 +367,23 @@ def test_examples_are_mixed_independently_with_scope_sample():
 @pytest.mark.parametrize("scope", ["batch", "sample"])
 def test_numbers_of_sources_follow_their_distribution(scope: str):
     operator = Mixup(1.0, num_sources=[0.5, 0.3, 0.2], scope=scope)
-    counts = np.array([operator.draw(6, rng(seed)).source_counts[0] for seed in range(3000)])
+    counts = np.array(
+        [operator.draw(DrawContext(6), rng(seed)).source_counts[0] for seed in range(3000)]
+    )
     observed = np.bincount(counts)[2:]
     assert stats.chisquare(observed, np.array([0.5, 0.3, 0.2]) * 3000).pvalue > 0.01
 
 
 @pytest.mark.parametrize("beta", [0.2, 1.0, 4.0])
 def test_lambda_follows_its_beta_distribution(beta: float):
-    lam = np.concatenate([Mixup2(beta, 1.0).draw(64, rng(s)).gain[:, 0] for s in range(60)])
+    lam = np.concatenate(
+        [Mixup2(beta, 1.0).draw(DrawContext(64), rng(s)).gain[:, 0] for s in range(60)]
+    )
     assert stats.kstest(lam, stats.beta(beta, beta).cdf).pvalue > 0.01
 
 
 def test_dirichlet_gains_have_beta_marginals():
-    plans = [Mixup(1.0, 0.0, mix_beta=0.7).draw(64, rng(seed)) for seed in range(40)]
+    plans = [Mixup(1.0, 0.0, mix_beta=0.7).draw(DrawContext(64), rng(seed)) for seed in range(40)]
     for slot in range(3):
         gains = np.concatenate([plan.gain[:, slot] for plan in plans])
         assert stats.kstest(gains, stats.beta(0.7, 1.4).cdf).pvalue > 0.01
@@ -385,14 +393,14 @@ def test_areas_of_cuts_follow_their_distribution_and_lie_inside_the_example():
     boxes = draw_boxes_of_area(rng(0).random(2000), "box", rng(1))
     for span in (boxes.time, boxes.mel):
         assert (span[:, 0] >= 0).all() and (span[:, 1] <= 1).all()
-    plan = CutMix(1.0, 1.0, axis="box").draw(2000, rng())
+    plan = CutMix(1.0, 1.0, axis="box").draw(DrawContext(2000), rng())
     areas = plan.boxes.area_fractions((2000, 1000, 1000))
     assert stats.kstest(areas, "uniform").pvalue > 0.01
 
 
 def test_lambda_can_be_one_per_batch_larger_bounded_or_fixed():
     def lam(**options) -> np.ndarray:
-        return Mixup2(0.5, 1.0, **options).draw(64, rng()).gain[:, 0]
+        return Mixup2(0.5, 1.0, **options).draw(DrawContext(64), rng()).gain[:, 0]
 
     assert len(set(lam(lambda_per="batch"))) == 1 and len(set(lam())) > 32
     assert lam(own_is_larger=True).min() >= 0.5 > lam().min()
@@ -464,10 +472,10 @@ def test_schedules_have_the_values_of_their_shape():
 
 def test_probabilities_and_strengths_follow_their_schedules():
     mixup = Mixup(Schedule(1.0, off_from=0.8), 0.5)
-    assert not mixup.draw(8, rng(), progress=0.7).is_identity
-    assert mixup.draw(8, rng(), progress=0.8).is_identity
+    assert not mixup.draw(DrawContext(8), rng(), progress=0.7).is_identity
+    assert mixup.draw(DrawContext(8), rng(), progress=0.8).is_identity
     rising = Mixup2(Schedule(0.1, 50.0), 1.0)
-    spread = [rising.draw(64, rng(), progress=p).gain[:, 0].std() for p in (0.0, 1.0)]
+    spread = [rising.draw(DrawContext(64), rng(), progress=p).gain[:, 0].std() for p in (0.0, 1.0)]
     assert spread[0] > 0.4 and spread[1] < 0.1
 
 
@@ -521,7 +529,7 @@ def test_sources_of_an_injection_come_from_the_pool():
 
 
 def test_no_pool_example_is_drawn_twice_before_all_were_drawn_once():
-    plan = Inject(1.0).draw(7, rng(), pool_size=3)
+    plan = Inject(1.0).draw(DrawContext(7, {"pool": 3}), rng())
     assert np.bincount(plan.source[:, 1] - 7).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
 
 
@@ -625,18 +633,25 @@ def call_mixup(x=None, target=None, **tensors):
         (lambda: call_mixup(known=torch.ones(4, 3, dtype=torch.bool)), r"known has shape"),
         (lambda: call_mixup(frames=torch.ones(4, 4)), r"frames has shape"),
         (lambda: apply_plan_to_inputs(Plan.identity(3), torch.eye(4)), r"batch of 3"),
-        (lambda: apply_plan_to_inputs(Mixup(1.0).draw(4, rng()), torch.eye(5)), r"draw a plan"),
         (
-            lambda: Mixup(1.0).replay(Mixup(1.0).draw(4, rng()), Examples(*[torch.eye(5)] * 2)),
+            lambda: apply_plan_to_inputs(Mixup(1.0).draw(DrawContext(4), rng()), torch.eye(5)),
             r"draw a plan",
         ),
         (
-            lambda: apply_plan_to_inputs(Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4)),
+            lambda: Mixup(1.0).replay(
+                Mixup(1.0).draw(DrawContext(4), rng()), Examples(*[torch.eye(5)] * 2)
+            ),
+            r"draw a plan",
+        ),
+        (
+            lambda: apply_plan_to_inputs(
+                Inject(1.0).draw(DrawContext(4, {"pool": 2}), rng()), torch.eye(4)
+            ),
             r"pass the pool",
         ),
         (
             lambda: apply_plan_to_inputs(
-                Inject(1.0).draw(4, rng(), pool_size=2), torch.eye(4), torch.eye(2)
+                Inject(1.0).draw(DrawContext(4, {"pool": 2}), rng()), torch.eye(4), torch.eye(2)
             ),
             r"must agree",
         ),

@@ -13,6 +13,7 @@ from birdmix.mix import (
     Boxes,
     Chain,
     CutMix,
+    DrawContext,
     Examples,
     Inject,
     MixLayer,
@@ -71,7 +72,7 @@ def test_weights_are_floating_with_and_without_a_mix():
 
 
 def test_replay_converts_types_as_a_call_does():
-    plan = PAIRS.draw(6, rng())
+    plan = PAIRS.draw(DrawContext(6), rng())
     mixed = PAIRS.replay(plan, Examples(EYE, EYE, weight=torch.arange(1, 7)))
     assert mixed.weight.tolist() == pytest.approx(MIXED_WEIGHTS, abs=5e-5)
 
@@ -183,10 +184,15 @@ def test_rng_must_be_a_numpy_generator(seed: object):
         (lambda: measure_level_db(torch.ones(8)), r"shape \[8\]"),
         (lambda: measure_level_db(torch.ones(2, 8), 9), r"num_intervals=9"),
         (lambda: measure_level_db(torch.ones(2, 8), 0), r"num_intervals=0"),
-        (lambda: mixed_level_db(PAIRS.draw(3, rng()), torch.zeros(2)), r"\[2\] for a plan of 3"),
+        (
+            lambda: mixed_level_db(PAIRS.draw(DrawContext(3), rng()), torch.zeros(2)),
+            r"\[2\] for a plan of 3",
+        ),
         (
             lambda: mixed_level_db(
-                Inject(1.0).draw(2, rng(), pool_size=2), torch.zeros(2), torch.zeros(2, 5)
+                Inject(1.0).draw(DrawContext(2, {"pool": 2}), rng()),
+                torch.zeros(2),
+                torch.zeros(2, 5),
             ),
             r"pool_level \[2, 5\]",
         ),
@@ -201,7 +207,7 @@ def test_replay_checks_the_types_of_plan_and_examples():
     with pytest.raises(ValueError, match=r"plan is a NoneType; pass a birdmix.mix.Plan"):
         PAIRS.replay(None, Examples(EYE, EYE))
     with pytest.raises(ValueError, match=r"examples is a tuple; pass a birdmix.mix.Examples"):
-        PAIRS.replay(PAIRS.draw(6, rng()), (EYE, EYE))
+        PAIRS.replay(PAIRS.draw(DrawContext(6), rng()), (EYE, EYE))
 
 
 # Plans
@@ -248,7 +254,7 @@ def test_plans_of_any_number_type_are_equal():
 @pytest.mark.parametrize("name", ["sum", "blend", "cut"])
 def test_plans_are_equal_by_value(name: str):
     operator = OPERATORS[name]()
-    plan, again, other = (operator.draw(6, rng(seed)) for seed in (0, 0, 1))
+    plan, again, other = (operator.draw(DrawContext(6), rng(seed)) for seed in (0, 0, 1))
     assert (plan == again) is True and (plan != again) is False
     assert (plan == other) is False and (plan == "plan") is False
     assert (plan == replace(plan, matched=True)) is False
@@ -259,7 +265,7 @@ def test_plans_are_equal_by_value(name: str):
 
 
 def test_plans_are_not_hashable_as_their_arrays_can_change():
-    plan = CutMix(1.0).draw(4, rng())
+    plan = CutMix(1.0).draw(DrawContext(4), rng())
     for unhashable in (plan, plan.boxes):
         with pytest.raises(TypeError, match="unhashable"):
             hash(unhashable)
@@ -287,7 +293,7 @@ def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, s
         assert [each.shape for each in mixed.examples[:5]] == [each.shape for each in tensors]
         assert mixed.level.shape == (0, 5) and mixed.frames_known.shape == (0, 3, 1)
     for operator in operators:
-        plan = operator.draw(0, rng(), pool_size=2)
+        plan = operator.draw(DrawContext(0, {"pool": 2}), rng())
         assert operator.replay(plan, Examples(*tensors), pool).x.shape == shape
         assert plan.is_identity and plan == Plan.identity(0)
 

@@ -17,7 +17,7 @@ from birdmix.experiments.builders import build_model, build_training_run
 from birdmix.labels import Labels
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import SegmentBatchSampler
-from birdmix.mix import MixStats, Mixup, Plan
+from birdmix.mix import DrawContext, MixStats, Mixup, Plan
 from birdmix.training import training_loop
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.distributed_processes import Processes, connect_processes
@@ -76,7 +76,9 @@ def test_the_plan_is_a_function_of_epoch_batch_and_process(config: Config, tmp_p
 
     def plan(rank: int, epoch: int = 0, batch: int = 0) -> Plan:
         training.processes = Processes(training.fabric, rank, size=2)
-        return Mixup(1.0).draw(8, rng=training.batch_random_keys(epoch, batch).rng("mix.mixup"))
+        return Mixup(1.0).draw(
+            DrawContext(8), rng=training.batch_random_keys(epoch, batch).rng("mix.mixup")
+        )
 
     def are_equal(one: Plan, two: Plan) -> bool:
         return np.array_equal(one.source, two.source) and np.array_equal(one.gain, two.gain)

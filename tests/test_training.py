@@ -21,7 +21,7 @@ from birdmix.labels import Labels
 from birdmix.loading.batch import Batch
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import SegmentBatchSampler
-from birdmix.mix import Examples
+from birdmix.mix import DrawContext, Examples
 from birdmix.training import distributed_processes, training_loop
 from birdmix.training.checkpoint import CheckpointSchedule, load_checkpoint
 from birdmix.training.distributed_processes import connect_processes
@@ -313,11 +313,13 @@ def test_out_of_memory_for_the_smallest_batch_is_an_error_with_other_remedies(
 
 def test_the_first_examples_of_a_batch_keep_its_mix_pool():
     x = torch.zeros(4, 8)
-    pool = Batch(Examples(x, x, x[:, 0], x > 0), x[:, 0])
-    few = first_examples(pool._replace(pool=pool), 3)
-    assert len(few.examples.x) == len(few.examples.weight) == len(few.row) == 3
+    examples = Examples(x, x, x[:, 0], x > 0)
+    context = DrawContext(4, {"noise": 4}, row=np.arange(8))
+    few = first_examples(Batch(examples, context, examples), 3)
+    assert len(few.examples.x) == len(few.examples.weight) == few.context.batch_size == 3
+    assert few.context.row is not None and few.context.row.tolist() == [0, 1, 2, 4, 5, 6, 7]
     assert few.examples.frames is None
-    assert few.pool is not None and len(few.pool.examples.x) == 4
+    assert few.pool is not None and len(few.pool.x) == 4
 
 
 # ---- the monitored metric

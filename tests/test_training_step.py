@@ -18,6 +18,7 @@ from birdmix.loading.segment_dataset import SegmentDataset
 from birdmix.mix import (
     CutMix,
     CutMixSettings,
+    DrawContext,
     Examples,
     InjectSettings,
     MixSettings,
@@ -66,7 +67,9 @@ def step(settings: MixSettings) -> TrainingStep:
 def batch_of(x: Tensor) -> Batch:
     known = torch.ones(len(x), 4, dtype=torch.bool)
     target = torch.eye(4).repeat(len(x) // 4, 1)
-    return Batch(Examples(x, target, torch.ones(len(x)), known), torch.arange(len(x)))
+    return Batch(
+        Examples(x, target, torch.ones(len(x)), known), DrawContext.from_targets(target.numpy())
+    )
 
 
 def waveforms(batch_size: int = 4) -> Tensor:
@@ -147,7 +150,7 @@ def test_whether_a_batch_is_mixed_is_known_without_its_data():
         plans = step(settings).prepare_batch(batch_of(waveforms()), keys(index)).plans
         mixed.append(not all(plan.is_identity for plan in plans.values()))
         operators = {**stages.waveform, **stages.spectrogram}
-        predicted.append(will_mix_batch(operators, 4, 0, keys(index)))
+        predicted.append(will_mix_batch(operators, DrawContext(4), keys(index)))
     assert predicted == mixed and 0 < sum(mixed) < 20
 
 
@@ -159,18 +162,19 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
     )
     assert build_mix_stages(settings).operator_names == ["mixup", "inject"]
     batch = batch_of(waveforms())
-    pool = batch_of(10 * waveforms())
-    pool = pool._replace(examples=pool.examples._replace(target=torch.ones(4, 4)))
+    pool = batch_of(10 * waveforms()).examples._replace(target=torch.ones(4, 4))
+    context = DrawContext.from_targets(np.eye(4), {"pool": np.ones((4, 4))})
+    batch = batch._replace(context=context, pool=pool)
     injected, plain = (
-        step(each).prepare_batch(batch._replace(pool=pool), keys())
+        step(each).prepare_batch(batch, keys())
         for each in (settings, replace(settings, inject=InjectSettings(0.0)))
     )
     assert (injected.peak > 2 * plain.peak).all()
     expected = torch.maximum(plain.batch.examples.target, torch.tensor(0.6 / 4))
     assert torch.allclose(injected.batch.examples.target, expected)
-    assert mix_metrics(settings, batch._replace(pool=pool))["mix_inject_rate"] == 1
+    assert mix_metrics(settings, batch)["mix_inject_rate"] == 1
     with pytest.raises(ValueError, match="there is no pool to inject from"):
-        step(settings).prepare_batch(batch, keys())
+        step(settings).prepare_batch(batch_of(waveforms()), keys())
 
 
 def test_augmentation_of_mixed_waveforms_is_a_function_of_the_batch_keys():
@@ -299,7 +303,7 @@ def test_quantiles_follow_the_drawn_lambdas():
     operator = Mixup2(0.5, 1.0)
     lambdas = []
     for seed in range(50):
-        plan = operator.draw(16, np.random.default_rng(seed))
+        plan = operator.draw(DrawContext(16), np.random.default_rng(seed))
         flags = torch.ones(16, dtype=torch.bool)
         eye = torch.eye(16)
         stats.update({"mixup2": plan}, eye, eye, (16, 9), torch.ones(16), flags)

@@ -25,7 +25,7 @@ from birdmix.loading.batch import Batch
 from birdmix.loading.run_data import RunData
 from birdmix.metrics.eval_result import EvalResult
 from birdmix.metrics.ranking import average_precision_per_class, roc_auc_per_class
-from birdmix.mix import Plan
+from birdmix.mix import DrawContext, Plan
 from birdmix.mix.post_scaling import peaks
 from birdmix.random_keys import StepKeys
 from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES
@@ -80,7 +80,7 @@ def draw_figures(
         mix_pool = concatenate(data.mix_pool.values()) if data.mix_pool else None
         examples = [
             _describe_example(prepared, row, data, mix_pool)
-            for row in range(min(_NUM_DRAWN, len(batch.row)))
+            for row in range(min(_NUM_DRAWN, batch.context.batch_size))
         ]
         draw_mixed_batch(path, examples, config.frontend.log_mel)
         mixed = training.step.mix_waveforms(batch, keys)[0].examples.x[:_NUM_SOUNDS].float().cpu()
@@ -171,10 +171,11 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     stages = training.step.mix_stages
     size = max(config.data.batch_size // training.processes.size, stages.min_batch_size)
     pool_size = (config.data.mix_pool.size or config.data.batch_size) if data.mix_pool else 0
+    context = DrawContext(size, {"pool": pool_size})
     num_batches = training.batches_per_epoch * training.trainer.max_epochs
     for number in range(min(_NUM_SEARCHED, num_batches)):
         keys = training.batch_random_keys(*divmod(number, training.batches_per_epoch))
-        if will_mix_batch({**stages.waveform, **stages.spectrogram}, size, pool_size, keys):
+        if will_mix_batch({**stages.waveform, **stages.spectrogram}, context, keys):
             return number
     return 0
 
@@ -196,11 +197,12 @@ def _source_lines(
     prepared: PreparedBatch, row: int, train: Recordings, mix_pool: Recordings | None
 ) -> list[str]:
     """Return a line for each source of the last mix of an example."""
-    rows = prepared.batch.row.tolist()
-    identity = Plan.identity(len(rows))
+    context = prepared.batch.context
+    assert context.row is not None
+    rows = context.row.tolist()
+    identity = Plan.identity(context.batch_size)
     summed, injected = (prepared.plans.get(slot, identity) for slot in ("mixup", "inject"))
     mel_plans = [plan for slot, plan in prepared.plans.items() if slot not in ("mixup", "inject")]
-    pool = prepared.batch.pool
 
     def waveform_lines(row: int) -> list[str]:
         own_source, *from_pool = _sources_and_gains(injected, row)
@@ -210,9 +212,8 @@ def _source_lines(
             if gain
         ]
         for source, gain in from_pool:
-            if gain and pool is not None and mix_pool is not None:
-                pool_row = int(pool.row[source - len(rows)])
-                lines.append(f"pool: {_label_names(mix_pool, pool_row)} x {gain:.2f}")
+            if gain and mix_pool is not None:
+                lines.append(f"pool: {_label_names(mix_pool, rows[source])} x {gain:.2f}")
         return lines
 
     def mel_lines(row: int, plans: list[Plan]) -> list[str]:

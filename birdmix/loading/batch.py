@@ -1,27 +1,29 @@
-"""The batch of training: its examples, their rows in the table, and a mix pool.
+"""The batch of training: its examples, what the host knows about them, and mix pools.
 
-Shapes: B batch.
+Shapes: B batch, P mix pools together.
 """
 
 from typing import NamedTuple
 
 from torch import Tensor
 
-from birdmix.mix import Examples
+from birdmix.mix import DrawContext, Examples
 
 
 class Batch(NamedTuple):
     """A batch of one training step; a tuple, since device transfer does not rebuild dataclasses.
 
     Attributes:
-        examples: Waveforms, later log-mels, with targets, sample weights and known masks.
-        row: Row of each example in the recordings table, int64 [B].
-        pool: Mix pool: further examples to mix in, such as background noise or soundscapes.
+        examples: Waveforms, later log-mels, with targets, sample weights and known masks, B of
+            them.
+        context: Rows, recordings, groups and labels of the batch and its mix pools, on the host.
+        pool: Further examples to mix in, such as background noise or soundscapes: the examples of
+            all mix pools, in the order of ``context.pool_sizes``, P of them.
     """
 
     examples: Examples
-    row: Tensor
-    pool: "Batch | None" = None
+    context: DrawContext
+    pool: Examples | None = None
 
     def replace_x(self, x: Tensor) -> "Batch":
         """Return the batch with other inputs [B, ...]."""

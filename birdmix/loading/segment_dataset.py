@@ -6,6 +6,7 @@ functions of the seed, its epoch and its position.
 Shapes: B batch, T samples, C classes, N rows.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -26,7 +27,7 @@ from birdmix.loading.segment_extraction import (
     sum_consecutive_segments,
 )
 from birdmix.loading.span_targets import SpanTargets
-from birdmix.mix import Examples
+from birdmix.mix import DrawContext, Examples
 from birdmix.random_keys import generator
 from birdmix.recordings.recordings_table import Recordings
 from birdmix.recordings.settings import DataSettings
@@ -50,6 +51,7 @@ class BaseDataset:
         self.targets = targets
         self.files = store.file_numbers_of_rows(recordings)
         self.weights = recordings.numeric_column("weight")
+        self.groups = number_groups(recordings)
         self.stack: Callable[[list[np.ndarray]], Tensor] = _stack_waveforms
 
     def build_batch(self, waveforms: list[np.ndarray], rows: list[int], spans: np.ndarray) -> Batch:
@@ -67,7 +69,10 @@ class BaseDataset:
             weight=torch.from_numpy(self.weights[rows]),
             known=torch.from_numpy(known),
         )
-        return Batch(examples, torch.tensor(rows))
+        context = DrawContext.from_targets(target)._replace(
+            row=np.array(rows), recording=self.files[rows], group=self.groups[rows]
+        )
+        return Batch(examples, context)
 
 
 def _stack_waveforms(waveforms: list[np.ndarray]) -> Tensor:
@@ -189,8 +194,9 @@ class SegmentAndPoolDataset(Dataset[Batch]):
 
     def __getitems__(self, keys: SegmentAndPoolKeys) -> Batch:
         """Load a batch: first its segments, then those of its mix pool."""
-        batch = self.segments.__getitems__(keys.segments)
-        return batch._replace(pool=self.pool.__getitems__(keys.pool))
+        batch, pool = self.segments.__getitems__(keys.segments), self.pool.__getitems__(keys.pool)
+        context = batch.context.append_pools({"pool": pool.context})
+        return batch._replace(context=context, pool=pool.examples)
 
 
 def compute_row_spans_in_samples(
@@ -225,6 +231,16 @@ def compute_row_spans_in_samples(
             "the end of the recording; correct start and end, or remove the row"
         )
     return spans
+
+
+def number_groups(recordings: Recordings) -> np.ndarray:
+    """Return a number for the group of each row, int64 [N], the same in all tables."""
+    groups = recordings.table["group"].combine_chunks().dictionary_encode()
+    numbers = [
+        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+        for name in groups.dictionary.to_pylist()
+    ]
+    return np.array(numbers, np.int64)[np.asarray(groups.indices)]
 
 
 def _has_several_labels(recordings: Recordings) -> np.ndarray:

@@ -51,13 +51,13 @@ class SharedBatch:
             pinned: Whether to copy to page-locked memory.
         """
         waveforms = self.memory.waveforms[self.place]
-        size = len(self.batch.row)
+        size = self.batch.context.batch_size
         batch = self.batch.replace_x(_copy(waveforms[:size], pinned))
         pool = self.batch.pool
         if pool is None:
             return batch
-        pool_waveforms = waveforms[size : size + len(pool.row)]
-        return batch._replace(pool=pool.replace_x(_copy(pool_waveforms, pinned)))
+        pool_waveforms = waveforms[size : size + len(pool.target)]
+        return batch._replace(pool=pool._replace(x=_copy(pool_waveforms, pinned)))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; called by torch's pinning thread."""
@@ -111,7 +111,7 @@ class SharedBatchMemory:
         """
         empty = torch.empty(0)
         if batch.pool is not None:
-            batch = batch._replace(pool=batch.pool.replace_x(empty))
+            batch = batch._replace(pool=batch.pool._replace(x=empty))
         return SharedBatch(self, (worker, self._slot), batch.replace_x(empty))
 
 

@@ -1,5 +1,6 @@
 from .base_operator import Mix, Operator
 from .combined_operators import Chain, OneOf
+from .draw_context import DrawContext
 from .examples import Examples, MixResult
 from .label_rules import (
     AMPLITUDE,
@@ -34,6 +35,7 @@ __all__ = [
     "Chain",
     "CutMix",
     "CutMixSettings",
+    "DrawContext",
     "Examples",
     "Inject",
     "InjectSettings",

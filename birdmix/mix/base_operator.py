@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.label_rules import RULES, LabelRule
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints, value_at
@@ -36,6 +37,7 @@ class Mix(ABC):
         rng: np.random.Generator,
         progress: float = 0.0,
         pool: "Examples | None" = None,
+        context: DrawContext | None = None,
     ) -> "MixResult[Any]":
         """Mix the examples of a batch.
 
@@ -49,6 +51,7 @@ class Mix(ABC):
             rng: Source of all randomness of this call.
             progress: Fraction of the run that is done, in [0, 1], for schedules.
             pool: Mix pool: further examples to mix from, on the same device.
+            context: What the host knows about the examples; None is the sizes of batch and pool.
 
         Returns:
             The mixed batch and its plan.
@@ -71,12 +74,13 @@ class Mix(ABC):
         pool: "Examples | None" = None,
         level: "Tensor | None" = None,
         frames_known: "Tensor | None" = None,
+        context: DrawContext | None = None,
     ) -> "MixResult[Any]":
         """Mix a batch of tensors: those of ``Examples``; all else as ``mix``."""
         from birdmix.mix.examples import Examples
 
         examples = Examples(x, target, weight, known, frames, level, frames_known)
-        return self.mix(examples, rng=rng, progress=progress, pool=pool)
+        return self.mix(examples, rng=rng, progress=progress, pool=pool, context=context)
 
 
 @dataclass(kw_only=True)
@@ -126,32 +130,27 @@ class Operator(ScopeOption, ScalingOptions, Mix):
 
     @abstractmethod
     def draw_full_plan(
-        self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
+        self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw a plan in which every example is mixed; ``draw`` then restricts it.
 
         Args:
-            batch_size: Number of examples B, at least ``min_batch_size``.
-            pool_size: Number of examples P of the mix pool, 0 without one.
+            context: Sizes of batch and pools, at least ``min_batch_size`` examples, and what is
+                known about the examples.
             rng: Source of randomness.
             progress: Fraction of the run that is done, in [0, 1].
         """
 
     def draw(
-        self,
-        batch_size: int,
-        rng: np.random.Generator,
-        *,
-        progress: float = 0.0,
-        pool_size: int = 0,
+        self, context: DrawContext, rng: np.random.Generator, *, progress: float = 0.0
     ) -> Plan:
         """Draw the plan of one batch, which examples are mixed included, without the batch's data.
 
         Args:
-            batch_size: Number of examples B; the plan of an empty batch mixes nothing.
+            context: Sizes of batch and pools, and what is known about the examples; the plan of an
+                empty batch mixes nothing.
             rng: Source of randomness.
             progress: Fraction of the run that is done, in [0, 1], for schedules.
-            pool_size: Number of examples P of the mix pool.
 
         Raises:
             ValueError: If the batch is not empty and smaller than ``min_batch_size``.
@@ -159,6 +158,7 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         check_rng(rng)
         if not 0 <= progress <= 1:
             raise ValueError(f"progress={progress}: it lies in [0, 1]")
+        batch_size = context.batch_size
         probability = value_at(self.probability, progress)
         if probability == 0 or batch_size == 0:
             return Plan.identity(batch_size)
@@ -166,7 +166,7 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         mixed = rng.random(1 if self.scope == "batch" else batch_size) < probability
         if not mixed.any():
             return Plan.identity(batch_size)
-        plan = self.draw_full_plan(batch_size, pool_size, rng, progress)
+        plan = self.draw_full_plan(context, rng, progress)
         if self.match_rms:
             plan = replace(plan, matched=True)
         return plan.restrict_to(np.broadcast_to(mixed, batch_size))
@@ -178,13 +178,13 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         rng: np.random.Generator,
         progress: float = 0.0,
         pool: "Examples | None" = None,
+        context: DrawContext | None = None,
     ) -> "MixResult[Plan]":
         """Draw a plan and mix the examples by it; see ``Mix.mix``."""
         from birdmix.mix.mix_examples import check_examples
 
         examples = check_examples(examples, pool)
-        pool_size = 0 if pool is None else len(pool.x)
-        plan = self.draw(len(examples.x), rng, progress=progress, pool_size=pool_size)
+        plan = self.draw(context or context_of(examples, pool), rng, progress=progress)
         return self._mix_by_plan(plan, examples, pool)
 
     def replay(
@@ -215,3 +215,8 @@ class Operator(ScopeOption, ScalingOptions, Mix):
 
         rule = self.effective_rule
         return mix_by_plan(plan, examples, pool, rule=rule, post=self.post, linear=self.linear)
+
+
+def context_of(examples: "Examples", pool: "Examples | None") -> DrawContext:
+    """Return a context with nothing but the sizes of a batch and its mix pool."""
+    return DrawContext(len(examples.x), {} if pool is None else {"pool": len(pool.x)})

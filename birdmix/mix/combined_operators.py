@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from birdmix.mix.base_operator import Mix, Operator
+from birdmix.mix.base_operator import Mix, Operator, context_of
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.random_draws import check_rng
 
@@ -31,14 +32,17 @@ class Chain(Mix):
         rng: np.random.Generator,
         progress: float = 0.0,
         pool: "Examples | None" = None,
+        context: DrawContext | None = None,
     ) -> "MixResult[tuple[Plan, ...]]":
         """Mix the examples of a batch; see ``Mix.mix``."""
         from birdmix.mix.examples import MixResult
 
         plans: list[Plan] = []
+        context = context or context_of(examples, pool)
         for operator in self.operators:
-            mixed = operator.mix(examples, rng=rng, progress=progress, pool=pool)
+            mixed = operator.mix(examples, rng=rng, progress=progress, pool=pool, context=context)
             examples = mixed.examples
+            context = context.after(mixed.plan)
             plans.append(mixed.plan)
         return MixResult(examples, tuple(plans))
 
@@ -72,8 +76,9 @@ class OneOf(Mix):
         rng: np.random.Generator,
         progress: float = 0.0,
         pool: "Examples | None" = None,
+        context: DrawContext | None = None,
     ) -> "MixResult[Plan]":
         """Mix the examples of a batch by one of the operators; see ``Mix.mix``."""
         check_rng(rng)
         chosen = self.operators[int(np.searchsorted(self.bounds[:-1], rng.random(), side="right"))]
-        return chosen.mix(examples, rng=rng, progress=progress, pool=pool)
+        return chosen.mix(examples, rng=rng, progress=progress, pool=pool, context=context)

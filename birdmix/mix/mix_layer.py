@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from birdmix.mix.base_operator import Mix
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.examples import Examples, MixResult
 from birdmix.mix.mix_examples import return_unmixed
 from birdmix.mix.mix_plan import Plan
@@ -31,9 +32,12 @@ class MixLayer(nn.Module, Mix):
         rng: np.random.Generator,
         progress: float = 0.0,
         pool: Examples | None = None,
+        context: DrawContext | None = None,
     ) -> MixResult[Any]:
         """Mix the examples of a batch; see ``Mix.mix``."""
         if self.training:
-            return self.operator.mix(examples, rng=rng, progress=progress, pool=pool)
+            return self.operator.mix(
+                examples, rng=rng, progress=progress, pool=pool, context=context
+            )
         examples = examples.check_and_convert()
         return return_unmixed(examples, Plan.identity(len(examples.x)))

@@ -101,20 +101,20 @@ def draw_partners(batch_size: int, num_partners: int, rng: np.random.Generator) 
     return cycle[(position[:, None] + distances) % batch_size]
 
 
-def draw_from_pool(batch_size: int, pool_size: int, rng: np.random.Generator) -> np.ndarray:
+def draw_from_pool(batch_size: int, pool: range, rng: np.random.Generator) -> np.ndarray:
     """Draw one pool example for each example of a batch, none twice before all were drawn once.
 
     Args:
         batch_size: Number of examples B.
-        pool_size: Number of examples P of the mix pool, 1 or more.
+        pool: Indices of the pool's examples in the batch followed by the pools, 1 or more.
         rng: Source of randomness.
 
     Returns:
-        Indices in the batch followed by the pool, so B or more, int64 [B].
+        Indices in the batch followed by the pools, int64 [B].
     """
-    num_rounds = -(-batch_size // pool_size)
-    indices = np.concatenate([rng.permutation(pool_size) for _ in range(num_rounds)])
-    return batch_size + indices[:batch_size]
+    num_rounds = -(-batch_size // len(pool))
+    indices = np.concatenate([rng.permutation(len(pool)) for _ in range(num_rounds)])
+    return pool.start + indices[:batch_size]
 
 
 def prepend_self(partners: np.ndarray) -> np.ndarray:

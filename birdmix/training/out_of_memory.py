@@ -41,7 +41,7 @@ def run_or_suggest_batch_size(
     except torch.OutOfMemoryError as error:
         reason = str(error).split(". ")[0].rstrip(".")
     # Not in the except block: its traceback keeps all tensors of the failed frames alive.
-    size = len(batch.row)
+    size = batch.context.batch_size
     fitting = largest_fitting_size(batch, trial, min_size)
     if fitting is None:
         raise ValueError(
@@ -68,7 +68,7 @@ def largest_fitting_size(
     Returns:
         Number of examples; None if no size fits.
     """
-    size = len(batch.row) // 2
+    size = batch.context.batch_size // 2
     while size >= min_size:
         gc.collect()
         if torch.cuda.is_available():
@@ -84,4 +84,4 @@ def largest_fitting_size(
 def first_examples(batch: Batch, size: int) -> Batch:
     """Return the first examples of a batch, with its whole mix pool."""
     examples = Examples._make(None if each is None else each[:size] for each in batch.examples)
-    return Batch(examples, batch.row[:size], batch.pool)
+    return Batch(examples, batch.context.keep_first(size), batch.pool)

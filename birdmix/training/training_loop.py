@@ -82,7 +82,7 @@ def _optimizer_step(run: TrainingRun, batches: Iterator[Batch]) -> None:
         _add_losses(run, num_pending=1)
         run.timer.end_phase("model")
         for hook in run.hooks:
-            hook.on_batch(position, len(batch.row) * run.processes.size)
+            hook.on_batch(position, batch.context.batch_size * run.processes.size)
     rate = run.optim.learning_rate(position.step, run.total_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)  # by layer_decay

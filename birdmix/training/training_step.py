@@ -20,7 +20,7 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import mask_spectrograms
 from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
 from birdmix.loading.batch import Batch
-from birdmix.mix import MixStages, MixStats, Operator, Plan, measure_level_db
+from birdmix.mix import DrawContext, MixStages, MixStats, Operator, Plan, measure_level_db
 from birdmix.mix.post_scaling import peaks
 from birdmix.model.losses import Loss
 from birdmix.random_keys import StepKeys
@@ -160,31 +160,28 @@ def mix_batch(
     """
     plans = {}
     for name, operator in operators.items():
-        examples, plans[name] = operator.mix(
+        examples, plan = operator.mix(
             batch.examples,
             rng=_operator_rng(keys, name),
             progress=keys.progress,
-            pool=None if batch.pool is None else batch.pool.examples,
+            pool=batch.pool,
+            context=batch.context,
         )
-        batch = batch._replace(examples=examples)
+        plans[name] = plan
+        batch = batch._replace(examples=examples, context=batch.context.after(plan))
     return batch, plans
 
 
-def will_mix_batch(
-    operators: Mapping[str, Operator], batch_size: int, pool_size: int, keys: StepKeys
-) -> bool:
+def will_mix_batch(operators: Mapping[str, Operator], context: DrawContext, keys: StepKeys) -> bool:
     """Return whether ``mix_batch`` mixes anything in a batch, without the batch itself.
 
     Args:
         operators: Operators by name, in order.
-        batch_size: Number of examples.
-        pool_size: Number of examples of the mix pool.
+        context: Sizes of the batch and its mix pools.
         keys: Random keys of the batch.
     """
     return any(
-        not operator.draw(
-            batch_size, _operator_rng(keys, name), progress=keys.progress, pool_size=pool_size
-        ).is_identity
+        not operator.draw(context, _operator_rng(keys, name), progress=keys.progress).is_identity
         for name, operator in operators.items()
     )
 

@@ -163,4 +163,5 @@ def _predict_batch(
     batch = fabric.to_device(batch)
     with fabric.autocast():
         output = classifier(log_mel(batch.examples.x))
-    return batch.row.cpu().numpy(), output.logits.double().cpu().numpy()
+    assert batch.context.row is not None
+    return batch.context.row, output.logits.double().cpu().numpy()

@@ -9,6 +9,7 @@ import numpy as np
 
 from birdmix.messages import check_choice
 from birdmix.mix.base_operator import Operator
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.label_rules import RULES
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, value_at
@@ -56,9 +57,10 @@ class CutMix(Operator, CutMixSettings):
     """
 
     def draw_full_plan(
-        self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
+        self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw partners and boxes; see ``Operator.draw_full_plan``."""
+        batch_size = context.batch_size
         source = prepend_self(draw_partners(batch_size, 1, rng))
         beta = value_at(self.beta, progress)
         boxes = draw_boxes_of_area(1 - rng.beta(beta, beta, size=batch_size), self.axis, rng)

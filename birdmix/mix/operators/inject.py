@@ -9,6 +9,7 @@ import numpy as np
 
 from birdmix.messages import check_choice
 from birdmix.mix.base_operator import Operator
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.label_rules import RULES, LabelRule
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat
@@ -80,16 +81,15 @@ class Inject(Operator, InjectSettings):
         return 1
 
     def draw_full_plan(
-        self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
+        self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw pool examples and their gains; see ``Operator.draw_full_plan``.
 
         Raises:
             ValueError: If there is no pool.
         """
-        if pool_size == 0:
-            raise ValueError("there is no pool to inject from; pass pool=Examples(x, target)")
-        source = prepend_self(draw_from_pool(batch_size, pool_size, rng)[:, None])
+        batch_size = context.batch_size
+        source = prepend_self(draw_from_pool(batch_size, context.candidates(None), rng)[:, None])
         if self.snr_db is not None:
             gain = 10 ** (-rng.uniform(self.snr_db[0], self.snr_db[1], batch_size) / 20)
         else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from birdmix.messages import check_choice
 from birdmix.mix.base_operator import Operator
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.label_rules import RULES
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints, value_at
@@ -75,9 +76,10 @@ class Mixup(Operator, MixupSettings):
         return 3 if min(schedule_endpoints(self.mixup_double)) < 1 else 2
 
     def draw_full_plan(
-        self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
+        self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw numbers of sources, partners and gains; see ``Operator.draw_full_plan``."""
+        batch_size = context.batch_size
         double = value_at(self.mixup_double, progress)
         probabilities = self.num_sources or [double, 1 - double]
         draws = rng.random(1 if self.scope == "batch" else batch_size)

@@ -9,6 +9,7 @@ import numpy as np
 
 from birdmix.messages import check_choice
 from birdmix.mix.base_operator import Operator
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.label_rules import RULES
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, value_at
@@ -70,9 +71,10 @@ class Mixup2(Operator, Mixup2Settings):
     rule_setting = "mixup2_rule"
 
     def draw_full_plan(
-        self, batch_size: int, pool_size: int, rng: np.random.Generator, progress: float
+        self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw partners and lambdas; see ``Operator.draw_full_plan``."""
+        batch_size = context.batch_size
         source = prepend_self(draw_partners(batch_size, 1, rng))
         if self.fixed_lambda is not None:
             lam = np.array([self.fixed_lambda])
