@@ -48,7 +48,7 @@ OPERATORS: dict[str, tuple[Operator, float | None]] = {
     "cut in time": (CutMix(1.0), None),
     "inject from a pool": (Inject(1.0, gain=[0.3, 0.9]), None),
     "convex, amplitude rule": (Mixup2(1.0, 1.0, label_rule=AMPLITUDE), 1.25 + READ_PASS),
-    "convex, matched RMS": (Mixup2(1.0, 1.0, match_rms=True), 1.25 + READ_PASS),
+    "convex, matched RMS": (Mixup2(1.0, 1.0, match_level="rms"), 1.25 + READ_PASS),
     "convex, audibility threshold": (
         Mixup2(1.0, 1.0, label_rule=replace(RULES["convex"], min_snr_db=-30)),
         1.25 + READ_PASS,

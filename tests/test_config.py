@@ -109,6 +109,8 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
         ("data.pool.size=3", "there is no setting 'data.pool'; its name is 'data.mix_pool'"),
         ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
+        ("mix.inject.prob=1", "no setting 'mix.inject'; use mix.injectors=[{pool: NAME, prob: 0.5}]"),
+        ("mix.match_rms=true", "no setting 'mix.match_rms'; use mix.match_level=rms"),
         ("model.parts=2", "there is no setting 'model.parts'; its name is 'model.num_chunks'"),
         ("mix=3", "mix=3 is unknown; valid names: "),
         ("experiment=2024_05", "experiment=2024_05 is unknown; valid names: "),
@@ -223,24 +225,32 @@ def test_every_option_of_mixup2_can_be_set():
 
 
 def test_settings_of_one_operator_do_not_reach_another():
-    overrides = ("mix.post=standardise", "mix.match_rms=true", "mix.inject.post=peak_guard")
-    probabilities = ("mix.mixup_prob=1", "mix.mixup2_prob=1", "mix.inject.prob=1")
+    overrides = ("mix.post=standardise", "mix.match_level=rms")
+    probabilities = (
+        "mix.mixup_prob=1",
+        "mix.mixup2_prob=1",
+        "mix.injectors=[{prob: 1, post: peak_guard}]",
+    )
     mix = make_config(*overrides, *probabilities, "run_dir=x").mix
     stages = build_mix_stages(mix)
     mixup, inject, mixup2 = *stages.waveform.values(), *stages.spectrogram.values()
-    assert (mixup.post, mixup.match_rms) == ("standardise", True)
-    assert (inject.post, inject.match_rms) == ("peak_guard", False)
-    assert (mixup2.post, mixup2.match_rms) == ("none", False)
+    assert (mixup.post, mixup.match_level) == ("standardise", "rms")
+    assert (inject.post, inject.match_level) == ("peak_guard", "none")
+    assert (mixup2.post, mixup2.match_level) == ("none", "none")
 
 
 def test_the_tolerance_and_the_audibility_threshold_reach_the_rules():
-    overrides = ("mix.known_tolerance=0.3", "mix.min_snr_db=-20", "mix.inject.label_cap=0.5")
-    probabilities = ("mix.mixup_prob=1", "mix.inject.prob=1", "mix.hidden.mixup2_prob=1")
+    overrides = ("mix.known_tolerance=0.3", "mix.min_snr_db=-20")
+    probabilities = (
+        "mix.mixup_prob=1",
+        "mix.injectors=[{prob: 1, label_cap: 0.5}]",
+        "mix.hidden.mixup2_prob=1",
+    )
     stages = build_mix_stages(make_config(*overrides, *probabilities, "run_dir=x").mix)
     mixup, inject = stages.waveform.values()
-    assert mixup.effective_rule == LabelRule("full", "sum", -20, None, 0.3)
-    assert inject.effective_rule == LabelRule("full", "max", -20, 0.5, 0.3)
-    assert stages.hidden["hidden"].effective_rule == LabelRule("part", "sum", None, None, 0.3)
+    assert mixup.effective_rule == LabelRule("full", "sum", -20, known_tolerance=0.3)
+    assert inject.effective_rule == LabelRule("full", "max", -20, 0.5, known_tolerance=0.3)
+    assert stages.hidden["hidden"].effective_rule == LabelRule("part", "sum", known_tolerance=0.3)
 
 
 def test_probabilities_of_more_than_two_sources_can_be_set():

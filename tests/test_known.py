@@ -33,11 +33,11 @@ from birdmix.mix.label_rules import JOINS, SHARES
 ALL_RULES = [LabelRule(share, join) for share in SHARES for join in JOINS]
 OPERATORS: list[Operator] = [
     Mixup(0.8, 0.5, scope="sample"),
-    Mixup(1.0, 0.3, mix_beta=0.5, match_rms=True),
+    Mixup(1.0, 0.3, mix_beta=0.5, match_level="rms"),
     Mixup2(0.5, 1.0),
     CutMix(0.8, axis="time", scope="sample"),
     CutMix(1.0, axis="box"),
-    Inject(0.8, gain=[0.1, 0.9], convex=True),
+    Inject(0.8, blend=[0.1, 0.9]),
 ]
 TOLERANCE = 0.1
 

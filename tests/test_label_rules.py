@@ -100,7 +100,7 @@ def test_a_source_below_the_audibility_threshold_brings_no_label():
 
 def test_matched_sources_are_equally_loud_before_the_gains():
     x = tone(1.0, 0.01)
-    operator = Mixup2(1.0, 1.0, match_rms=True, fixed_lambda=0.5, label_rule=AMPLITUDE)
+    operator = Mixup2(1.0, 1.0, match_level="rms", fixed_lambda=0.5, label_rule=AMPLITUDE)
     mixed = operator(x, torch.eye(2), rng=np.random.default_rng(0))
     assert torch.allclose(mixed.x, x)  # half of itself plus half of the other, scaled to its level
     assert torch.allclose(mixed.target, torch.full((2, 2), 0.5))
@@ -108,7 +108,7 @@ def test_matched_sources_are_equally_loud_before_the_gains():
 
 def test_silence_is_not_amplified():
     x = tone(1.0, 1e-7)
-    mixed = Mixup(1.0, 1.0, match_rms=True)(x, torch.eye(2), rng=np.random.default_rng(0))
+    mixed = Mixup(1.0, 1.0, match_level="rms")(x, torch.eye(2), rng=np.random.default_rng(0))
     assert mixed.x.isfinite().all() and torch.allclose(mixed.x[0], x[0], atol=1e-6)
 
 
@@ -185,7 +185,7 @@ def test_mixing_mels_by_level_needs_the_level_of_the_waveform():
     for operator in (
         Mixup2(1.0, 1.0, label_rule=AMPLITUDE),
         Mixup2(1.0, 1.0, label_rule=LabelRule("full", "max", min_snr_db=-30)),
-        Mixup2(1.0, 1.0, match_rms=True),
+        Mixup2(1.0, 1.0, match_level="rms"),
     ):
         with pytest.raises(ValueError, match="level=birdmix.mix.measure_level_db"):
             operator(mel, torch.eye(2), rng=np.random.default_rng(0))
@@ -208,10 +208,10 @@ def test_levels_by_time_intervals_give_the_level_inside_the_box():
     assert mix(rule, mel, cut(0.25, 0.5), level=levels).target[0].tolist() == [0.75, 0.25]
 
 
-def test_normalised_mels_are_not_scaled_by_match_rms():
+def test_normalised_mels_are_not_scaled_to_match_levels():
     mel = torch.randn(2, 8, 10)
     plain = Mixup2(1.0, 1.0)(mel, torch.eye(2), rng=np.random.default_rng(0))
-    matched = Mixup2(1.0, 1.0, match_rms=True)(
+    matched = Mixup2(1.0, 1.0, match_level="rms")(
         mel, torch.eye(2), rng=np.random.default_rng(0), level=torch.tensor([0.0, -20.0])
     )
     assert torch.equal(plain.x, matched.x)

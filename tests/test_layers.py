@@ -40,7 +40,7 @@ IMPORTERS = {
     "soxr": {"audio"},
     "audiomentations": {"audio"},
     "torchaudio": {"frontend"},
-    "librosa": {"report"},
+    "librosa": {"mix", "report"},
     "timm": {"model"},
     "huggingface_hub": {"model"},
     "lightning": {"training"},

@@ -54,16 +54,16 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("match_rms", [False, True])
+@pytest.mark.parametrize("match_level", ["none", "rms"])
 @pytest.mark.parametrize("post", ["none", "peak_guard", "peak_normalise", "standardise"])
 @pytest.mark.parametrize("num_intervals", [1, 5])
 def test_the_computed_level_of_a_mix_is_the_measured_one(
-    name: str, match_rms: bool, post: str, num_intervals: int
+    name: str, match_level: str, post: str, num_intervals: int
 ):
     x = noise(-6, -20, 0, -30, -12, -3)
     pool = Examples(noise(-40, 0, -20, seed=1), torch.zeros(3, 6))
     pool = pool._replace(level=measure_level_db(pool.x, num_intervals))
-    operator: Operator = OPERATORS[name](match_rms=match_rms, post=post)
+    operator: Operator = OPERATORS[name](match_level=match_level, post=post)
     mixed = operator(
         x, torch.eye(6), rng=rng(), pool=pool, level=measure_level_db(x, num_intervals)
     )
@@ -93,7 +93,7 @@ def test_peak_normalisation_changes_the_level():
 
 def test_a_chain_computes_levels_through_matching_and_post():
     x = noise(-6, -40, -20, 0)
-    chain = Chain(Mixup(1.0, 1.0, match_rms=True), Mixup2(1.0, 1.0, post="peak_normalise"))
+    chain = Chain(Mixup(1.0, 1.0, match_level="rms"), Mixup2(1.0, 1.0, post="peak_normalise"))
     mixed = chain(x, torch.eye(4), rng=rng(), level=measure_level_db(x))
     # Both mixes have sources in common, which are then correlated: levels are approximate.
     assert torch.allclose(mixed.level, measure_level_db(mixed.x), atol=3)
@@ -140,7 +140,7 @@ def test_levels_are_computed_without_reading_values_on_an_accelerator(name: str)
     x = torch.empty(6, 40, device="meta")
     target, levels = torch.empty(6, 3, device="meta"), torch.empty(6, 5, device="meta")
     operator = OPERATORS[name](
-        match_rms=True, post="peak_normalise", label_rule=replace(RULES["max"], min_snr_db=-20)
+        match_level="rms", post="peak_normalise", label_rule=replace(RULES["max"], min_snr_db=-20)
     )
     pool = Examples(x, target, level=levels)
     assert operator(x, target, rng=rng(), pool=pool, level=levels).level.shape == (6, 5)
@@ -153,7 +153,7 @@ def test_levels_of_float64_waveforms_are_float32_and_not_rounded_to_silence():
     )
     assert measure_level_db(x.double()).dtype == torch.float32
     x = noise(-6, -20).double()
-    matched = Mixup(1.0, 1.0, match_rms=True, label_rule=RULES["amplitude"])
+    matched = Mixup(1.0, 1.0, match_level="rms", label_rule=RULES["amplitude"])
     mixed = matched(x, torch.eye(2), rng=rng(), level=measure_level_db(x))
     assert mixed.x.dtype == torch.float64
     assert torch.allclose(mixed.level, measure_level_db(mixed.x), atol=TOLERANCE_DB)

@@ -242,7 +242,7 @@ def test_mixing_by_example_and_by_slot_agree(name: str, post: str):
     plan = OPERATORS[name].draw(DrawContext(8), rng(1))
     by_example, by_slot = (
         apply_plan_to_inputs(plan, x, post=post),
-        _apply_by_slot(plan, x, None, None, post)[0],
+        _apply_by_slot(plan, x, None, None, None, post)[0],
     )
     assert torch.allclose(by_example, by_slot, atol=1e-5)
 
@@ -252,7 +252,7 @@ def test_mixing_by_example_and_by_slot_agree_with_a_pool(post: str):
     x, pool = normal(6, 40), normal(4, 40, seed=1)
     plan = Inject(0.7, gain=[0.2, 0.8]).draw(DrawContext(6, {"pool": 4}), rng(1))
     assert 0 < (plan.source >= 6).sum() < 6
-    expected = _apply_by_slot(plan, x, pool, None, post)[0]
+    expected = _apply_by_slot(plan, x, pool, None, None, post)[0]
     assert torch.allclose(apply_plan_to_inputs(plan, x, pool, post=post), expected, atol=1e-6)
 
 
@@ -275,7 +275,7 @@ def test_gradients_flow_back_to_every_source():
 
 @pytest.mark.parametrize(
     "apply_function",
-    [apply_plan_to_inputs, lambda plan, x: _apply_by_slot(plan, x, None, None, "none")[0]],
+    [apply_plan_to_inputs, lambda plan, x: _apply_by_slot(plan, x, None, None, None, "none")[0]],
 )
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_non_finite_example_changes_only_the_examples_it_is_mixed_into(
@@ -294,7 +294,7 @@ def test_a_non_finite_example_changes_only_the_examples_it_is_mixed_into(
 def test_a_nan_example_leaves_inputs_and_labels_of_the_others_finite(name: str, rule: str):
     x = normal(6, 8, 9)
     x[4, 2, 3] = float("nan")
-    operator = Mixup2(1.0, 1.0, label_rule=RULES[rule], match_rms=True, linear=True)
+    operator = Mixup2(1.0, 1.0, label_rule=RULES[rule], match_level="rms", linear=True)
     plan = OPERATORS[name].draw(DrawContext(6), rng(2))
     mixed = operator.replay(plan, Examples(x, torch.eye(6)))
     has_nan_source = ((plan.source == 4) & plan.used_mask).any(axis=1)
@@ -336,7 +336,9 @@ def test_mixing_reads_no_values_on_an_accelerator_and_draws_the_same_plan(name: 
     assert np.array_equal(mixed.plan.source, plan.source)
     assert np.array_equal(mixed.plan.gain, plan.gain)
     audible = replace(RULES[rule], min_snr_db=-30, label_cap=1)
-    measuring = Mixup2(1.0, 1.0, label_rule=audible, match_rms=True, linear=True, post="peak_guard")
+    measuring = Mixup2(
+        1.0, 1.0, label_rule=audible, match_level="rms", linear=True, post="peak_guard"
+    )
     mixed = measuring.replay(plan, Examples(*on_meta))
     assert [tensor.shape for tensor in mixed.examples[:5]] == [tensor.shape for tensor in on_meta]
 
@@ -616,7 +618,7 @@ def call_mixup(x=None, target=None, **tensors):
         (lambda: CutMix(0.5, -1.0), r"beta=-1.0"),
         (lambda: CutMix(0.5, axis="space"), r"axis"),
         (lambda: Inject(0.5, gain=[0.5, 0.2]), r"gain"),
-        (lambda: Inject(0.5, gain=[0.5, 2.0], convex=True), r"convex=True"),
+        (lambda: Inject(0.5, blend=[0.5, 2.0]), r"gains of a blend lie in"),
         (lambda: Inject(1.0)(torch.eye(4), torch.eye(4), rng=rng()), r"pool=Examples"),
         (lambda: OneOf(Mixup(1.0), weights=(1, 2)), r"weights"),
         (lambda: Schedule(0.5, shape="square"), r"shape"),

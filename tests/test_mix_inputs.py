@@ -118,7 +118,7 @@ def test_integer_levels_are_mixed_as_floats():
 def test_mixes_agree_for_waveforms_of_any_precision(name: str, rule: str, dtype: torch.dtype):
     x, pool = normal(6, 50), Examples(normal(6, 50, seed=1), EYE)
     audible = replace(RULES[rule], min_snr_db=-20)
-    operator = OPERATORS[name](label_rule=audible, match_rms=True, post="peak_guard")
+    operator = OPERATORS[name](label_rule=audible, match_level="rms", post="peak_guard")
     expected = operator(x, EYE, rng=rng(), pool=pool, level=measure_level_db(x))
     pool = pool._replace(x=pool.x.to(dtype), level=measure_level_db(pool.x.to(dtype)))
     mixed = operator(x.to(dtype), EYE, rng=rng(), pool=pool, level=measure_level_db(x.to(dtype)))
@@ -257,7 +257,7 @@ def test_plans_are_equal_by_value(name: str):
     plan, again, other = (operator.draw(DrawContext(6), rng(seed)) for seed in (0, 0, 1))
     assert (plan == again) is True and (plan != again) is False
     assert (plan == other) is False and (plan == "plan") is False
-    assert (plan == replace(plan, matched=True)) is False
+    assert (plan == replace(plan, match="rms")) is False
     assert plan == pickle.loads(pickle.dumps(plan))
     if plan.boxes is not None:
         assert (plan == replace(plan, boxes=None)) is False
@@ -281,7 +281,7 @@ def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, s
     x, target = torch.zeros(shape), torch.zeros(0, 3)
     tensors = (x, target, target[:, 0], target > 0, target[..., None])
     pool = Examples(torch.ones(2, *shape[1:]), torch.ones(2, 3), frames=torch.ones(2, 3, 1))
-    options = {"scope": scope, "match_rms": True, "linear": True, "post": "peak_normalise"}
+    options = {"scope": scope, "match_level": "rms", "linear": True, "post": "peak_normalise"}
     operators: list[Operator] = [
         Mixup(prob, **options),
         Mixup2(1.0, prob, **options),
@@ -302,7 +302,7 @@ def test_an_empty_batch_passes_through_every_operator(prob: float, scope: str, s
 @pytest.mark.parametrize("name", OPERATORS)
 def test_examples_of_length_0_pass_through_every_operator(name: str, post: str):
     x, target = torch.zeros(4, 0), torch.zeros(4, 0)
-    operator = OPERATORS[name](match_rms=True, post=post)
+    operator = OPERATORS[name](match_level="rms", post=post)
     mixed = operator(x, target, rng=rng(), pool=Examples(x, target))
     assert mixed.x.shape == (4, 0) and mixed.target.shape == (4, 0)
     assert measure_level_db(x).tolist() == [[-np.inf]] * 4

@@ -158,21 +158,24 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
     settings = MixSettings(
         mixup_prob=1.0,
         mixup_double=1.0,
-        inject=InjectSettings(prob=1.0, gain=[0.5, 0.5], label_cap=0.6),
+        injectors=[InjectSettings(prob=1.0, gain=[0.5, 0.5], label_cap=0.6)],
     )
-    assert build_mix_stages(settings).operator_names == ["mixup", "inject"]
+    assert build_mix_stages(settings).operator_names == [
+        "mixup",
+        "inject_all",
+    ]
     batch = batch_of(waveforms())
     pool = batch_of(10 * waveforms()).examples._replace(target=torch.ones(4, 4))
     context = DrawContext.from_targets(np.eye(4), {"pool": np.ones((4, 4))})
     batch = batch._replace(context=context, pool=pool)
     injected, plain = (
         step(each).prepare_batch(batch, keys())
-        for each in (settings, replace(settings, inject=InjectSettings(0.0)))
+        for each in (settings, replace(settings, injectors=[]))
     )
     assert (injected.peak > 2 * plain.peak).all()
     expected = torch.maximum(plain.batch.examples.target, torch.tensor(0.6 / 4))
     assert torch.allclose(injected.batch.examples.target, expected)
-    assert mix_metrics(settings, batch)["mix_inject_rate"] == 1
+    assert mix_metrics(settings, batch)["mix_inject_all_rate"] == 1
     with pytest.raises(ValueError, match="there is no pool to inject from"):
         step(settings).prepare_batch(batch_of(waveforms()), keys())
 

@@ -42,6 +42,13 @@ _RENAMED = {
     "optim.warmup_share": "optim.warmup_fraction",
 }
 
+# What to use in place of former settings and groups.
+_REPLACED = {
+    "mix.cutmix.match_rms": "mix.cutmix.match_level=rms",
+    "mix.inject": "mix.injectors=[{pool: NAME, prob: 0.5}], a list",
+    "mix.match_rms": "mix.match_level=rms",
+}
+
 _INTERPOLATION_ERRORS = (GrammarParseError, InterpolationKeyError, InterpolationResolutionError)
 
 # Hydra's messages about several values without -m.
@@ -136,4 +143,7 @@ def _unknown_setting_message(key: str) -> str:
     for old, new in _RENAMED.items():
         if f"{key}.".startswith(f"{old}."):
             return f"there is no setting '{key}'; its name is '{new}{key.removeprefix(old)}'"
+    for old, new in _REPLACED.items():
+        if f"{key}.".startswith(f"{old}."):
+            return f"there is no setting '{key}'; use {new}"
     return f"there is no setting '{key}'{did_you_mean(key, all_setting_keys())}"

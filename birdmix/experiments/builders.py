@@ -74,14 +74,8 @@ def check_buildable(config: Config) -> None:
 
 
 def _check_mix_fits_data(config: Config) -> None:
-    """Check that ``mix.inject`` and the mix pool are both set or neither, and the batch size."""
-    stages = build_mix_stages(config.mix)
-    sources = config.data.mix_pool.sources
-    if ("inject" in stages.waveform) is not bool(sources):
-        raise ValueError(
-            f"mix.inject.prob={config.mix.inject.prob} and data.mix_pool.sources="
-            f"{list(sources)} need each other: the first mixes in segments of the second"
-        )
+    """Check that injectors have their pools, and that batches are large enough."""
+    stages = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate)
     if config.data.batch_size < stages.min_batch_size:
         raise ValueError(
             f"data.batch_size={config.data.batch_size}: the mix joins {stages.min_batch_size} "
@@ -254,7 +248,7 @@ def build_training_step(
     has_frame_logits = config.model.has_frame_logits
     loss = build_loss(config.loss, train.label_target_sums(), len(train), has_frame_logits)
     return TrainingStep(
-        mix_stages=build_mix_stages(config.mix),
+        mix_stages=build_mix_stages(config.mix, config.frontend.log_mel.sample_rate),
         log_mel=LogMel(config.frontend.log_mel).to(device),
         masking=config.frontend.masking,
         attenuation=config.frontend.attenuation,
@@ -339,7 +333,7 @@ def build_batch_sampler(
         rank=processes.rank,
         num_processes=processes.size,
     )
-    num_sources = build_mix_stages(config.mix).min_batch_size
+    num_sources = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate).min_batch_size
     if batches.smallest_share < num_sources:
         share = "a batch" if processes.size == 1 else f"one of {processes.size} shares of a batch"
         raise ValueError(

@@ -8,6 +8,7 @@ from .label_rules import (
     MAX,
     NOISY_OR,
     RULES,
+    SATURATING,
     UNION,
     LabelRule,
 )
@@ -18,10 +19,10 @@ from .mix_stages import MixStages, build_mix_stages
 from .mix_stats import MixStats
 from .operators.cutmix import CutMix, CutMixSettings
 from .operators.inject import Inject, InjectSettings
-from .operators.mixup import Mixup
+from .operators.mixup import Mixup, MixupSettings
 from .operators.mixup2 import Mixup2, Mixup2Settings
 from .random_draws import batch_rng
-from .settings import MixSettings
+from .settings import HiddenSettings, MixSettings
 from .sound_levels import measure_level_db, mixed_level_db
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MAX",
     "NOISY_OR",
     "RULES",
+    "SATURATING",
     "UNION",
     "Boxes",
     "Chain",
@@ -37,6 +39,7 @@ __all__ = [
     "CutMixSettings",
     "DrawContext",
     "Examples",
+    "HiddenSettings",
     "Inject",
     "InjectSettings",
     "LabelRule",
@@ -49,6 +52,7 @@ __all__ = [
     "Mixup",
     "Mixup2",
     "Mixup2Settings",
+    "MixupSettings",
     "OneOf",
     "Operator",
     "Plan",

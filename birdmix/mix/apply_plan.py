@@ -13,6 +13,7 @@ from torch import Tensor
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.post_scaling import POSTS
 from birdmix.mix.tensor_access import allows_in_place, array_to_device
+from birdmix.mix.time_shifts import shift_in_time, shift_offsets
 
 
 def apply_plan_to_inputs(
@@ -21,6 +22,7 @@ def apply_plan_to_inputs(
     pool: Tensor | None = None,
     *,
     gain: Tensor | None = None,
+    shift: Tensor | None = None,
     post: str = "none",
 ) -> Tensor:
     """Return ``post(sum_s gain[b, s] * X[source[b, s]])``, X being the batch followed by the pool.
@@ -33,6 +35,7 @@ def apply_plan_to_inputs(
         x: Floating tensor [B, ...].
         pool: Floating tensor [P, ...] with the example shape, dtype and device of ``x``.
         gain: Gains that replace the plan's, float32 [B, S], on the device of ``x``.
+        shift: Shifts in time that replace the plan's, as fractions of the length, float32 [B, S].
         post: Scaling of mixed examples: ``none``, ``peak_guard``, ``peak_normalise`` or
             ``standardise``.
 
@@ -42,7 +45,7 @@ def apply_plan_to_inputs(
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
     """
-    return apply_and_return_post_gain(plan, x, pool, gain=gain, post=post)[0]
+    return apply_and_return_post_gain(plan, x, pool, gain=gain, shift=shift, post=post)[0]
 
 
 def apply_and_return_post_gain(
@@ -51,6 +54,7 @@ def apply_and_return_post_gain(
     pool: Tensor | None = None,
     *,
     gain: Tensor | None = None,
+    shift: Tensor | None = None,
     post: str = "none",
 ) -> tuple[Tensor, Tensor | None]:
     """Apply a plan, and also return the factor by which ``post`` scaled each example.
@@ -66,9 +70,11 @@ def apply_and_return_post_gain(
     check_plan(plan, x, pool)
     if plan.is_identity:
         return x, None
-    if x.device.type == "cpu" and _all_allow_in_place(x, pool, gain):
-        return _apply_by_example(plan, x, pool, gain, post)
-    return _apply_by_slot(plan, x, pool, gain, post)
+    if shift is None and plan.shift is not None:
+        shift = array_to_device(plan.shift, x.device)
+    if x.device.type == "cpu" and _all_allow_in_place(x, pool, gain, shift):
+        return _apply_by_example(plan, x, pool, gain, shift, post)
+    return _apply_by_slot(plan, x, pool, gain, shift, post)
 
 
 def _all_allow_in_place(*tensors: Tensor | None) -> bool:
@@ -108,20 +114,29 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
 
 
 def _apply_by_example(
-    plan: Plan, x: Tensor, pool: Tensor | None, gain: Tensor | None, post: str
+    plan: Plan,
+    x: Tensor,
+    pool: Tensor | None,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    post: str,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix one example after the other, on a CPU: it stays in the cache while it is summed."""
     out = torch.empty_like(x)
     inputs = x.unbind() if pool is None else x.unbind() + pool.unbind()
     gains = (plan.gain if gain is None else gain).tolist()
+    if shift is None:
+        offsets = np.zeros(plan.source.shape, int).tolist()
+    else:
+        offsets = shift_offsets(shift, x.shape[-1]).tolist()
     boxes = None if plan.boxes is None else _box_slices(plan, x)
     scaling = POSTS[post]
     post_gain = None if scaling is None else x.new_ones(len(x))
-    examples = zip(out.unbind(), plan.source.tolist(), plan.used_mask.tolist(), gains, strict=True)
-    for index, (mixed, sources, used, source_gains) in enumerate(examples):
+    slots = (plan.source.tolist(), plan.used_mask.tolist(), gains, offsets)
+    for index, (mixed, *example_slots) in enumerate(zip(out.unbind(), *slots, strict=True)):
         terms = [
-            (inputs[source], source_gain)
-            for source, is_used, source_gain in zip(sources, used, source_gains, strict=True)
+            (inputs[source].roll(offset, -1) if offset else inputs[source], source_gain)
+            for source, is_used, source_gain, offset in zip(*example_slots, strict=True)
             if is_used
         ]
         if len(terms) == 1:
@@ -168,7 +183,12 @@ def _box_slices(plan: Plan, x: Tensor) -> list[tuple]:
 
 
 def _apply_by_slot(
-    plan: Plan, x: Tensor, pool: Tensor | None, gain: Tensor | None, post: str
+    plan: Plan,
+    x: Tensor,
+    pool: Tensor | None,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    post: str,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix the whole batch source by source: on accelerators, under autograd and torch.func."""
     column = (-1, *[1] * (x.dim() - 1))
@@ -188,6 +208,8 @@ def _apply_by_slot(
                 continue
             indices = array_to_device(selected.nonzero()[0], x.device)
             partner = inputs[array_to_device(source[selected], x.device)]
+            if shift is not None:
+                partner = shift_in_time(partner, shift[indices, slot])
             partner = partner * gain[indices, slot].view(column)
             if in_box is None:
                 add = out.index_add_ if in_place else out.index_add

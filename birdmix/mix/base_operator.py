@@ -8,7 +8,7 @@ Shapes: B batch, P mix pool, C classes, F' label frames, L time intervals; x is 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -91,7 +91,8 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         label_rule: How targets are joined, in place of the rule that the settings name.
         linear: Whether the level of x is that of the sound, so that levels can be measured from x.
             None is yes for waveforms [B, T] and no for all other shapes, which then need ``level``
-            if the label rule or ``match_rms`` needs levels.
+            if the label rule or ``match_level`` needs levels.
+        sample_rate: Hz, of waveforms; needed by match_level=loudness.
     """
 
     #: The settings with the probability of mixing and with the name of the label rule.
@@ -100,6 +101,7 @@ class Operator(ScopeOption, ScalingOptions, Mix):
 
     label_rule: LabelRule | None = None
     linear: bool | None = None
+    sample_rate: int | None = None
 
     @property
     def probability(self) -> ScheduledFloat:
@@ -121,7 +123,7 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     @property
     def needs_levels(self) -> bool:
         """Whether the mix depends on the levels of its sources."""
-        return self.effective_rule.needs_levels or self.match_rms
+        return self.effective_rule.needs_levels or self.match_level == "rms"
 
     @property
     def min_batch_size(self) -> int:
@@ -159,17 +161,25 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         if not 0 <= progress <= 1:
             raise ValueError(f"progress={progress}: it lies in [0, 1]")
         batch_size = context.batch_size
-        probability = value_at(self.probability, progress)
-        if probability == 0 or batch_size == 0:
+        if value_at(self.probability, progress) == 0 or batch_size == 0:
             return Plan.identity(batch_size)
         check_batch_size(batch_size, self.min_batch_size)
-        mixed = rng.random(1 if self.scope == "batch" else batch_size) < probability
+        mixed = self.draw_mixed(context, rng, progress)
         if not mixed.any():
             return Plan.identity(batch_size)
         plan = self.draw_full_plan(context, rng, progress)
-        if self.match_rms:
-            plan = replace(plan, matched=True)
         return plan.restrict_to(np.broadcast_to(mixed, batch_size))
+
+    def draw_mixed(
+        self, context: DrawContext, rng: np.random.Generator, progress: float
+    ) -> np.ndarray:
+        """Draw which examples are mixed: bool, [B] or, with scope=batch, [1]."""
+        num_draws = 1 if self.scope == "batch" else context.batch_size
+        return rng.random(num_draws) < value_at(self.probability, progress)
+
+    def context_after(self, context: DrawContext, plan: Plan, progress: float) -> DrawContext:
+        """Return what the host knows about the examples after a mix by a plan."""
+        return context.after(plan)
 
     def mix(
         self,
@@ -184,8 +194,9 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         from birdmix.mix.mix_examples import check_examples
 
         examples = check_examples(examples, pool)
-        plan = self.draw(context or context_of(examples, pool), rng, progress=progress)
-        return self._mix_by_plan(plan, examples, pool)
+        context = context or context_of(examples, pool)
+        plan = self.draw(context, rng, progress=progress)
+        return self._mix_by_plan(plan, examples, pool, self.context_after(context, plan, progress))
 
     def replay(
         self, plan: Plan, examples: "Examples", pool: "Examples | None" = None
@@ -206,15 +217,24 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         from birdmix.mix.mix_examples import check_examples, check_type
 
         check_type("plan", plan, Plan)
-        return self._mix_by_plan(plan, check_examples(examples, pool), pool)
+        examples = check_examples(examples, pool)
+        return self._mix_by_plan(plan, examples, pool, context_of(examples, pool))
 
     def _mix_by_plan(
-        self, plan: Plan, examples: "Examples", pool: "Examples | None"
+        self, plan: Plan, examples: "Examples", pool: "Examples | None", context: DrawContext
     ) -> "MixResult[Plan]":
         from birdmix.mix.mix_examples import mix_by_plan
 
-        rule = self.effective_rule
-        return mix_by_plan(plan, examples, pool, rule=rule, post=self.post, linear=self.linear)
+        return mix_by_plan(
+            plan,
+            examples,
+            pool,
+            rule=self.effective_rule,
+            post=self.post,
+            linear=self.linear,
+            sample_rate=self.sample_rate,
+            context=context,
+        )
 
 
 def context_of(examples: "Examples", pool: "Examples | None") -> DrawContext:

@@ -42,9 +42,9 @@ class Chain(Mix):
         for operator in self.operators:
             mixed = operator.mix(examples, rng=rng, progress=progress, pool=pool, context=context)
             examples = mixed.examples
-            context = context.after(mixed.plan)
+            context = mixed.context
             plans.append(mixed.plan)
-        return MixResult(examples, tuple(plans))
+        return MixResult(examples, tuple(plans), context)
 
 
 class OneOf(Mix):

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.tensor_access import is_readable_on_host
 
@@ -261,10 +262,12 @@ class MixResult(NamedTuple, Generic[PlanOrPlans]):
             they were not given; ``level`` (``birdmix.mix.mixed_level_db``) also if that of a pool
             that was drawn from was not given.
         plan: The plan that was applied; a tuple of plans from a ``Chain``.
+        context: What the host knows about the mixed examples.
     """
 
     examples: Examples
     plan: PlanOrPlans
+    context: DrawContext
 
     @property
     def x(self) -> Tensor:

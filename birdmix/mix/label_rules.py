@@ -9,6 +9,7 @@ as 0 and as 1: a label of the mix is known where the two results differ little.
 Shapes: B batch, P mix pool, N = B + P examples, S sources, C classes, F' label frames.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ from birdmix.messages import check_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARES = ("part", "full", "amplitude")
+SHARES = ("part", "full", "amplitude", "saturating")
 JOINS = ("sum", "max", "noisy_or")
+
+# Gain from which on a source counts in full under saturating shares.
+_SATURATION = 0.5
 
 # Rounding error of a difference of two targets in float32: twenty spacings of numbers near 1.
 _ROUNDING = 1e-6
@@ -33,6 +37,7 @@ class LabelRule:
             that is its gain, or the area of its box, over the sum of the example. ``full``: all.
             ``amplitude``: its part weighted by its RMS, so that a quiet source contributes
             little (between-class learning, Tokozume et al. 2018, arXiv:1711.10282).
+            ``saturating``: its gain / .5, at most 1 (sumix, the 7th place of BirdCLEF 2023).
         join: How the claims are joined: ``sum`` (clamped to 1), ``max``, or ``noisy_or``,
             1 - (1 - a)(1 - b).
         min_snr_db: Audibility threshold in dB, 0 or less: a source whose level, after its gain and
@@ -40,6 +45,9 @@ class LabelRule:
             no label, and neither does silence. None is no threshold.
         label_cap: Largest sum of labels, over classes, that one source from the pool contributes;
             None is no cap.
+        label_sum: Sum of labels, over classes, that each source from the pool contributes: its
+            labels are scaled up or down to it, each to at most 1. A source without labels still
+            has none. None is no scaling.
         known_tolerance: Largest difference that unknown labels may make to a label of the mix that
             counts as known, in [0, 1].
 
@@ -51,6 +59,7 @@ class LabelRule:
     join: str
     min_snr_db: float | None = None
     label_cap: float | None = None
+    label_sum: float | None = None
     known_tolerance: float = 0.1
 
     def __post_init__(self) -> None:
@@ -63,6 +72,12 @@ class LabelRule:
             )
         if self.label_cap is not None and not self.label_cap >= 0:
             raise ValueError(f"label_cap={self.label_cap}: it must be 0 or more")
+        if self.label_sum is not None and not self.label_sum > 0:
+            raise ValueError(f"label_sum={self.label_sum}: it must be above 0")
+        if self.label_sum is not None and self.label_cap is not None:
+            raise ValueError(
+                f"label_sum={self.label_sum} and label_cap={self.label_cap}: set one of them"
+            )
         if not 0 <= self.known_tolerance <= 1:
             raise ValueError(
                 f"known_tolerance={self.known_tolerance}: a difference of targets lies in [0, 1]"
@@ -80,7 +95,8 @@ class LabelRule:
 
         Args:
             part: Part of the mix that each source is, [B, S, ...], adding up to 1.
-            gain: Linear gains, [B, S, ...]; needed if the rule needs levels.
+            gain: Linear gains, [B, S, ...]; needed by saturating shares and if the rule needs
+                levels.
             rms: RMS of the sources before the gains, [B, S, ...]; needed if the rule needs levels.
 
         Returns:
@@ -88,6 +104,9 @@ class LabelRule:
         """
         present = part > 0
         share = part if self.share == "part" else present.float()
+        if self.share == "saturating":
+            assert gain is not None
+            share = share * (gain / _SATURATION).clamp(max=1)
         if not self.needs_levels:
             return share
         assert gain is not None and rms is not None
@@ -101,10 +120,12 @@ class LabelRule:
         threshold = mixed_rms.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
         return share * ((mixed_rms > 0) & (mixed_rms >= threshold))
 
-    def cap_shares_by_label_sum(
+    def fit_shares_to_label_sum(
         self, share: "Tensor", source: "Tensor", target: "Tensor"
     ) -> "Tensor":
-        """Lower the shares of pool sources whose labels would add up to more than ``label_cap``.
+        """Scale the shares of pool sources so that their labels add up to what the rule allows.
+
+        That is at most ``label_cap``, or ``label_sum``; shares may then exceed 1.
 
         Args:
             share: Shares, [B, S].
@@ -114,28 +135,38 @@ class LabelRule:
         Returns:
             Shares, [B, S].
         """
-        if self.label_cap is None:
+        limit = self.label_cap if self.label_sum is None else self.label_sum
+        if limit is None:
             return share
         label_sum = share * target.sum(dim=1)[source]
-        exceeds_cap = (source >= len(share)) & (label_sum > self.label_cap)
-        return share * (self.label_cap / label_sum).where(exceeds_cap, 1)
+        is_scaled = (source >= len(share)) & (label_sum > (0 if self.label_sum else limit))
+        return share * (limit / label_sum).where(is_scaled, 1)
 
-    def join_targets(self, share: "Tensor", source: "Tensor", target: "Tensor") -> "Tensor":
+    def join_targets(
+        self,
+        share: "Tensor",
+        source: "Tensor",
+        target: "Tensor",
+        shift: "Tensor | None" = None,
+    ) -> "Tensor":
         """Join the targets of all sources, each times its share.
 
         Args:
             share: Shares, [B, S], or per label frame [B, S, F'].
             source: Indices in the batch followed by the pool, int64 [B, S].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
+            shift: Shifts of the sources in time, for targets with frames, [B, S]; see
+                ``time_shifts.shift_in_time``.
 
         Returns:
             Mixed targets in [0, 1], [B, C] or [B, C, F'].
         """
-        slots = zip(share.unbind(dim=1), source.unbind(dim=1), strict=True)
         claims = (
-            slot_share.unsqueeze(1).to(target.dtype) * target[indices]
-            for slot_share, indices in slots
+            share[:, slot].unsqueeze(1).to(target.dtype) * slot_target
+            for slot, slot_target in enumerate(_slot_targets(source, target, shift))
         )
+        if self.label_sum is not None:  # shares may exceed 1
+            claims = (claim.clamp(max=1) for claim in claims)
         mixed = next(claims)
         for claim in claims:
             if self.join == "max":
@@ -147,7 +178,12 @@ class LabelRule:
         return mixed.clamp(max=1)
 
     def join_known(
-        self, share: "Tensor", source: "Tensor", known: "Tensor", target: "Tensor"
+        self,
+        share: "Tensor",
+        source: "Tensor",
+        known: "Tensor",
+        target: "Tensor",
+        shift: "Tensor | None" = None,
     ) -> "Tensor":
         """Compute which labels of the mix are known.
 
@@ -160,6 +196,7 @@ class LabelRule:
             source: Indices in the batch followed by the pool, int64 [B, S].
             known: Which targets of batch and pool are known, bool [N, C] or [N, C, F'].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
+            shift: Shifts of the sources in time, for targets with frames, [B, S].
 
         Returns:
             Known mask of the mix, bool [B, C] or [B, C, F'].
@@ -167,8 +204,19 @@ class LabelRule:
         import torch
 
         target = torch.cat([target.float().where(known, bound) for bound in (0, 1)], dim=1)
-        lowest, highest = self.join_targets(share, source, target).chunk(2, dim=1)
+        lowest, highest = self.join_targets(share, source, target, shift).chunk(2, dim=1)
         return highest - lowest <= self.known_tolerance + _ROUNDING
+
+
+def _slot_targets(source: "Tensor", target: "Tensor", shift: "Tensor | None") -> "Iterator[Tensor]":
+    """Yield the targets of the sources in each slot, [B, C] or [B, C, F'], shifted in time."""
+    for slot, indices in enumerate(source.unbind(dim=1)):
+        if shift is None or not slot:
+            yield target[indices]
+        else:
+            from birdmix.mix.time_shifts import shift_in_time
+
+            yield shift_in_time(target[indices], shift[:, slot])
 
 
 #: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
@@ -186,6 +234,9 @@ NOISY_OR = LabelRule("full", "noisy_or")
 #: Shares are proportional to gain x RMS.
 AMPLITUDE = LabelRule("amplitude", "sum")
 
+#: A source of gain .5 or more counts in full, a quieter one in proportion (sumix).
+SATURATING = LabelRule("saturating", "sum")
+
 #: The rules by name.
 RULES = {
     "convex": CONVEX,
@@ -193,6 +244,7 @@ RULES = {
     "max": MAX,
     "noisy_or": NOISY_OR,
     "amplitude": AMPLITUDE,
+    "saturating": SATURATING,
 }
 
 

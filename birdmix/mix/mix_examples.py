@@ -4,6 +4,7 @@ Shapes: B batch, P mix pool.
 """
 
 from birdmix.mix.apply_plan import apply_and_return_post_gain, check_plan
+from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.examples import Examples, MixResult
 from birdmix.mix.label_rules import LabelRule, join_sample_weights
 from birdmix.mix.mix_plan import Plan
@@ -38,6 +39,8 @@ def mix_by_plan(
     rule: LabelRule,
     post: str,
     linear: bool | None,
+    sample_rate: int | None,
+    context: DrawContext,
 ) -> MixResult[Plan]:
     """Mix examples by a plan.
 
@@ -48,6 +51,8 @@ def mix_by_plan(
         rule: How targets are joined.
         post: Scaling of mixed examples, a name in ``post_scaling.POSTS``.
         linear: Whether the level of x is that of the sound; None is yes for [B, T] only.
+        sample_rate: Hz, of waveforms; needed if the plan matches loudness.
+        context: What the host knows about the examples, after this mix.
 
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
@@ -59,12 +64,19 @@ def mix_by_plan(
     pool_x = None if pool is None else pool.x
     check_plan(plan, examples.x, pool_x)
     if plan.is_identity:
-        return return_unmixed(examples, plan)
+        return return_unmixed(examples, plan, context)
     sources = examples.append_pool_except_x(pool)
-    resolved = resolve_plan(plan, sources, pool_x, rule, linear)
+    resolved = resolve_plan(plan, sources, pool_x, rule, linear, sample_rate)
     source, share, frame_share = resolved.source, resolved.share, resolved.frame_share
-    gain = resolved.gain if plan.matched else None
-    x, post_gain = apply_and_return_post_gain(plan, examples.x, pool_x, gain=gain, post=post)
+    shift = resolved.shift
+    x, post_gain = apply_and_return_post_gain(
+        plan,
+        examples.x,
+        pool_x,
+        gain=resolved.gain if plan.gains_depend_on_data else None,
+        shift=shift,
+        post=post,
+    )
     if not is_linear_input(x, linear):
         post_gain = None  # scaling a spectrogram does not change the level of its sound
     frames, frames_known = sources.frames, sources.frame_known_mask()
@@ -79,20 +91,25 @@ def mix_by_plan(
         else rule.join_known(share, source, sources.known, sources.target),
         frames=None
         if frame_share is None or frames is None
-        else rule.join_targets(frame_share, source, frames),
+        else rule.join_targets(frame_share, source, frames, shift),
         level=mixed_level_db(
-            plan, examples.level, None if pool is None else pool.level, post_gain=post_gain
+            plan,
+            examples.level,
+            None if pool is None else pool.level,
+            gain=resolved.sound_gain,
+            post_gain=post_gain,
+            shift=shift,
         ),
         frames_known=None
         if frame_share is None or frames is None or frames_known is None
-        else rule.join_known(frame_share, source, frames_known, frames),
+        else rule.join_known(frame_share, source, frames_known, frames, shift),
     )
-    return MixResult(mixed, plan)
+    return MixResult(mixed, plan, context)
 
 
-def return_unmixed(examples: Examples, plan: Plan) -> MixResult[Plan]:
+def return_unmixed(examples: Examples, plan: Plan, context: DrawContext) -> MixResult[Plan]:
     """Return the examples themselves as the result of a plan that mixes nothing."""
     frames_known = examples.frame_known_mask()
     if frames_known is not examples.frames_known:
         examples = examples._replace(frames_known=frames_known)
-    return MixResult(examples, plan)
+    return MixResult(examples, plan, context)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from birdmix.mix.base_operator import Mix
+from birdmix.mix.base_operator import Mix, context_of
 from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.examples import Examples, MixResult
 from birdmix.mix.mix_examples import return_unmixed
@@ -40,4 +40,5 @@ class MixLayer(nn.Module, Mix):
                 examples, rng=rng, progress=progress, pool=pool, context=context
             )
         examples = examples.check_and_convert()
-        return return_unmixed(examples, Plan.identity(len(examples.x)))
+        plan = Plan.identity(len(examples.x))
+        return return_unmixed(examples, plan, context or context_of(examples, pool))

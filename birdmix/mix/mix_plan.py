@@ -3,7 +3,7 @@
 Shapes: B batch, P mix pool, S sources, M mel bins, T last axis (samples or frames).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -95,8 +95,7 @@ def _to_cells(fractions: np.ndarray, length: int) -> np.ndarray:
 class Plan:
     """Everything random about one mixed batch: small, and enough to repeat the mix.
 
-    Plans are equal if their sources, gains, boxes and matching are. They are not hashable, as
-    arrays can be changed.
+    Plans are equal if all their fields are. They are not hashable, as arrays can be changed.
 
     Indices count the batch followed by the mix pool: a source of B or more is example
     ``source - B`` of the pool. An example with fewer sources than S has itself at gain 0 in its
@@ -108,7 +107,15 @@ class Plan:
         gain: Linear gain of each source, float32 [B, S]; [1, 0, ...] for an example without a mix.
         boxes: For plans of two sources: the boxes in which the partner replaces the example; None
             adds whole sources.
-        matched: Whether partners are scaled to the example's own RMS before the gains.
+        match: Scaling of partners to the example's own level before the gains: none, rms or
+            loudness; see ``sound_levels.MATCHES``.
+        unit_power: Whether gains are then divided by the root of the sum of their squares.
+        shift: By which fraction of its length each source is shifted in time, later and around the
+            end, in [0, 1), float32 [B, S]; 0 for the example itself. None shifts nothing.
+        aligned: Whether partners are shifted so that their loud parts meet those of the example;
+            the shifts are computed from the data.
+        unfit: Partners that do not meet the condition of the operator, drawn for want of others,
+            bool [B, S]; None is no such partner.
 
     Raises:
         ValueError: If shapes, types or values are not those of a plan.
@@ -117,7 +124,11 @@ class Plan:
     source: np.ndarray
     gain: np.ndarray
     boxes: Boxes | None = None
-    matched: bool = False
+    match: str = "none"
+    unit_power: bool = False
+    shift: np.ndarray | None = None
+    aligned: bool = False
+    unfit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         source, gain = np.asarray(self.source), np.asarray(self.gain)
@@ -145,18 +156,31 @@ class Plan:
                 f"{len(self.boxes.time)} boxes for a source of shape {list(source.shape)}; boxes "
                 "are for plans of two sources [B, 2], one box per example"
             )
+        self._check_shifts(source.shape)
         object.__setattr__(self, "source", np.ascontiguousarray(source, np.int64))
         object.__setattr__(self, "gain", np.ascontiguousarray(gain, np.float32))
+
+    def _check_shifts(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if time shifts do not fit sources of this shape, [B, S]."""
+        if self.boxes is not None and (self.shift is not None or self.aligned):
+            raise ValueError("a plan with boxes has no time shifts")
+        if self.shift is None:
+            return
+        shift = np.ascontiguousarray(self.shift, np.float32)
+        if self.aligned or shift.shape != shape or shift[:, 0].any():
+            raise ValueError(
+                f"a plan's shift has shape {list(shift.shape)} for sources {list(shape)}; it has "
+                "one shift for each source, 0 for the example itself, and needs aligned=False"
+            )
+        if not (shift.min(initial=0) >= 0 and shift.max(initial=0) < 1):
+            raise ValueError("a plan's shifts are fractions of the length in [0, 1)")
+        object.__setattr__(self, "shift", shift)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
             return NotImplemented
-        return (
-            np.array_equal(self.source, other.source)
-            and np.array_equal(self.gain, other.gain)
-            and self.boxes == other.boxes
-            and self.matched == other.matched
-        )
+        names = [each.name for each in fields(self)]
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
     @staticmethod
     def identity(batch_size: int) -> "Plan":
@@ -174,7 +198,7 @@ class Plan:
         own_gain = np.eye(1, self.source.shape[1], dtype=np.float32)
         source = np.where(mixed[:, None], self.source, np.arange(len(self.source))[:, None])
         gain = np.where(mixed[:, None], self.gain, own_gain)
-        return Plan(source, gain, self.boxes, self.matched)
+        return replace(self, source=source, gain=gain)
 
     @property
     def is_identity(self) -> bool:
@@ -196,6 +220,16 @@ class Plan:
         """How often an example is its own partner; 0 for the plans that operators draw."""
         is_self = self.source[:, 1:] == np.arange(len(self.source))[:, None]
         return int((is_self & self.used_mask[:, 1:]).sum())
+
+    @property
+    def num_unfit(self) -> int:
+        """Number of partners that do not meet the condition of the operator."""
+        return 0 if self.unfit is None else int((self.unfit & self.used_mask).sum())
+
+    @property
+    def gains_depend_on_data(self) -> bool:
+        """Whether the gains that are applied are not the plan's own."""
+        return self.match != "none" or self.unit_power
 
     def source_fractions(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the part of the mix that each source is.

@@ -1,6 +1,6 @@
 """Mix operators of a run by stage (waveform, spectrogram, hidden features), built from settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ class MixStages:
     """The enabled operators of each stage, by name and in the order in which they are applied.
 
     Attributes:
-        waveform: Operators on waveforms [B, T]: mixup, inject.
+        waveform: Operators on waveforms [B, T]: mixup, then the injectors, inject_POOL each.
         spectrogram: Operators on log-mels [B, 1, M, F]: cutmix, mixup2.
         hidden: Operators on the feature map before the head, [B, D, h, w]: hidden.
     """
@@ -46,19 +46,25 @@ class MixStages:
         )
 
 
-def build_mix_stages(settings: MixSettings) -> MixStages:
+def build_mix_stages(settings: MixSettings, sample_rate: int | None = None) -> MixStages:
     """Build the operators that the settings enable.
 
     Args:
         settings: Mix settings of a run; operators of probability 0 are left out.
+        sample_rate: Hz, of the waveforms; needed by match_level=loudness.
     """
-    inject, cutmix, hidden = settings.inject, settings.cutmix, settings.hidden
+    cutmix, hidden = settings.cutmix, settings.hidden
     scope = settings.scope
     hidden_rule = replace(settings.label_rule(hidden.mixup2_rule), min_snr_db=None)
     return MixStages(
         waveform=_keep_enabled(
-            mixup=_build(Mixup, MixupSettings, settings, settings, scope=scope),
-            inject=_build(Inject, InjectSettings, inject, settings),
+            mixup=_build(
+                Mixup, MixupSettings, settings, settings, scope=scope, sample_rate=sample_rate
+            ),
+            **{
+                name: _build(Inject, InjectSettings, each, settings, sample_rate=sample_rate)
+                for name, each in name_injectors(settings.injectors).items()
+            },
         ),
         spectrogram=_keep_enabled(
             cutmix=_build(CutMix, CutMixSettings, cutmix, settings, scope=scope),
@@ -73,8 +79,18 @@ def build_mix_stages(settings: MixSettings) -> MixStages:
     )
 
 
+def name_injectors(injectors: Sequence[InjectSettings]) -> dict[str, InjectSettings]:
+    """Return injectors by name: inject_POOL, numbered if several draw from one pool."""
+    named: dict[str, InjectSettings] = {}
+    for injector in injectors:
+        pool = injector.pool
+        number = sum(each.pool == pool for each in named.values()) + 1
+        named[f"inject_{pool or 'all'}{'' if number == 1 else f'_{number}'}"] = injector
+    return named
+
+
 def _build(
-    operator_class: type[Operator], of: type, own: object, run: MixSettings, **options: str
+    operator_class: type[Operator], of: type, own: object, run: MixSettings, **options: Any
 ) -> Operator:
     """Build an operator from its settings and those of the run.
 

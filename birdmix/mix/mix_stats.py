@@ -35,6 +35,7 @@ class MixStats:
         """Set all counters to 0, at the start of an epoch."""
         self.num_examples = 0
         self.num_self_pairs = 0
+        self.num_unfit_partners = 0
         self.num_mixed = dict.fromkeys(self.operator_names, 0)
         self.num_sources = dict.fromkeys(self.operator_names, 0)
         # Histograms of the part that mixed examples keep of themselves.
@@ -68,6 +69,7 @@ class MixStats:
             self.num_mixed[name] += int(mixed.sum())
             self.num_sources[name] += int(plan.source_counts.sum())
             self.num_self_pairs += plan.num_self_pairs
+            self.num_unfit_partners += plan.num_unfit
             own_bins = np.rint(plan.source_fractions(shape)[mixed, 0] * _NUM_BINS).astype(int)
             self.own_part_counts[name] += np.bincount(own_bins, minlength=_NUM_BINS + 1)
         sums = torch.stack(
@@ -81,8 +83,9 @@ class MixStats:
         For each operator: ``rate``, the fraction of examples that it mixed; ``sources``, their
         mean number of sources over all examples; ``lambda_p10``, ``lambda_p50``, ``lambda_p90``,
         percentiles of the part that a mixed example keeps of itself (NaN if none was mixed). Then
-        the numbers of self-pairs, of clipped examples (peak above 1) and of non-finite examples,
-        and the mean sum of labels per example before and after mixing.
+        the numbers of self-pairs, of partners that did not fit (``partners``), of clipped examples
+        (peak above 1) and of non-finite examples, and the mean sum of labels per example before and
+        after mixing.
         """
         statistics: dict[str, float] = {}
         num_examples = max(self.num_examples, 1)
@@ -95,6 +98,7 @@ class MixStats:
                 )
         sums = dict(zip(_SUM_NAMES, self._read_sums(), strict=True))
         statistics["mix_self_pairs"] = self.num_self_pairs
+        statistics["mix_unfit_partners"] = self.num_unfit_partners
         for name in ("clipped", "nonfinite"):
             statistics[f"mix_{name}"] = sums[name]
         for name in ("label_mass_in", "label_mass_out"):
@@ -109,6 +113,7 @@ class MixStats:
         return {
             "samples": self.num_examples,
             "self_pairs": self.num_self_pairs,
+            "unfit_partners": self.num_unfit_partners,
             "mixed": dict(self.num_mixed),
             "sources": dict(self.num_sources),
             "own_parts": {name: counts.tolist() for name, counts in self.own_part_counts.items()},
@@ -126,6 +131,7 @@ class MixStats:
         for state in states:
             total.num_examples += state["samples"]
             total.num_self_pairs += state["self_pairs"]
+            total.num_unfit_partners += state["unfit_partners"]
             for name in total.operator_names:
                 total.num_mixed[name] += state["mixed"][name]
                 total.num_sources[name] += state["sources"][name]
@@ -142,6 +148,7 @@ class MixStats:
             device: Device of the batches that will be added.
         """
         self.num_examples, self.num_self_pairs = state["samples"], state["self_pairs"]
+        self.num_unfit_partners = state["unfit_partners"]
         self.num_mixed, self.num_sources = dict(state["mixed"]), dict(state["sources"])
         self.own_part_counts = {
             name: np.array(counts, np.int64) for name, counts in state["own_parts"].items()

@@ -19,6 +19,22 @@ def check_concentration(name: str, value: ScheduledFloat) -> None:
             raise ValueError(f"{name}={bound}: a concentration is above 0; 1 is uniform")
 
 
+def check_number_probabilities(name: str, probabilities: Sequence[float]) -> None:
+    """Raise ValueError unless probabilities of numbers of sources are none, or add up to 1."""
+    if probabilities and (min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-6):
+        raise ValueError(
+            f"{name}={list(probabilities)}: probabilities of two, three, ... sources must add up "
+            "to 1"
+        )
+
+
+def check_at_most_one(**settings: object) -> None:
+    """Raise ValueError if more than one of several settings is not None."""
+    given = [f"{name}={value}" for name, value in settings.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: set one of them")
+
+
 def check_range(name: str, value: Sequence[float], lowest: float) -> None:
     """Raise ValueError unless ``lowest <= low <= high < inf`` for a range [low, high]."""
     if len(value) != 2:

@@ -3,7 +3,7 @@
 Shapes: B batch, P mix pool, K partners, S = K + 1 sources.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import index
 
 import numpy as np
@@ -122,6 +122,56 @@ def prepend_self(partners: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(len(partners))[:, None], partners], axis=1)
 
 
+def draw_listed_counts(
+    probabilities: Sequence[float], num_draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw numbers of sources, int64, from the probabilities of two, three, four and more."""
+    draws = rng.random(num_draws)
+    return 2 + np.searchsorted(np.cumsum(probabilities)[:-1], draws, side="right")
+
+
+def draw_beta_binomial_counts(
+    max_sources: int, a: float, b: float, num_draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw numbers of sources 1 + BetaBinomial(max_sources - 1, a, b), int64."""
+    return 1 + rng.binomial(max_sources - 1, rng.beta(a, b, num_draws))
+
+
+def use_first_slots(source: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Restrict each example to its first sources.
+
+    Args:
+        source: Sources of a plan, int64 [B, S].
+        counts: Number of sources of each example, int64 [B].
+
+    Returns:
+        The sources, with the example itself in unused slots, int64 [B, S]; and which slots are
+        used, bool [B, S].
+    """
+    used = np.arange(source.shape[1]) < counts[:, None]
+    return np.where(used, source, np.arange(len(source))[:, None]), used
+
+
+def plan_unfit(unfit: np.ndarray | None) -> np.ndarray | None:
+    """Return which sources do not fit [B, S], from which partners do not [B, K]; None for none."""
+    if unfit is None or not unfit.any():
+        return None
+    return np.pad(unfit, ((0, 0), (1, 0)))
+
+
+def draw_uniform(
+    bounds: Sequence[float], shape: int | tuple[int, ...], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw numbers uniformly from a range [lowest, highest]."""
+    low, high = bounds
+    return rng.uniform(low, high, shape)
+
+
+def db_to_gain(level_db: np.ndarray) -> np.ndarray:
+    """Return linear gains from gains in dB."""
+    return 10 ** (level_db / 20)
+
+
 def draw_dirichlet_gains(
     counts: np.ndarray, concentration: float, rng: np.random.Generator
 ) -> np.ndarray:
@@ -140,18 +190,23 @@ def draw_dirichlet_gains(
     for count in np.unique(counts):
         selected = counts == count
         drawn = rng.dirichlet([concentration] * count, size=int(selected.sum()))
-        gains[selected, :count] = _round_to_grid(drawn)
+        gains[selected, :count] = round_gains(drawn)
     return gains
 
 
 def lambda_to_gains(lam: np.ndarray) -> np.ndarray:
     """Return gains lambda and 1 - lambda for lambdas [B]: float32 [B, 2], adding up to 1."""
-    return _round_to_grid(np.stack([lam, 1 - lam], axis=1))
+    return round_gains(np.stack([lam, 1 - lam], axis=1))
 
 
-def _round_to_grid(gains: np.ndarray) -> np.ndarray:
-    """Round gains [B, S] to the grid: none is 0, and they add up to exactly 1 in float32."""
-    steps = np.maximum(np.rint(gains / _GRID), 1)
+def round_gains(gains: np.ndarray, used: np.ndarray | bool = True) -> np.ndarray:
+    """Round gains so that those of an example add up to exactly 1 in float32, and none is 0.
+
+    Args:
+        gains: Gains that add up to 1, [B, S].
+        used: Which slots hold a source, bool [B, S]; the others get 0.
+    """
+    steps = np.where(used, np.maximum(np.rint(gains / _GRID), 1), 0)
     largest = gains.argmax(axis=1)[:, None]
     excess = steps.sum(axis=1, keepdims=True) - 1 / _GRID
     np.put_along_axis(steps, largest, np.take_along_axis(steps, largest, axis=1) - excess, axis=1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from birdmix.mix.label_rules import RULES, LabelRule
-from birdmix.mix.mix_schedule import Schedule, ScheduledFloat
+from birdmix.mix.mix_schedule import Schedule, ScheduledFloat, schedule_endpoints
 from birdmix.mix.operators.cutmix import CutMixSettings
 from birdmix.mix.operators.inject import InjectSettings
 from birdmix.mix.operators.mixup import MixupSettings
@@ -35,15 +35,15 @@ class HiddenSettings(Mixup2Settings):
 
 @dataclass
 class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
-    """Five mix operators, in this order: mixup, then inject, on waveforms; cutmix, then mixup2, on
-    log-mels; hidden, which is mixup2 of the feature map before the head.
+    """Mix operators, in this order: mixup, then injectors, on waveforms; cutmix, then mixup2, on
+    log-mels; hidden, which is mixup2 of features in the network.
 
-    The settings of mixup and mixup2 are keys of ``mix`` itself; ``match_rms`` and ``post`` are
-    mixup's. ``scope`` applies to all operators but inject, which decides per example. In a run
-    nothing is mixed by default.
+    The settings of mixup and mixup2 are keys of ``mix`` itself: ``partners`` and ``time_shift`` are
+    those of both, ``match_level`` and ``post`` those of mixup. ``scope`` applies to all operators
+    but injectors, which decide per example. In a run nothing is mixed by default.
 
     Attributes:
-        inject: Adding an example of the mix pool (``data.mix_pool``) to waveforms.
+        injectors: Operators that each add an example of a mix pool (``data.pools``) to waveforms.
         cutmix: CutMix of log-mels.
         hidden: Mixup2 of features (Verma et al. 2019, arXiv:1806.05236).
         clean_weight: Weight w in [0, 1) of the loss of the batch without any mix; the loss of the
@@ -57,7 +57,7 @@ class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
     mixup_prob: ScheduledFloat = 0.0
     mix_beta2: ScheduledFloat = 2.0
     mixup2_prob: ScheduledFloat = 0.0
-    inject: InjectSettings = field(default_factory=lambda: InjectSettings(prob=0.0))
+    injectors: list[InjectSettings] = field(default_factory=list)
     cutmix: CutMixSettings = field(default_factory=lambda: CutMixSettings(prob=0.0))
     hidden: HiddenSettings = field(
         default_factory=lambda: HiddenSettings(mix_beta2=2.0, mixup2_prob=0.0)
@@ -73,6 +73,21 @@ class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
             raise ValueError(f"clean_weight={self.clean_weight}: it lies in [0, 1)")
         check_probability("schedule", self.schedule)
         self.label_rule(self.mixup_rule)  # checks the options of all rules
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        """Raise ValueError if injectors of one group would have to share examples."""
+        total: dict[str, float] = {}
+        for injector in self.injectors:
+            if injector.group is not None:
+                probability = max(schedule_endpoints(injector.prob))
+                total[injector.group] = total.get(injector.group, 0.0) + probability
+        for group, probability in total.items():
+            if probability > 1 + 1e-6:
+                raise ValueError(
+                    f"injectors of group {group}: their probabilities add up to {probability:g}; "
+                    "they act on different examples, so lower them to 1 together"
+                )
 
     def scheduled(self, probability: ScheduledFloat) -> Schedule:
         """Return a probability times the run's schedule."""

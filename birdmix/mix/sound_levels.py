@@ -8,6 +8,7 @@ Shapes: B batch, P mix pool, N = B + P examples, S sources, L time intervals, F 
 T last axis.
 """
 
+import functools
 from math import prod
 
 import numpy as np
@@ -16,9 +17,13 @@ from torch import Tensor
 
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.tensor_access import array_to_device
+from birdmix.mix.time_shifts import shift_in_time
 
 # Partners are not scaled by more than this, 60 dB: near-silence would be amplified to noise.
 _MAX_MATCH = 10 ** (60 / 20)
+
+# Seconds of a frame of which the loudness is measured: 4,096 samples at 44.1 kHz.
+_LOUDNESS_FRAME = 4096 / 44100
 
 
 def measure_level_db(x: Tensor, num_intervals: int = 1) -> Tensor:
@@ -87,16 +92,66 @@ def source_rms(
     return rms.float().nan_to_num(nan=0.0, posinf=0.0)
 
 
-def rms_matching_gains(rms: Tensor) -> Tensor:
-    """Return the gain that scales each source to the RMS of the first, the example itself.
+def source_loudness(plan: Plan, x: Tensor, pool: Tensor | None, sample_rate: int) -> Tensor:
+    """Return the loudness of each source: the A-weighted amplitude of its loudest frame.
+
+    Source: the sound pressure level of Tokozume et al. 2018, arXiv:1711.10282: frames of 93 ms that
+    overlap by half, A-weighting by frequency, the largest frame. Departure: frames are the nearest
+    power of two samples long, for any sample rate.
 
     Args:
-        rms: RMS of each source in the region where it is mixed, [B, S].
+        plan: Plan for this batch and pool.
+        x: Waveforms of the batch [B, T].
+        pool: Waveforms of the pool [P, T], if the plan draws from it.
+        sample_rate: Hz.
+
+    Returns:
+        Linear amplitudes on a common scale, float32 [B, S]; 0 for non-finite waveforms.
+
+    Raises:
+        ValueError: If x are no waveforms.
+    """
+    if x.dim() != 2:
+        raise ValueError(
+            f"match_level=loudness needs waveforms [B, T], got shape {list(x.shape)}; use rms"
+        )
+    loudness = torch.cat([_loudness(each, sample_rate) for each in (x, pool) if each is not None])
+    loudness = loudness.nan_to_num(nan=0.0, posinf=0.0)
+    return loudness[array_to_device(plan.source, x.device)]
+
+
+def _loudness(x: Tensor, sample_rate: int) -> Tensor:
+    """Return the A-weighted amplitude of the loudest frame of waveforms [N, T]: float32 [N]."""
+    weights = array_to_device(_a_weights(sample_rate), x.device)
+    frame_length = 2 * (len(weights) - 1)
+    x = x.detach().float()
+    x = torch.nn.functional.pad(x, (0, max(frame_length - x.shape[1], 0)))
+    frames = x.unfold(1, frame_length, frame_length // 2)
+    window = torch.hann_window(frame_length, device=x.device)
+    power = torch.fft.rfft(frames * window).abs().square() @ weights
+    return power.amax(dim=1).sqrt()
+
+
+@functools.cache
+def _a_weights(sample_rate: int) -> np.ndarray:
+    """Return the A-weighting of the power at each frequency of a frame's spectrum, float32."""
+    import librosa  # slow to import, and needed by few runs
+
+    frame_length = 2 ** round(np.log2(_LOUDNESS_FRAME * sample_rate))
+    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=frame_length)
+    return librosa.db_to_power(librosa.A_weighting(frequencies)).astype(np.float32)
+
+
+def level_matching_gains(amplitude: Tensor) -> Tensor:
+    """Return the gain that scales each source to the level of the first, the example itself.
+
+    Args:
+        amplitude: RMS or loudness of each source where it is mixed, linear, [B, S].
 
     Returns:
         Linear gains, [B, S]; 1 where the gain would be beyond +-60 dB or not finite.
     """
-    match = rms[:, :1] / rms
+    match = amplitude[:, :1] / amplitude
     return torch.where((match < _MAX_MATCH) & (match > 1 / _MAX_MATCH), match, 1)
 
 
@@ -183,20 +238,24 @@ def mixed_level_db(
     level: Tensor | None,
     pool_level: Tensor | None = None,
     *,
+    gain: Tensor | None = None,
     post_gain: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor | None:
     """Return the levels after a mix, in dB: the RMS of a sum of uncorrelated sounds.
 
-    The powers of the sources add up. The power of each is multiplied by the squares of the gain
-    that matches its RMS (``plan.matched``), of its gain and of the post factor and, where there are
-    boxes, by its area in the interval. So a mix of normalised spectrograms has the level that the
-    mix of their sounds would have.
+    The powers of the sources add up. The power of each is multiplied by the squares of its gain
+    and of the post factor and, where there are boxes, by its area in the interval. So a mix of
+    normalised spectrograms has the level that the mix of their sounds would have.
 
     Args:
         plan: The plan that was applied.
         level: Levels before the mix, dB, [B] or [B, L].
         pool_level: Levels of the mix pool, dB, [P] or [P, L].
+        gain: Gain that each source's sound has in the mix, [B, S]; None computes it from the plan
+            and the levels.
         post_gain: Factor that each example was scaled by after the sum, [B]; None is 1.
+        shift: Shift of each source as a fraction of its length, [B, S]; None is that of the plan.
 
     Returns:
         Levels in dB, shaped as ``level``. None where the levels of the batch, or of a pool that the
@@ -204,7 +263,8 @@ def mixed_level_db(
 
     Raises:
         ValueError: If there is not one level per example of the plan, or levels of batch and pool
-            are of different numbers of intervals.
+            are of different numbers of intervals; or a plan that depends on more than levels is
+            given without the gains and shifts of its sources.
     """
     if level is not None and len(level) != len(plan.source):
         raise ValueError(
@@ -222,20 +282,43 @@ def mixed_level_db(
         )
     level = level if level.is_floating_point() else level.float()
     levels = (level if pool_level is None else torch.cat([level, pool_level])).detach()
-    gain = array_to_device(plan.gain, level.device)
-    if plan.matched:
-        gain = gain * rms_matching_gains(
-            _rms_from_levels(plan, levels).nan_to_num(nan=0.0, posinf=0.0)
-        )
+    if gain is None:
+        gain = _gains_from_levels(plan, levels)
+    if shift is None and plan.shift is not None:
+        shift = array_to_device(plan.shift, level.device)
+    if shift is None and plan.aligned and level.dim() > 1:
+        raise ValueError("levels per interval of an aligned plan need the shift of its sources")
     if post_gain is not None:
         gain = gain * post_gain.detach()[:, None]
     power_gain = gain.square()[..., None]
     if plan.boxes is not None:
         num_intervals = levels.view(len(levels), -1).shape[1]
         power_gain = power_gain * source_coverage_per_frame(plan, num_intervals, level.device)
+    power = _source_power(plan, levels)
+    if shift is not None:
+        power = shift_in_time(power.flatten(0, 1), shift.flatten()).view_as(power)
     # Unused slots may hold NaN levels, and 0 times NaN is NaN: they are left out.
-    power = torch.where(power_gain > 0, _source_power(plan, levels) * power_gain, 0).sum(dim=1)
+    power = torch.where(power_gain > 0, power * power_gain, 0).sum(dim=1)
     return (10 * power.log10()).to(level.dtype).view_as(level)
+
+
+def _gains_from_levels(plan: Plan, levels: Tensor) -> Tensor:
+    """Return the gain of each source's sound, [B, S], from levels [N] or [N, L]."""
+    gain = array_to_device(plan.gain, levels.device)
+    if plan.match == "loudness":
+        raise ValueError("levels of a plan with match=loudness need the gain of its sources")
+    if plan.match == "rms":
+        rms = _rms_from_levels(plan, levels).nan_to_num(nan=0.0, posinf=0.0)
+        gain = gain * level_matching_gains(rms)
+    return to_unit_power(gain) if plan.unit_power else gain
+
+
+def to_unit_power(gain: Tensor) -> Tensor:
+    """Divide gains [B, S] by the root of the sum of their squares.
+
+    A mix of equally loud, independent sources is then as loud as each of them.
+    """
+    return gain / gain.square().sum(dim=1, keepdim=True).sqrt()
 
 
 def _source_power(plan: Plan, levels: Tensor) -> Tensor:

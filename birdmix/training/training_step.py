@@ -160,15 +160,14 @@ def mix_batch(
     """
     plans = {}
     for name, operator in operators.items():
-        examples, plan = operator.mix(
+        examples, plans[name], context = operator.mix(
             batch.examples,
             rng=_operator_rng(keys, name),
             progress=keys.progress,
             pool=batch.pool,
             context=batch.context,
         )
-        plans[name] = plan
-        batch = batch._replace(examples=examples, context=batch.context.after(plan))
+        batch = batch._replace(examples=examples, context=context)
     return batch, plans
 
 

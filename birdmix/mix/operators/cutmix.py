@@ -14,12 +14,12 @@ from birdmix.mix.label_rules import RULES
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, value_at
 from birdmix.mix.parameter_checks import check_concentration, check_probability
-from birdmix.mix.random_draws import BOX_AXES, draw_boxes_of_area, draw_partners, prepend_self
-from birdmix.mix.shared_options import ScalingOptions
+from birdmix.mix.random_draws import BOX_AXES, draw_boxes_of_area, plan_unfit, prepend_self
+from birdmix.mix.shared_options import PartnerOption, ScalingOptions
 
 
 @dataclass
-class CutMixSettings(ScalingOptions):
+class CutMixSettings(ScalingOptions, PartnerOption):
     """Settings of CutMix.
 
     Attributes:
@@ -27,7 +27,8 @@ class CutMixSettings(ScalingOptions):
         beta: Concentration b, above 0, of lambda ~ Beta(b, b), the area that the example keeps.
         axis: Shape of the box: time (a time span), frequency (a frequency band, of spectrograms) or
             box.
-        rule: How labels are joined: convex, union, max, noisy_or or amplitude.
+        rule: How labels are joined: convex, union, max, noisy_or, amplitude or
+            saturating.
 
     Raises:
         ValueError: If a value is out of range.
@@ -44,6 +45,8 @@ class CutMixSettings(ScalingOptions):
         check_probability("prob", self.prob)
         check_concentration("beta", self.beta)
         check_choice("axis", self.axis, BOX_AXES)
+        if self.match_level == "loudness":
+            raise ValueError("match_level=loudness: CutMix matches levels by rms only")
         check_choice("rule", self.rule, RULES)
 
 
@@ -60,8 +63,14 @@ class CutMix(Operator, CutMixSettings):
         self, context: DrawContext, rng: np.random.Generator, progress: float
     ) -> Plan:
         """Draw partners and boxes; see ``Operator.draw_full_plan``."""
-        batch_size = context.batch_size
-        source = prepend_self(draw_partners(batch_size, 1, rng))
+        partners, unfit = self.draw_batch_partners(context, 1, rng)
+        source = prepend_self(partners)
         beta = value_at(self.beta, progress)
-        boxes = draw_boxes_of_area(1 - rng.beta(beta, beta, size=batch_size), self.axis, rng)
-        return Plan(source, np.ones(source.shape, np.float32), boxes)
+        area = 1 - rng.beta(beta, beta, size=context.batch_size)
+        return Plan(
+            source,
+            np.ones(source.shape, np.float32),
+            draw_boxes_of_area(area, self.axis, rng),
+            match=self.match_level,
+            unfit=plan_unfit(unfit),
+        )
