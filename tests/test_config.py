@@ -109,7 +109,19 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
         ("data.pool.size=3", "there is no setting 'data.pool'; its name is 'data.mix_pool'"),
         ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
-        ("mix.inject.prob=1", "no setting 'mix.inject'; use mix.injectors=[{pool: NAME, prob: 0.5}]"),
+        (
+            "mix.inject.prob=1",
+            "no setting 'mix.inject'; use mix.injectors=[{pool: NAME, prob: 0.5}]",
+        ),
+        ("mix.injectors=[{pool:a}]", "mix.injectors[0].prob: it is not set; set it"),
+        ("mix.injectors=[{prob:2}]", "mix.injectors[0].prob=2.0: a probability lies in"),
+        (
+            "mix.injectors=[{grp:a}]",
+            "mix.injectors: there is no setting 'grp'; did you mean 'group'",
+        ),
+        ("mix.injectors=[{prob:x}]", "mix.injectors: prob: Value 'x' of type 'str' could not be"),
+        ("mix.injectors=[noise]", "mix.injectors[0]: it must be settings, {name: value"),
+        ("mix.injectors={prob:1}", "mix.injectors: it must be a list, [a, b]"),
         ("mix.match_rms=true", "no setting 'mix.match_rms'; use mix.match_level=rms"),
         ("model.parts=2", "there is no setting 'model.parts'; its name is 'model.num_chunks'"),
         ("mix=3", "mix=3 is unknown; valid names: "),
@@ -208,6 +220,11 @@ def test_each_option_of_the_mix_group_enables_its_operators():
         "both": ["mixup", "mixup2"],
         "cutmix": ["cutmix"],
         "amplitude": ["mixup"],
+        "sumix": ["mixup"],
+        "perch2": ["mixup"],
+        "between_class": ["mixup"],
+        "manifold": ["hidden"],
+        "regmixup": ["mixup2"],
     }
     for option, slots in slots_by_option.items():
         assert (

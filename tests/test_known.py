@@ -34,7 +34,9 @@ ALL_RULES = [LabelRule(share, join) for share in SHARES for join in JOINS]
 OPERATORS: list[Operator] = [
     Mixup(0.8, 0.5, scope="sample"),
     Mixup(1.0, 0.3, mix_beta=0.5, match_level="rms"),
-    Mixup2(0.5, 1.0),
+    Mixup(1.0, 0.5, source_gain=[0.2, 0.7], time_shift="random"),
+    Mixup2(0.5, 1.0, time_shift="aligned"),
+    Mixup2(0.5, 1.0, num_sources2=[0.5, 0.5]),
     CutMix(0.8, axis="time", scope="sample"),
     CutMix(1.0, axis="box"),
     Inject(0.8, blend=[0.1, 0.9]),

@@ -48,6 +48,8 @@ OPERATORS = {
     "dirichlet": lambda **options: Mixup(1.0, 0.0, mix_beta=1.0, **options),
     "blend": lambda **options: Mixup2(1.0, 1.0, **options),
     "cut in time": lambda **options: CutMix(1.0, **options),
+    "unit power": lambda **options: Mixup(1.0, 0.5, mix_beta=1.0, unit_power=True, **options),
+    "shifted": lambda **options: Mixup(1.0, 0.0, time_shift="random", **options),
     "inject": lambda **options: Inject(0.7, gain=[0.2, 2.0], **options),
     "inject at a level": lambda **options: Inject(0.7, snr_db=[-3, 6], **options),
 }

@@ -63,6 +63,10 @@ SUMS: dict[str, Operator] = {
     "sum, per example": Mixup(0.5, 0.5, scope="sample"),
     "convex": Mixup2(0.4, 1.0),
     "one lambda": Mixup2(0.4, 1.0, lambda_per="batch"),
+    "blend of three": Mixup2(0.6, 1.0, num_sources2=[0.3, 0.7], scope="sample"),
+    "independent gains": Mixup(1.0, 1.0, source_gain=[0.3, 1.0], mixup_rule="saturating"),
+    "gains in dB": Mixup(0.8, 0.5, partner_gain_db=[-10, 0], scope="sample"),
+    "beta-binomial": Mixup(1.0, max_sources=4, scope="sample"),
 }
 CUTS: dict[str, Operator] = {
     "cut in time": CutMix(1.0, axis="time"),
@@ -95,7 +99,9 @@ def test_outputs_are_the_gains_of_the_plan(name: str, shape: str, dtype: torch.d
     assert (mixed.x == gains.view(8, 8, *[1] * len(SHAPES[shape]))).all()
 
 
-@pytest.mark.parametrize("name", ["dirichlet of three", "two to four", "convex", "one lambda"])
+@pytest.mark.parametrize(
+    "name", ["dirichlet of three", "two to four", "convex", "one lambda", "blend of three"]
+)
 def test_convex_gains_add_up_to_exactly_one(name: str):
     for seed in range(50):
         plan = SUMS[name].draw(DrawContext(16), rng(seed))

@@ -36,6 +36,8 @@ OPERATORS = {
     "sum": lambda **options: Mixup(1.0, 0.0, **options),
     "blend": lambda **options: Mixup2(1.0, 1.0, **options),
     "cut": lambda **options: CutMix(1.0, **options),
+    "aligned": lambda **options: Mixup(1.0, 0.0, time_shift="aligned", **options),
+    "unit power": lambda **options: Mixup(1.0, 0.0, unit_power=True, **options),
     "inject": lambda **options: Inject(1.0, **options),
     "inject at a level": lambda **options: Inject(1.0, snr_db=[0, 0], **options),
 }

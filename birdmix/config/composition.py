@@ -5,7 +5,7 @@ from typing import cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from birdmix.config.conf_folders import packaged_conf
@@ -70,13 +70,17 @@ def _check_interpolations(composed: DictConfig) -> None:
             raise ValueError(f"{key}={text}: {reason}{INTERPOLATION_REMEDY}") from error
 
 
-def _check_groups(node: DictConfig, prefix: str = "") -> None:
+def _check_groups(node: DictConfig | ListConfig, key: str = "") -> None:
     """Convert every group of settings, innermost first, to raise errors with the full key."""
-    for key in map(str, node):
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
-            _check_groups(child, f"{prefix}{key}.")
-    try:
-        OmegaConf.to_object(node)
-    except ValueError as error:
-        raise ValueError(f"{prefix}{error}") from error
+    for name in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        child = node._get_node(name)
+        if isinstance(child, DictConfig | ListConfig) and not OmegaConf.is_missing(node, name):
+            if isinstance(node, ListConfig):
+                _check_groups(child, f"{key}[{name}]")
+            elif child:
+                _check_groups(child, f"{key}.{name}".lstrip("."))
+    if dataclasses.is_dataclass(OmegaConf.get_type(node)):
+        try:
+            OmegaConf.to_object(node)
+        except ValueError as error:
+            raise ValueError(f"{key}.{error}" if key else str(error)) from error

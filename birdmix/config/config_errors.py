@@ -1,10 +1,12 @@
 """Configuration errors as one line: Hydra's and OmegaConf's messages in terms of birdmix's keys."""
 
+import dataclasses
 import os
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast, get_args, get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +14,7 @@ from omegaconf.errors import (
     GrammarParseError,
     InterpolationKeyError,
     InterpolationResolutionError,
+    MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
@@ -68,6 +71,17 @@ def explain_error(error: BaseException) -> str:
     text = one_line_message(error)
     if isinstance(error, OmegaConfBaseException):
         key = _DERIVED_FROM.get(error.full_key or "", error.full_key or "")
+        if isinstance(error, MissingMandatoryValue):
+            return f"{key}: it is not set; set it"
+        items_key, names = _items_key(error.object_type)
+        if "ListConfig" in text:
+            text = "it must be a list, [a, b]"
+        elif "Invalid type assigned" in text:
+            text = "it must be settings, {name: value, name: value}"
+        if items_key and key in ("", error.key):  # OmegaConf does not say which item it is
+            if "not in" in text:
+                return f"{items_key}: there is no setting '{key}'{did_you_mean(key, names)}"
+            return f"{items_key}: {key}: {text}" if key else f"{items_key}: {text}"
         if "not in" in text:
             return _unknown_setting_message(key)
         if isinstance(error, _INTERPOLATION_ERRORS):
@@ -90,6 +104,28 @@ def one_line_message(error: BaseException) -> str:
     """Return an error's message in one line, without the details that OmegaConf appends."""
     text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
     return re.sub(r"^\w+ raised while resolving interpolation: \"?(.*?)\"?$", r"\1", text)
+
+
+def _items_key(item_type: object) -> tuple[str, list[str]]:
+    """Return the key of the list or mapping of settings that holds items of a type.
+
+    Returns:
+        The key and the names of an item's settings; an empty key for other types.
+    """
+
+    def find(settings: type, prefix: str) -> str:
+        for name, hint in get_type_hints(settings).items():
+            if item_type in get_args(hint):
+                return f"{prefix}{name}"
+            if dataclasses.is_dataclass(hint) and (
+                key := find(cast(type, hint), f"{prefix}{name}.")
+            ):
+                return key
+        return ""
+
+    if not (isinstance(item_type, type) and dataclasses.is_dataclass(item_type)):
+        return "", []
+    return find(Config, ""), [field.name for field in dataclasses.fields(item_type)]
 
 
 def all_setting_keys() -> list[str]:

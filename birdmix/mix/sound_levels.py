@@ -139,7 +139,8 @@ def _a_weights(sample_rate: int) -> np.ndarray:
 
     frame_length = 2 ** round(np.log2(_LOUDNESS_FRAME * sample_rate))
     frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=frame_length)
-    return librosa.db_to_power(librosa.A_weighting(frequencies)).astype(np.float32)
+    weights = librosa.db_to_power(librosa.A_weighting(frequencies[1:]))
+    return np.concatenate([[0], weights]).astype(np.float32)
 
 
 def level_matching_gains(amplitude: Tensor) -> Tensor:

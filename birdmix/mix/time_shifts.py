@@ -51,7 +51,7 @@ def resolve_shifts(plan: Plan, x: Tensor, pool: Tensor | None, is_linear: bool) 
     """
     if plan.shift is not None:
         return array_to_device(plan.shift, x.device)
-    if not plan.aligned:
+    if not plan.aligned or x.shape[-1] == 0:
         return None
     envelopes = [_envelope(each, is_linear) for each in (x, pool) if each is not None]
     spectrum = torch.fft.rfft(torch.cat(envelopes)[array_to_device(plan.source, x.device)])

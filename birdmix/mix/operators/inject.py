@@ -110,6 +110,11 @@ class Inject(Operator, InjectSettings):
         return self.with_label_limits(super().effective_rule)
 
     @property
+    def needs_levels(self) -> bool:
+        """Whether the mix depends on the levels of its sources."""
+        return super().needs_levels or self.snr_db is not None
+
+    @property
     def min_batch_size(self) -> int:
         """One: the other source comes from the pool."""
         return 1
