@@ -65,7 +65,7 @@ def draw_fitting_partners(
     With ``no_common_class`` the partners have no class in common with each other either. Where too
     few candidates fit, others are drawn, with a warning. Unlike with ``draw_partners``, some
     examples are partners more often than others: choosing partners changes how often each class is
-    seen (Teney et al. 2024, arXiv:2405.16730).
+    seen (Teney et al. 2024, arXiv:2305.16817).
 
     Args:
         context: Labels, groups and recordings of batch and pools.
