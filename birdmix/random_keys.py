@@ -58,6 +58,10 @@ class StepKeys:
         """Return the generator of this step for ``purpose``."""
         return generator(self.seed, purpose, self.epoch, self.batch, self.rank)
 
+    def common_rng(self, purpose: str) -> np.random.Generator:
+        """Return the generator of this step that is the same in all processes."""
+        return generator(self.seed, purpose, self.epoch, self.batch)
+
     def torch_seed(self, purpose: str) -> int:
         """Return the 63-bit seed of this step for ``purpose``."""
         return integer_seed(self.seed, purpose, self.epoch, self.batch, self.rank)

@@ -60,6 +60,7 @@ TOY = (
     "mix.cutmix.prob=0.5",
     "mix.mixup2_rule=amplitude",
     "mix.hidden.mixup2_prob=0.5",
+    "mix.hidden.layers=[input,layer2,features,pooled]",
     "mix.schedule.warm_up=0.5",
     "loggers=[]",
     "run_dir=.",

@@ -18,7 +18,7 @@ from birdmix.labels import Labels
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import SegmentBatchSampler
 from birdmix.mix import DrawContext, MixStats, Mixup, Plan
-from birdmix.training import training_loop
+from birdmix.training import training_loop, training_step
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.distributed_processes import Processes, connect_processes
 from tests.child_processes import OUTPUT_FILE, finish, start, start_many
@@ -107,6 +107,32 @@ def test_two_processes_train_the_weights_of_a_single_one(demo: Path, tmp_path: P
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     output = (two / OUTPUT_FILE).read_text()
     assert output.count("recordings of 12 classes to train on") == output.count("epoch 2/2") == 1
+
+
+def record_hidden_layers() -> None:
+    draw = training_step.draw_hidden_layer
+
+    def draw_and_record(*arguments):
+        layer = draw(*arguments)
+        with Path(f"layers-{os.environ['RANK']}").open("a") as file:
+            file.write(f"{layer}\n")
+        return layer
+
+    training_step.draw_hidden_layer = draw_and_record
+
+
+def test_two_processes_mix_the_same_layers(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    config.mix.hidden.layers = ["input", "layer2", "pooled"]
+    config.mix.hidden.mixup2_prob = 1.0
+    finish(tmp_path, *start_many(config, tmp_path, act=record_hidden_layers))
+    layers = [(tmp_path / f"layers-{rank}").read_text().split() for rank in range(2)]
+    assert layers[0] == layers[1] and len(set(layers[0])) > 1
+    metrics = pd.read_csv(tmp_path / "metrics.csv")
+    rates = metrics[[f"mix_hidden_{layer}_rate" for layer in config.mix.hidden.layers]]
+    np.testing.assert_allclose(rates.sum(axis=1), metrics["mix_hidden_rate"])
 
 
 @pytest.mark.parametrize("num_workers", [pytest.param(2, marks=pytest.mark.slow), 0])

@@ -57,6 +57,21 @@ def test_the_final_metrics_contain_the_roc_auc_of_the_submission(finished_run: P
             "mix.inject.prob=0.0 and data.mix_pool.sources=['background'] need each other",
         ),
         (["data.batch_size=2", "mix.mixup_double=0.5"], "data.batch_size=2: the mix joins 3"),
+        (
+            ["mix.hidden.mixup2_prob=1", "mix.hidden.layers=[input,layr2]"],
+            "mix.hidden.layers: resnet10t has no layer 'layr2'; did you mean 'layer2'?",
+        ),
+        (
+            ["mix.hidden.mixup2_prob=1", "mix.hidden.layers=[layer2]", "trainer.compile=true"],
+            "'layer2' is inside the backbone, which trainer.compile=true compiles as a whole; use",
+        ),
+        (
+            [
+                *("model=timm", "model.backbone=legacy_xception"),
+                *("mix.hidden.mixup2_prob=1", "mix.hidden.layers=[block2.rep.0]"),
+            ],
+            "'block2.rep.0' of legacy_xception is bypassed by a skip connection",
+        ),
         (["loss.frame_weight=0.5"], "loss.frame_weight=0.5: this head computes no frame logits"),
         (["validation.monitor=validation_macro_auc"], "did you mean 'validation_macro_roc_auc'?"),
         (["data.fold=null", "validation.patience=3"], "need a validation set; hold out a fold"),

@@ -20,37 +20,42 @@ from birdmix.mix import (
     CutMixSettings,
     DrawContext,
     Examples,
+    HiddenSettings,
     InjectSettings,
     MixSettings,
     MixStages,
     MixStats,
     Mixup,
     Mixup2,
-    Mixup2Settings,
     Plan,
     Schedule,
     build_mix_stages,
 )
 from birdmix.mix.post_scaling import peaks
 from birdmix.model.classifier_output import ClassifierOutput
+from birdmix.model.hidden_mix import HiddenMix
 from birdmix.model.loss_settings import LossSettings
 from birdmix.model.losses import build_loss
 from birdmix.random_keys import StepKeys
 from birdmix.training.out_of_memory import first_examples
-from birdmix.training.training_step import PreparedBatch, TrainingStep, mix_batch, will_mix_batch
+from birdmix.training.training_step import (
+    PreparedBatch,
+    TrainingStep,
+    draw_hidden_layer,
+    mix_batch,
+    will_mix_batch,
+)
 from tests.conftest import SMALL, make_config, train
 
 FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
 
 
 class Classifier(nn.Module):
-    """Features, and logits of four classes, are the means of the four mel bins."""
+    """Logits of four classes are the means of the four mel bins, of which any layer is a copy."""
 
-    def forward(self, mel: Tensor, mix_features=None) -> ClassifierOutput:
-        features = mel.mean(dim=-1).transpose(1, 2)[..., None]  # [B, 4, 1, 1]
-        return ClassifierOutput(
-            (features if mix_features is None else mix_features(features))[..., 0, 0]
-        )
+    def forward(self, mel: Tensor, hidden_mix: HiddenMix | None = None) -> ClassifierOutput:
+        logits = mel.mean(dim=(1, 3))
+        return ClassifierOutput(logits if hidden_mix is None else hidden_mix.mix(logits))
 
 
 def step(settings: MixSettings) -> TrainingStep:
@@ -92,7 +97,7 @@ ALL = MixSettings(
     mixup_prob=1.0,
     cutmix=CutMixSettings(prob=1.0),
     mixup2_prob=1.0,
-    hidden=Mixup2Settings(mix_beta2=2.0, mixup2_prob=1.0),
+    hidden=HiddenSettings(mix_beta2=2.0, mixup2_prob=1.0),
 )
 
 
@@ -200,15 +205,64 @@ def test_a_schedule_switches_all_operators():
     assert are_identities(0.79) == {False} and are_identities(0.8) == {True}
 
 
-def test_hidden_features_are_mixed_with_their_targets():
-    training_step = step(MixSettings(hidden=Mixup2Settings(mix_beta2=2.0, mixup2_prob=1.0)))
-    assert list(training_step.mix_stages.hidden) == ["hidden"]
+def hidden(*layers: str, **options) -> MixSettings:
+    return MixSettings(
+        hidden=HiddenSettings(mix_beta2=2.0, mixup2_prob=1.0, layers=list(layers), **options)
+    )
+
+
+@pytest.mark.parametrize("layer", ["input", "layer1", "features", "pooled"])
+def test_a_mixed_layer_has_the_loss_of_its_mixed_targets(layer: str):
+    settings = hidden(layer, fixed_lambda=0.25)
+    training_step = step(settings)
     batch = batch_of(waveforms())
     stats = MixStats(["hidden"])
     loss, weight = training_step(batch, keys(), stats)
-    assert loss != step(MixSettings())(batch, keys(), MixStats([]))[0]
+    mel = training_step.prepare_batch(batch, keys()).batch.examples.x
+    rng = keys().rng("mix.hidden")
+    mixed = Mixup2(2.0, 1.0, fixed_lambda=0.25)(mel, batch.examples.target, rng=rng)
+    logits = mixed.x.mean(dim=(1, 3))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, mixed.target)
+    torch.testing.assert_close(loss, expected)
     assert weight == batch.examples.weight.sum()
     assert stats.compute()["mix_hidden_rate"] == 1
+
+
+def test_label_rules_by_loudness_use_the_levels_of_the_sound_at_every_layer():
+    training_step = step(hidden("pooled", fixed_lambda=0.5, mixup2_rule="amplitude"))
+    x = waveforms()
+    x[:2] *= 100  # features [B, D] look like waveforms; their own level is another one
+    inputs = training_step.prepare_batch(batch_of(x), keys())
+    mix = training_step.mix_stages.hidden
+    mixed, plans = mix_batch(mix, inputs.batch.replace_x(torch.ones(4, 8)), keys())
+    source = plans["hidden"].source
+    loudness = x.square().mean(dim=1).sqrt()[torch.from_numpy(source)]
+    share = loudness / loudness.sum(dim=1, keepdim=True)
+    target = torch.eye(4)[torch.from_numpy(source)]
+    expected = (share[..., None] * target).sum(dim=1)  # levels are means over 50 unequal intervals
+    torch.testing.assert_close(mixed.examples.target, expected, rtol=0, atol=1e-3)
+
+
+def test_the_layer_of_a_batch_is_the_same_in_all_processes():
+    stages = build_mix_stages(hidden("input", "layer1", "pooled"))
+    draws = [
+        [draw_hidden_layer(stages, StepKeys(0, epoch, batch, rank)) for rank in range(3)]
+        for epoch in range(2)
+        for batch in range(20)
+    ]
+    assert all(len(set(of_ranks)) == 1 for of_ranks in draws)
+    assert {of_ranks[0] for of_ranks in draws} == {"input", "layer1", "pooled"}
+    assert draw_hidden_layer(build_mix_stages(MixSettings()), keys()) is None
+
+
+@pytest.mark.slow
+def test_layers_are_drawn_with_equal_probability():
+    stages = build_mix_stages(hidden("input", "layer1", "pooled"))
+    drawn = [draw_hidden_layer(stages, keys(batch)) for batch in range(6000)]
+    counts = np.array([drawn.count(layer) for layer in stages.hidden_layers])
+    assert np.abs(counts - 2000).max() < 4 * np.sqrt(6000 * 1 / 3 * 2 / 3)  # standard deviations
+    is_first = np.array(drawn) == "input"
+    assert abs(np.corrcoef(is_first[1:], is_first[:-1])[0, 1]) < 4 / np.sqrt(6000)
 
 
 @pytest.mark.parametrize("rule", ["convex", "union", "max", "noisy_or", "amplitude"])
@@ -258,6 +312,21 @@ def test_mix_statistics_of_all_operators():
     assert 0.1 < low < 0.35 < median < 0.65 < high < 0.9  # Beta(2, 2): .196, .5, .804
     assert metrics["mix_label_mass_in"] == 1
     assert 1.5 < metrics["mix_label_mass_out"] <= 3
+
+
+def test_mix_statistics_count_the_layers_if_there_are_several():
+    batch = batch_of(waveforms())
+    training_step = step(hidden("input", "pooled"))
+    assert training_step.mix_stages.counted_layers == ("input", "pooled")
+    stats, second = (MixStats(["hidden"], ["input", "pooled"]) for _ in range(2))
+    for index in range(8):
+        training_step(batch, keys(index), stats)
+    second.load_state_dict(stats.state_dict(), torch.device("cpu"))
+    for metrics in (second.compute(), MixStats.merge([stats.state_dict()] * 2).compute()):
+        rates = [metrics[f"mix_hidden_{layer}_rate"] for layer in ("input", "pooled")]
+        assert sum(rates) == metrics["mix_hidden_rate"] == 1 and 0 < rates[0] < 1
+    assert not step(hidden("input")).mix_stages.counted_layers
+    assert not step(MixSettings()).mix_stages.counted_layers
 
 
 def test_mix_statistics_count_examples_if_mixing_is_decided_per_example():
@@ -324,7 +393,7 @@ def test_the_smallest_batch_is_the_largest_number_of_sources():
     assert build_mix_stages(MixSettings(mixup_prob=0.1, mixup_double=1.0)).min_batch_size == 2
     five = MixSettings(mixup_prob=0.1, num_sources=[0.5, 0.0, 0.0, 0.5])
     assert build_mix_stages(five).min_batch_size == 5
-    assert isinstance(MixStages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}).operator_names, list)
+    assert isinstance(MixStages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}, ()).operator_names, list)
 
 
 def test_a_run_with_a_corrupt_recording_finishes_and_counts_it(

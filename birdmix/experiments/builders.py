@@ -22,14 +22,16 @@ from birdmix.loading.sampler import (
 )
 from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
 from birdmix.loading.window_dataset import WindowDataset, split_event_rows_into_windows
-from birdmix.messages import first_few
+from birdmix.messages import did_you_mean, first_few
 from birdmix.mix import MixStats, build_mix_stages
 from birdmix.model.classifier import (
     Classifier,
     compile_backbone,
+    is_bypassed,
     synchronise_batch_norms,
     to_channels_last_memory,
 )
+from birdmix.model.hidden_mix import FEATURES, INPUT, POOLED
 from birdmix.model.losses import build_loss, check_frame_weight
 from birdmix.model.optimizers import build_optimizer, build_weight_average, freeze
 from birdmix.recordings.data_splits import SOUNDSCAPES
@@ -64,6 +66,7 @@ def check_buildable(config: Config) -> None:
     with torch.device("meta"):  # shapes only, no values
         settings = replace(config.model, pretrained=False, weights=None)
         model = Classifier(settings, 2, input_size=_input_size(config))
+        _check_hidden_layers(config, model)
         freeze(model, config.optim.freeze)
         build_optimizer(model, config.optim)
     for key in ("augment", "augment_mixed"):
@@ -81,6 +84,31 @@ def _check_mix_fits_data(config: Config) -> None:
             f"data.batch_size={config.data.batch_size}: the mix joins {stages.min_batch_size} "
             "examples of a batch; raise it"
         )
+
+
+def _check_hidden_layers(config: Config, model: Classifier) -> None:
+    """Check that the network has the layers of ``mix.hidden.layers``, if they are mixed."""
+    stages = build_mix_stages(config.mix)
+    for layer in stages.hidden_layers if stages.hidden else ():
+        if layer not in model.hidden_layers:
+            raise ValueError(
+                f"mix.hidden.layers: {config.model.backbone} has no layer "
+                f"{layer!r}{did_you_mean(layer, model.hidden_layers)}"
+            )
+        if layer not in model.layout.stages:
+            continue
+        if config.trainer.compile:
+            raise ValueError(
+                f"mix.hidden.layers: {layer!r} is inside the backbone, which trainer.compile=true "
+                f"compiles as a whole; use {INPUT}, {FEATURES} or {POOLED}, or "
+                "trainer.compile=false"
+            )
+        if is_bypassed(model, layer, _input_size(config)):
+            raise ValueError(
+                f"mix.hidden.layers: {layer!r} of {config.model.backbone} is bypassed by a skip "
+                f"connection, which would not be mixed; use another stage, {INPUT}, {FEATURES} or "
+                f"{POOLED}"
+            )
 
 
 def _check_monitor(config: Config) -> None:
@@ -159,7 +187,7 @@ def build_training_run(
         monitor=monitor,
         patience=config.validation.patience,
         metrics_log=None,
-        mix_stats=MixStats(step.mix_stages.operator_names),
+        mix_stats=MixStats(step.mix_stages.operator_names, step.mix_stages.counted_layers),
         timer=timer,
         stop_requests=stops or StopRequests(config.trainer.max_time),
         checkpoint_schedule=CheckpointSchedule(config.checkpoint),

@@ -1,4 +1,4 @@
-"""Mix operators of a run by stage (waveform, spectrogram, hidden features), built from settings."""
+"""Mix operators of a run by stage (waveform, spectrogram, hidden layer), built from settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,17 +19,24 @@ class MixStages:
     Attributes:
         waveform: Operators on waveforms [B, T]: mixup, then the injectors, inject_POOL each.
         spectrogram: Operators on log-mels [B, 1, M, F]: cutmix, mixup2.
-        hidden: Operators on the feature map before the head, [B, D, h, w]: hidden.
+        hidden: Operators on a hidden layer of the network, [B, ...]: hidden.
+        hidden_layers: Layers of which one is drawn for each batch, to mix it by ``hidden``.
     """
 
     waveform: Mapping[str, Operator]
     spectrogram: Mapping[str, Operator]
     hidden: Mapping[str, Operator]
+    hidden_layers: Sequence[str]
 
     @property
     def operator_names(self) -> list[str]:
         """Names of all enabled operators, in order."""
         return [*self.waveform, *self.spectrogram, *self.hidden]
+
+    @property
+    def counted_layers(self) -> Sequence[str]:
+        """Layers to count mixes of: those that are drawn from, if there are several."""
+        return self.hidden_layers if self.hidden and len(self.hidden_layers) > 1 else ()
 
     @property
     def needs_levels_after_waveforms(self) -> bool:
@@ -74,8 +81,10 @@ def build_mix_stages(settings: MixSettings, sample_rate: int | None = None) -> M
             hidden=replace(
                 _build(Mixup2, Mixup2Settings, hidden, settings, scope=scope),
                 label_rule=hidden_rule,
+                linear=False,  # pooled features [B, D] are no waveforms
             )
         ),
+        hidden_layers=tuple(hidden.layers),
     )
 
 

@@ -25,11 +25,16 @@ class MixStats:
 
     Args:
         operator_names: Names of the enabled operators.
+        hidden_layers: Layers at which the operator ``hidden`` mixes, to count them one by one.
     """
 
-    def __init__(self, operator_names: Sequence[str]) -> None:
-        self.operator_names = tuple(operator_names)
+    def __init__(self, operator_names: Sequence[str], hidden_layers: Sequence[str] = ()) -> None:
+        self.operator_names, self.hidden_layers = tuple(operator_names), tuple(hidden_layers)
         self.reset()
+
+    def new(self) -> "MixStats":
+        """Return other statistics of the same operators and layers, all 0."""
+        return MixStats(self.operator_names, self.hidden_layers)
 
     def reset(self) -> None:
         """Set all counters to 0, at the start of an epoch."""
@@ -38,6 +43,7 @@ class MixStats:
         self.num_unfit_partners = 0
         self.num_mixed = dict.fromkeys(self.operator_names, 0)
         self.num_sources = dict.fromkeys(self.operator_names, 0)
+        self.num_mixed_at_layer = dict.fromkeys(self.hidden_layers, 0)
         # Histograms of the part that mixed examples keep of themselves.
         self.own_part_counts = {
             name: np.zeros(_NUM_BINS + 1, np.int64) for name in self.operator_names
@@ -52,6 +58,7 @@ class MixStats:
         shape: tuple[int, ...],
         peak: Tensor,
         finite: Tensor,
+        hidden_layer: str | None = None,
     ) -> None:
         """Count the mixes of a batch.
 
@@ -62,6 +69,7 @@ class MixStats:
             shape: Shape of the tensors that plans with boxes were applied to, [B, ..., T].
             peak: Largest absolute value of each mixed waveform, [B]; above 1 it clips.
             finite: Which mixed examples hold finite numbers only, bool [B].
+            hidden_layer: Layer that ``hidden`` mixed.
         """
         self.num_examples += len(target)
         for name, plan in plans.items():
@@ -70,6 +78,8 @@ class MixStats:
             self.num_sources[name] += int(plan.source_counts.sum())
             self.num_self_pairs += plan.num_self_pairs
             self.num_unfit_partners += plan.num_unfit
+            if name == "hidden" and hidden_layer in self.num_mixed_at_layer:
+                self.num_mixed_at_layer[hidden_layer] += int(mixed.sum())
             own_bins = np.rint(plan.source_fractions(shape)[mixed, 0] * _NUM_BINS).astype(int)
             self.own_part_counts[name] += np.bincount(own_bins, minlength=_NUM_BINS + 1)
         sums = torch.stack(
@@ -82,10 +92,11 @@ class MixStats:
 
         For each operator: ``rate``, the fraction of examples that it mixed; ``sources``, their
         mean number of sources over all examples; ``lambda_p10``, ``lambda_p50``, ``lambda_p90``,
-        percentiles of the part that a mixed example keeps of itself (NaN if none was mixed). Then
-        the numbers of self-pairs, of partners that did not fit (``partners``), of clipped examples
-        (peak above 1) and of non-finite examples, and the mean sum of labels per example before and
-        after mixing.
+        percentiles of the part that a mixed example keeps of itself (NaN if none was mixed). For
+        each counted layer: ``hidden_LAYER_rate``, the fraction of examples that were mixed there.
+        Then the numbers of self-pairs, of partners that did not fit (``partners``), of clipped
+        examples (peak above 1) and of non-finite examples, and the mean sum of labels per example
+        before and after mixing.
         """
         statistics: dict[str, float] = {}
         num_examples = max(self.num_examples, 1)
@@ -96,6 +107,8 @@ class MixStats:
                 statistics[f"mix_{name}_lambda_p{percentile}"] = _quantile(
                     self.own_part_counts[name], percentile / 100
                 )
+        for layer, num_mixed in self.num_mixed_at_layer.items():
+            statistics[f"mix_hidden_{layer}_rate"] = num_mixed / num_examples
         sums = dict(zip(_SUM_NAMES, self._read_sums(), strict=True))
         statistics["mix_self_pairs"] = self.num_self_pairs
         statistics["mix_unfit_partners"] = self.num_unfit_partners
@@ -116,6 +129,7 @@ class MixStats:
             "unfit_partners": self.num_unfit_partners,
             "mixed": dict(self.num_mixed),
             "sources": dict(self.num_sources),
+            "mixed_at_layer": dict(self.num_mixed_at_layer),
             "own_parts": {name: counts.tolist() for name, counts in self.own_part_counts.items()},
             "sums": self._read_sums(),
         }
@@ -127,7 +141,7 @@ class MixStats:
         Args:
             states: The ``state_dict`` of each process, one or more, of the same operators.
         """
-        total = MixStats(list(states[0]["mixed"]))
+        total = MixStats(list(states[0]["mixed"]), list(states[0]["mixed_at_layer"]))
         for state in states:
             total.num_examples += state["samples"]
             total.num_self_pairs += state["self_pairs"]
@@ -136,6 +150,8 @@ class MixStats:
                 total.num_mixed[name] += state["mixed"][name]
                 total.num_sources[name] += state["sources"][name]
                 total.own_part_counts[name] += np.array(state["own_parts"][name], np.int64)
+            for layer in total.hidden_layers:
+                total.num_mixed_at_layer[layer] += state["mixed_at_layer"][layer]
         sums = torch.tensor([state["sums"] for state in states], dtype=torch.float64)
         total.sums = sums.sum(dim=0)
         return total
@@ -150,6 +166,7 @@ class MixStats:
         self.num_examples, self.num_self_pairs = state["samples"], state["self_pairs"]
         self.num_unfit_partners = state["unfit_partners"]
         self.num_mixed, self.num_sources = dict(state["mixed"]), dict(state["sources"])
+        self.num_mixed_at_layer = dict(state["mixed_at_layer"])
         self.own_part_counts = {
             name: np.array(counts, np.int64) for name, counts in state["own_parts"].items()
         }

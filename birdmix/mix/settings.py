@@ -14,11 +14,13 @@ from birdmix.mix.shared_options import ScopeOption
 
 @dataclass
 class HiddenSettings(Mixup2Settings):
-    """Settings of mixup2 of features inside the network (Manifold Mixup).
+    """Settings of mixup2 of a hidden layer of the network.
+
+    Source: Manifold Mixup, Verma et al. 2019, arXiv:1806.05236. Departures: those of ``Mixup2``.
 
     Attributes:
         layers: Layers of which one is drawn for each batch: input (the log-mel), stages of the
-            backbone by timm's names (such as layer2 or blocks.3), features (the feature map before
+            backbone by timm's names (such as layer2 or blocks.2), features (the feature map before
             the head) and pooled (the features after pooling).
 
     Raises:

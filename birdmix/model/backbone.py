@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from birdmix.messages import did_you_mean, first_few, first_line
+from birdmix.model.hidden_mix import record_stages
 from birdmix.model.initial_weights import create_pretrained_backbone, load_backbone_file
 from birdmix.model.input_channels import INPUT_CHANNELS
 from birdmix.model.settings import ModelSettings
@@ -25,15 +26,17 @@ _FITTED_ARGUMENTS = _SIZE_ARGUMENTS | {"window_size"}
 
 
 class FeatureLayout(NamedTuple):
-    """Layout of a backbone's feature map.
+    """Layout of a backbone's feature map, and its stages.
 
     Attributes:
         num_features: Features D.
         channels_last: Whether features are the last dimension, [B, h, w, D], not [B, D, h, w].
+        stages: Names of the stages, in order: modules whose output can be mixed.
     """
 
     num_features: int
     channels_last: bool
+    stages: tuple[str, ...]
 
 
 def build_backbone(
@@ -155,7 +158,7 @@ def _feature_layout(
             # It keeps the shape, and computing that on the meta device is slow.
             norm.forward = nn.Identity()  # type: ignore[method-assign]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), record_stages(meta_backbone, batch_size=1) as stages:
             features = meta_backbone(torch.empty(1, num_channels, height, width, device="meta"))
     except Exception as error:  # networks raise anything for sizes that they do not support
         is_wrong_size = "img_size" in arguments and image_size != (height, width)
@@ -176,4 +179,4 @@ def _feature_layout(
             f"model.backbone={name} returns {list(shape)}, not a feature map over frequency and "
             "time; use a CNN, or Swin, MaxViT and similar networks"
         )
-    return FeatureLayout(shape[-1] if channels_last else shape[1], channels_last)
+    return FeatureLayout(shape[-1] if channels_last else shape[1], channels_last, tuple(stages))

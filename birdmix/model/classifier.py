@@ -4,7 +4,9 @@ Shapes: B batch, M mel bins, F frames, D features, h frequency, w time of the fe
 C classes, P chunks.
 """
 
+import copy
 from collections.abc import Callable
+from functools import partial
 
 import timm.layers
 import timm.models
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from birdmix.model.backbone import build_backbone
 from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.heads import build_head
+from birdmix.model.hidden_mix import FEATURES, INPUT, POOLED, HiddenMix
 from birdmix.model.initial_weights import BACKBONE_PREFIX
 from birdmix.model.input_channels import INPUT_CHANNELS
 from birdmix.model.settings import ModelSettings
@@ -58,24 +61,35 @@ class Classifier(nn.Module):
         self.backbone, self.layout = build_backbone(settings, input_size)
         self.head = build_head(settings, self.layout.num_features, num_classes)
 
-    def forward(
-        self, mel: Tensor, mix_features: Callable[[Tensor], Tensor] | None = None
-    ) -> ClassifierOutput:
+    @property
+    def hidden_layers(self) -> list[str]:
+        """Names of the layers that can be mixed (``HiddenMix.layer``), from input to head."""
+        return [INPUT, *self.layout.stages, FEATURES, POOLED]
+
+    def forward(self, mel: Tensor, hidden_mix: HiddenMix | None = None) -> ClassifierOutput:
         """Compute logits [B, C], and frame logits if the head has them.
 
         They are logits of a sigmoid per class; in training with softmax, logits of the softmax.
 
         Args:
             mel: Log-mel spectrograms, [B, 1, M, F].
-            mix_features: Mixes the feature map [B, D, h, w] before the head, in training.
+            hidden_mix: Mix at one of ``hidden_layers``; without effect in evaluation mode.
         """
+        if hidden_mix is None or not self.training:
+            output = self.head(self.compute_features(mel))
+            return output.softmax_to_log_odds() if self.softmax and not self.training else output
+        with hidden_mix.inside_backbone(self.backbone, self.num_chunks):
+            features = self.compute_features(hidden_mix.apply_at(INPUT, mel))
+        features = hidden_mix.apply_at(FEATURES, features)
+        return self.head(features, partial(hidden_mix.apply_at, POOLED))
+
+    def compute_features(self, mel: Tensor) -> Tensor:
+        """Compute the feature map before the head, [B, D, h, w], from log-mels [B, 1, M, F]."""
         inputs = INPUT_CHANNELS[self.channels].compute(mel)
         features = self.backbone(split_into_time_chunks(inputs, self.num_chunks))
         if self.layout.channels_last:
             features = features.permute(0, 3, 1, 2)
-        features = join_time_chunks(features, self.num_chunks)
-        output = self.head(features if mix_features is None else mix_features(features))
-        return output.softmax_to_log_odds() if self.softmax and not self.training else output
+        return join_time_chunks(features, self.num_chunks)
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Return the layer depth of each parameter, for timm's optimizers; the head is the top."""
@@ -93,6 +107,24 @@ class Classifier(nn.Module):
         """Return the backbone's parameters without weight decay, for timm's optimizers."""
         excluded: Callable[[], set[str]] = getattr(self.backbone, "no_weight_decay", set)
         return {BACKBONE_PREFIX + name for name in excluded()}
+
+
+def is_bypassed(classifier: Classifier, stage: str, input_size: tuple[int, int]) -> bool:
+    """Return whether the feature map depends on the input other than through a stage.
+
+    A mix of such a stage, one beside a skip connection, would mix a part of the network only.
+
+    Args:
+        classifier: The classifier; it is not changed.
+        stage: One of ``classifier.layout.stages``.
+        input_size: Mel bins M and frames F of the inputs.
+    """
+    # A copy without values, which is cut behind the stage: is there still a path for gradients?
+    network = copy.deepcopy(classifier).to("meta").eval().requires_grad_(False)
+    cut = HiddenMix(stage, torch.Tensor.detach)
+    mel = torch.empty(1, 1, *input_size, device="meta", requires_grad=True)
+    with cut.inside_backbone(network.backbone, network.num_chunks):
+        return network.compute_features(mel).requires_grad
 
 
 def split_into_time_chunks(mel: Tensor, num_chunks: int) -> Tensor:

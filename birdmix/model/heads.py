@@ -4,6 +4,7 @@ Shapes: B batch, D features, h frequency and w time of the feature map, C classe
 """
 
 import pkgutil
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -32,9 +33,18 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.num_dropouts = settings.num_dropouts
 
-    def forward(self, features: Tensor) -> ClassifierOutput:
-        """Compute logits [B, C], and frame logits if the head has them, from [B, D, h, w]."""
+    def forward(
+        self, features: Tensor, mix_pooled: Callable[[Tensor], Tensor] | None = None
+    ) -> ClassifierOutput:
+        """Compute logits [B, C], and frame logits if the head has them.
+
+        Args:
+            features: Feature map, [B, D, h, w].
+            mix_pooled: Mixes the pooled features, in training; it keeps their shape.
+        """
         pooled = self.pool_features(features)
+        if mix_pooled is not None:
+            pooled = mix_pooled(pooled)
         if not self.training or self.num_dropouts == 1:
             return self.classify(pooled)
         outputs = [self.classify(pooled) for _ in range(self.num_dropouts)]

@@ -97,7 +97,9 @@ def _check_labels(run: TrainingRun, data: dict[str, Any]) -> None:
 
 def _column_sources(run: TrainingRun) -> list[str]:
     """Return the names that the columns of ``metrics.csv`` depend on."""
-    return [*run.mix_stats.operator_names, *(validation.name for validation in run.validation)]
+    stats = run.mix_stats
+    names = [validation.name for validation in run.validation]
+    return [*stats.operator_names, *stats.hidden_layers, *names]
 
 
 def _mix_stats_state(run: TrainingRun, states: list[dict[str, Any]]) -> dict[str, Any]:

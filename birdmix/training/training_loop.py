@@ -118,7 +118,7 @@ def _backward(run: TrainingRun, batch: Batch, index: int, factor: float) -> Tens
         run.optimizer.zero_grad()
         run.model.eval()  # no communication: neither of batch norms nor of gradients
         with run.fabric.autocast():
-            loss, _ = step(batch, keys, MixStats(run.mix_stats.operator_names))
+            loss, _ = step(batch, keys, run.mix_stats.new())
         torch.autograd.grad(loss, [p for p in run.model.parameters() if p.requires_grad])
 
     min_size = run.step.mix_stages.min_batch_size

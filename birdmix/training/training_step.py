@@ -1,9 +1,9 @@
 """The training step: from a batch of waveforms to its loss.
 
     waveform mix -> augmentation -> log-mel -> masking, attenuation -> spectrogram mix
-        -> backbone -> hidden mix -> head -> loss
+        -> network with hidden mix -> loss
 
-Shapes: B batch, T samples, M mel bins, F frames, C classes, D features.
+Shapes: B batch, T samples, M mel bins, F frames, C classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
 from birdmix.loading.batch import Batch
 from birdmix.mix import DrawContext, MixStages, MixStats, Operator, Plan, measure_level_db
 from birdmix.mix.post_scaling import peaks
+from birdmix.model.hidden_mix import HiddenMix
 from birdmix.model.losses import Loss
 from birdmix.random_keys import StepKeys
 
@@ -55,7 +56,7 @@ class TrainingStep:
     """Computes the loss of a batch: mixing, front end, network and loss.
 
     Attributes:
-        mix_stages: Mix operators on waveforms, log-mels and features.
+        mix_stages: Mix operators on waveforms, log-mels and hidden layers.
         log_mel: The front end.
         masking: Settings of time and frequency masks on log-mels.
         attenuation: Settings of the attenuation of high frequencies.
@@ -92,15 +93,18 @@ class TrainingStep:
         batch, plans = inputs.batch, inputs.plans
         input_x = batch.examples.x
 
-        def mix_features(features: Tensor) -> Tensor:
+        def mix_hidden(values: Tensor) -> Tensor:
             nonlocal batch, plans
-            batch, hidden_plans = mix_batch(self.mix_stages.hidden, batch.replace_x(features), keys)
+            batch, hidden_plans = mix_batch(self.mix_stages.hidden, batch.replace_x(values), keys)
             plans = plans | hidden_plans
             return batch.examples.x
 
-        output = self.classifier(input_x, mix_features if self.mix_stages.hidden else None)
+        layer = draw_hidden_layer(self.mix_stages, keys)
+        output = self.classifier(input_x, None if layer is None else HiddenMix(layer, mix_hidden))
         target, known = batch.examples.target, batch.examples.known_mask()
-        mix_stats.update(plans, unmixed_target, target, input_x.shape, inputs.peak, inputs.finite)
+        mix_stats.update(
+            plans, unmixed_target, target, input_x.shape, inputs.peak, inputs.finite, layer
+        )
         weight = batch.examples.sample_weights() * known.any(dim=1)
         return self.loss(output, target, weight, known), weight.sum()
 
@@ -169,6 +173,23 @@ def mix_batch(
         )
         batch = batch._replace(examples=examples, context=context)
     return batch, plans
+
+
+def draw_hidden_layer(mix_stages: MixStages, keys: StepKeys) -> str | None:
+    """Draw the layer at which a batch is mixed, the same in all processes; None without such a mix.
+
+    Each layer has the same probability. With one layer nothing is drawn.
+
+    Args:
+        mix_stages: Operators and layers.
+        keys: Random keys of the batch.
+    """
+    layers = mix_stages.hidden_layers
+    if not mix_stages.hidden:
+        return None
+    if len(layers) == 1:
+        return layers[0]
+    return layers[int(keys.common_rng("mix.hidden.layer").integers(len(layers)))]
 
 
 def will_mix_batch(operators: Mapping[str, Operator], context: DrawContext, keys: StepKeys) -> bool:
