@@ -9,6 +9,7 @@ import torch
 from timm.loss import TwoWayLoss
 from torch import Tensor
 
+from birdmix.mix import Mixup2
 from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.loss_settings import LOSSES, LossSettings
 from birdmix.model.losses import Loss, build_loss
@@ -311,6 +312,49 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_shares(name: str):
     settings = LossSettings(name)
     joined = sum(share.loss(settings) * share.weight.sum() for share in shares)
     assert torch.allclose(case.loss(settings), joined / case.weight.sum())
+
+
+def losses_of_a_blend(name: str, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of convexly mixed targets, and the lambda-weighted sum of two losses.
+
+    Args:
+        name: The loss.
+        targets: Targets before the mix, [8, C].
+    """
+    loss = built_loss(LossSettings(name))
+    weight, known = torch.ones(8), torch.ones_like(targets, dtype=torch.bool)
+    logits = torch.randn(targets.shape, generator=torch.Generator().manual_seed(1))
+    operator = Mixup2(1.0, 1.0, fixed_lambda=0.3)
+    mixed = operator(torch.zeros(8, 2), targets, rng=np.random.default_rng(0))
+    of_mix, own, partners = (
+        loss(ClassifierOutput(logits), target, weight, known)
+        for target in (mixed.target, targets, targets[mixed.plan.source[:, 1]])
+    )
+    return of_mix, 0.3 * own + 0.7 * partners
+
+
+SEVERAL_LABELS = (torch.arange(32).view(8, 4) % 5 < 2).float()  # none to two of each example
+ONE_LABEL = torch.eye(4).repeat(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [("bce", SEVERAL_LABELS), ("bce", ONE_LABEL), ("cross_entropy", ONE_LABEL)],
+)
+def test_the_loss_of_a_blend_is_the_lambda_weighted_sum_of_two_losses(name: str, targets: Tensor):
+    torch.testing.assert_close(*losses_of_a_blend(name, targets))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("cross_entropy", SEVERAL_LABELS),  # targets are scaled to a sum of 1 after the mix
+        *((name, ONE_LABEL) for name in LOSSES if name not in ("bce", "cross_entropy")),
+    ],
+)
+def test_other_losses_of_a_blend_are_not_the_sum_of_two_losses(name: str, targets: Tensor):
+    of_mix, sum_of_two = losses_of_a_blend(name, targets)
+    assert abs(of_mix / sum_of_two - 1) > 1e-3  # far beyond rounding, 1e-6
 
 
 @ALL

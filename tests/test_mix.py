@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
-from torch.nn import functional as F
 
 from birdmix.mix import (
     CONVEX,
@@ -218,18 +217,6 @@ def test_mixing_commutes_with_a_permutation_of_the_classes(seed: int, num_classe
         straight = operator(normal(6, 9), target, rng=rng(seed)).target
         permuted = operator(normal(6, 9), target[:, order], rng=rng(seed)).target
         assert torch.equal(straight[:, order], permuted)
-
-
-def test_bce_on_convex_targets_is_the_lambda_weighted_sum_of_two_losses():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(8, 5, generator=generator)
-    target = (torch.rand(8, 5, generator=generator) < 0.3).float()
-    mixed = Mixup2(1.0, 1.0)(normal(8, 20), target, rng=rng())
-    bce = F.binary_cross_entropy_with_logits
-    loss = bce(logits, mixed.target, reduction="none")
-    losses = [bce(logits, target[mixed.plan.source[:, s]], reduction="none") for s in range(2)]
-    gain = torch.from_numpy(mixed.plan.gain)
-    assert torch.allclose(loss, gain[:, :1] * losses[0] + gain[:, 1:] * losses[1], atol=1e-6)
 
 
 def test_weights_are_the_gain_weighted_mean():
