@@ -52,6 +52,7 @@ def config(demo: Path) -> Config:
     return make_config(
         *TOY,
         *RANDOM_LOADING,
+        "mix.clean_weight=0.25",
         f"data.root={demo}",
         f"data.mix_pool.background={demo}/test_soundscapes",
     )

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
+from lightning.fabric import Fabric
 
 from birdmix.config.schema import Config
 from birdmix.experiments.builders import build_model, build_training_run
@@ -18,9 +20,11 @@ from birdmix.labels import Labels
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import SegmentBatchSampler
 from birdmix.mix import DrawContext, MixStats, Mixup, Plan
+from birdmix.model.losses.logit_loss import weighted_mean
 from birdmix.training import training_loop, training_step
 from birdmix.training.checkpoint import load_checkpoint
 from birdmix.training.distributed_processes import Processes, connect_processes
+from birdmix.training.view_loss import ViewLoss
 from tests.child_processes import OUTPUT_FILE, finish, start, start_many
 from tests.conftest import ROOT, SMALL, TOY, assert_equal_runs, make_config, train
 
@@ -44,7 +48,13 @@ PLAIN = (
 
 @pytest.fixture
 def config(demo: Path) -> Config:
-    return make_config(*TOY, f"data.root={demo}", "checkpoint.every_steps=1", "data.batch_size=10")
+    return make_config(
+        *TOY,
+        f"data.root={demo}",
+        "checkpoint.every_steps=1",
+        "data.batch_size=10",
+        "mix.clean_weight=0.25",
+    )
 
 
 def data_of(config: Config) -> RunData:
@@ -107,6 +117,39 @@ def test_two_processes_train_the_weights_of_a_single_one(demo: Path, tmp_path: P
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     output = (two / OUTPUT_FILE).read_text()
     assert output.count("recordings of 12 classes to train on") == output.count("epoch 2/2") == 1
+
+
+@pytest.mark.parametrize("view_weights", [(1.0,), (0.75, 0.25)])
+def test_losses_of_shares_combine_to_that_of_the_whole_batch(
+    view_weights: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(len(view_weights), 7, generator=generator).requires_grad_()
+    weights = torch.rand(len(view_weights), 7, generator=generator)
+    weights[0, :3] = 0  # the first share of the mixed view has no known labels
+
+    def views(share: slice) -> list[ViewLoss]:
+        return [
+            ViewLoss(weighted_mean(value[share], weight[share]), weight[share].sum(), factor)
+            for value, weight, factor in zip(values, weights, view_weights, strict=True)
+        ]
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(loss, values)[0]
+
+    fabric = Fabric(accelerator="cpu")
+    expected, _ = Processes(fabric).combine_losses(views(slice(7)))
+    shares, sums = [slice(3), slice(3, 7)], []
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: sums.append(tensor.clone()))
+    for rank, share in enumerate(shares):
+        Processes(fabric, rank, 2).combine_losses(views(share))
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.copy_(sums[0] + sums[1]))
+    gradients = []
+    for rank, share in enumerate(shares):
+        own, whole = Processes(fabric, rank, 2).combine_losses(views(share))
+        torch.testing.assert_close(whole, expected.detach())
+        gradients.append(gradient(own))
+    torch.testing.assert_close(torch.stack(gradients).mean(dim=0), gradient(expected))
 
 
 def record_hidden_layers() -> None:

@@ -72,6 +72,7 @@ def test_the_final_metrics_contain_the_roc_auc_of_the_submission(finished_run: P
             ],
             "'block2.rep.0' of legacy_xception is bypassed by a skip connection",
         ),
+        (["mix=none", "mix.clean_weight=0.5"], "mix.clean_weight=0.5: nothing is mixed, so the"),
         (["loss.frame_weight=0.5"], "loss.frame_weight=0.5: this head computes no frame logits"),
         (["validation.monitor=validation_macro_auc"], "did you mean 'validation_macro_roc_auc'?"),
         (["data.fold=null", "validation.patience=3"], "need a validation set; hold out a fold"),

@@ -277,14 +277,15 @@ def test_nonfinite_validation_logits_are_an_error_with_the_recordings(
         )
 
 
+@pytest.mark.parametrize(("clean_weight", "limit"), [(0.0, 5), (0.5, 10)])
 def test_out_of_memory_is_an_error_with_a_batch_size_that_fits(
-    config: Config, data: RunData, tmp_path: Path
+    config: Config, data: RunData, tmp_path: Path, clean_weight: float, limit: int
 ):
-    config.data.batch_size = 16
+    config.data.batch_size, config.mix.clean_weight = 16, clean_weight
     training = build(config, data, tmp_path)
 
     def limit_memory(module: torch.nn.Module, inputs: tuple) -> None:
-        if len(inputs[0]) > 5:
+        if len(inputs[0]) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
 
     training.model.backbone.register_forward_pre_hook(limit_memory)

@@ -85,11 +85,22 @@ def keys(batch: int = 0, progress: float = 0.0) -> StepKeys:
     return StepKeys(seed=0, epoch=0, batch=batch, progress=progress)
 
 
+def loss_of(
+    training_step: TrainingStep, batch: Batch, index: int = 0, stats: MixStats | None = None
+) -> Tensor:
+    """Return the loss of the only view of a batch."""
+    (view,) = training_step(
+        batch, keys(index), stats or MixStats(training_step.mix_stages.operator_names)
+    )
+    assert view.view_weight == 1
+    return view.loss
+
+
 def mix_metrics(settings: MixSettings, batch: Batch, num_batches: int = 1) -> dict[str, float]:
     training_step = step(settings)
     stats = MixStats(training_step.mix_stages.operator_names)
     for index in range(num_batches):
-        assert training_step(batch, keys(index), stats)[0].isfinite()
+        assert loss_of(training_step, batch, index, stats).isfinite()
     return stats.compute()
 
 
@@ -135,11 +146,11 @@ def test_examples_without_known_labels_do_not_change_the_loss():
     known = batch.examples.known & torch.tensor([1, 1, 0, 0], dtype=torch.bool)[:, None]
     partly_known = batch._replace(examples=batch.examples._replace(known=known))
     known = first_examples(batch, 2)
-    plain, stats = step(MixSettings()), MixStats([])
-    loss, weight = plain(partly_known, keys(), stats)
-    expected, _ = plain(known, keys(), stats)
-    assert weight == 2
-    torch.testing.assert_close(loss, expected)
+    (view,), (expected,) = (
+        step(MixSettings())(each, keys(), MixStats([])) for each in (partly_known, known)
+    )
+    assert view.sum_of_weights == 2
+    torch.testing.assert_close(view.loss, expected.loss)
 
 
 def test_operators_have_a_fixed_order():
@@ -217,14 +228,13 @@ def test_a_mixed_layer_has_the_loss_of_its_mixed_targets(layer: str):
     training_step = step(settings)
     batch = batch_of(waveforms())
     stats = MixStats(["hidden"])
-    loss, weight = training_step(batch, keys(), stats)
+    loss = loss_of(training_step, batch, stats=stats)
     mel = training_step.prepare_batch(batch, keys()).batch.examples.x
     rng = keys().rng("mix.hidden")
     mixed = Mixup2(2.0, 1.0, fixed_lambda=0.25)(mel, batch.examples.target, rng=rng)
     logits = mixed.x.mean(dim=(1, 3))
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, mixed.target)
     torch.testing.assert_close(loss, expected)
-    assert weight == batch.examples.weight.sum()
     assert stats.compute()["mix_hidden_rate"] == 1
 
 
@@ -296,6 +306,57 @@ def test_examples_with_nan_are_blanked_and_have_weight_zero():
     assert (inputs.batch.examples.weight == 0).tolist() == contains_nan.tolist()
     metrics = mix_metrics(MixSettings(mixup_prob=1.0), batch)
     assert metrics["mix_nonfinite"] == contains_nan.sum()
+
+
+# The clean view
+
+
+def test_the_clean_view_is_the_input_of_a_run_without_mixing():
+    gain = {"_target_": "audiomentations.Gain", "min_gain_db": -30, "max_gain_db": 0, "p": 1.0}
+    mixing, plain = (
+        replace(
+            step(settings),
+            augmentation=AugmentationChain([gain], 8000),
+            masking=MaskingSettings(prob=1.0),
+            attenuation=AttenuationSettings(prob=1.0),
+        )
+        for settings in (replace(ALL, clean_weight=0.5), MixSettings())
+    )
+    batch = batch_of(waveforms())
+    clean = mixing.prepare_clean_view(batch, keys()).examples
+    expected = plain.prepare_batch(batch, keys()).batch.examples
+    assert torch.equal(clean.x, expected.x) and torch.equal(clean.target, batch.examples.target)
+    assert not torch.equal(clean.x, mixing.prepare_batch(batch, keys()).batch.examples.x)
+
+
+@pytest.mark.parametrize("layer", ["input", "pooled"])
+def test_mixed_and_clean_view_have_the_losses_of_runs_with_and_without_mixing(layer: str):
+    settings = replace(hidden(layer), mixup_prob=1.0, mixup2_prob=1.0)
+    mixing, plain, both = map(step, (settings, MixSettings(), replace(settings, clean_weight=0.25)))
+    shapes = []
+    both.classifier.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    batch = batch_of(waveforms())
+    names = both.mix_stages.operator_names
+    stats, expected_stats = MixStats(names), MixStats(names)
+    mixed, clean = both(batch, keys(), stats)
+    assert (mixed.view_weight, clean.view_weight) == (0.75, 0.25)
+    torch.testing.assert_close(mixed.loss, loss_of(mixing, batch, stats=expected_stats))
+    torch.testing.assert_close(clean.loss, loss_of(plain, batch))
+    assert mixed.loss != clean.loss
+    assert stats.state_dict() == expected_stats.state_dict()
+    assert [shape[0] for shape in shapes] == [8]  # one pass over both views
+
+
+def test_a_corrupt_example_is_blanked_in_the_clean_view_alone():
+    x = waveforms(8)
+    x[3, 10] = float("nan")
+    batch = batch_of(x)
+    both = step(MixSettings(mixup_prob=1.0, clean_weight=0.5))
+    stats = MixStats(["mixup"])
+    mixed, clean = both(batch, keys(), stats)
+    assert mixed.loss.isfinite() and clean.loss.isfinite()
+    assert clean.sum_of_weights == 7
+    assert stats.compute()["mix_nonfinite"] == 8 - mixed.sum_of_weights > 1
 
 
 # Mix statistics
@@ -393,7 +454,9 @@ def test_the_smallest_batch_is_the_largest_number_of_sources():
     assert build_mix_stages(MixSettings(mixup_prob=0.1, mixup_double=1.0)).min_batch_size == 2
     five = MixSettings(mixup_prob=0.1, num_sources=[0.5, 0.0, 0.0, 0.5])
     assert build_mix_stages(five).min_batch_size == 5
-    assert isinstance(MixStages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}, ()).operator_names, list)
+    assert isinstance(
+        MixStages({"a": Mixup(1.0)}, {"b": CutMix(1.0)}, {}, (), 0.0).operator_names, list
+    )
 
 
 def test_a_run_with_a_corrupt_recording_finishes_and_counts_it(

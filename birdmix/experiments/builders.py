@@ -77,8 +77,14 @@ def check_buildable(config: Config) -> None:
 
 
 def _check_mix_fits_data(config: Config) -> None:
-    """Check that injectors have their pools, and that batches are large enough."""
+    """Check that injectors have their pools, that something is mixed, and the batch size."""
     stages = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate)
+    if config.mix.clean_weight and not stages.operator_names:
+        raise ValueError(
+            f"mix.clean_weight={config.mix.clean_weight}: nothing is mixed, so the unmixed batch "
+            "would be computed twice; set a probability such as mix.mixup_prob, or "
+            "mix.clean_weight=0"
+        )
     if config.data.batch_size < stages.min_batch_size:
         raise ValueError(
             f"data.batch_size={config.data.batch_size}: the mix joins {stages.min_batch_size} "

@@ -21,12 +21,18 @@ class MixStages:
         spectrogram: Operators on log-mels [B, 1, M, F]: cutmix, mixup2.
         hidden: Operators on a hidden layer of the network, [B, ...]: hidden.
         hidden_layers: Layers of which one is drawn for each batch, to mix it by ``hidden``.
+        clean_weight: Weight of the loss of the unmixed batch, in [0, 1); 0 leaves it out.
     """
 
     waveform: Mapping[str, Operator]
     spectrogram: Mapping[str, Operator]
     hidden: Mapping[str, Operator]
     hidden_layers: Sequence[str]
+    clean_weight: float
+
+    def without_operators(self) -> "MixStages":
+        """Return stages that mix nothing."""
+        return replace(self, waveform={}, spectrogram={}, hidden={})
 
     @property
     def operator_names(self) -> list[str]:
@@ -85,6 +91,7 @@ def build_mix_stages(settings: MixSettings, sample_rate: int | None = None) -> M
             )
         ),
         hidden_layers=tuple(hidden.layers),
+        clean_weight=settings.clean_weight,
     )
 
 

@@ -32,6 +32,15 @@ class ClassifierOutput(NamedTuple):
             raise ValueError("this head computes no frame logits; use model.head=sed")
         return self.frame_logits.amax(dim=-1)
 
+    def split_in_halves(self) -> tuple["ClassifierOutput", "ClassifierOutput"]:
+        """Split the output of a batch of an even size 2 B into those of two batches of B."""
+        half = len(self.logits) // 2
+        frames = self.frame_logits
+        return (
+            ClassifierOutput(self.logits[:half], None if frames is None else frames[:half]),
+            ClassifierOutput(self.logits[half:], None if frames is None else frames[half:]),
+        )
+
     def softmax_to_log_odds(self) -> "ClassifierOutput":
         """Convert logits of a softmax to log-odds of each class, which are logits of a sigmoid."""
         return ClassifierOutput(

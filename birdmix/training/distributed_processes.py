@@ -3,7 +3,7 @@
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from birdmix.training.settings import TrainerSettings
+from birdmix.training.view_loss import ViewLoss
 
 T = TypeVar("T")
 
@@ -85,23 +86,28 @@ class Processes:
         dist.all_gather_object(values, value, group=self.group)
         return values
 
-    def combine_loss(self, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Combine the losses of all processes' shares of a batch.
+    def combine_losses(self, views: Sequence[ViewLoss]) -> tuple[Tensor, Tensor]:
+        """Combine the losses of all views and of all processes' shares of a batch.
+
+        The loss of a view of the whole batch is the weighted mean over its shares; the loss of the
+        batch is the sum over views, each times its ``view_weight``.
 
         Args:
-            loss: Weighted mean over the examples of this process, a scalar.
-            weight: Sum of their weights, a scalar.
+            views: The views of this process's share, the same ones in all processes.
 
         Returns:
             The loss to backpropagate, scaled so that gradients averaged over the processes are
             those of the whole batch; and the loss of the whole batch, detached.
         """
+        losses = torch.stack([view.view_weight * view.loss for view in views])
         if self.size == 1:
+            loss = losses.sum()
             return loss, loss.detach()
-        sums = torch.stack([loss.detach() * weight, weight])
+        weights = torch.stack([view.sum_of_weights for view in views])
+        sums = torch.stack([losses.detach() * weights, weights])
         dist.all_reduce(sums)
-        total = sums[1].clamp(min=torch.finfo(sums.dtype).eps)
-        return loss * (weight * self.size / total), sums[0] / total
+        totals = sums[1].clamp(min=torch.finfo(sums.dtype).eps)
+        return (losses * (weights * self.size / totals)).sum(), (sums[0] / totals).sum()
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Copy the buffers of rank 0 (running means and variances) to all processes."""

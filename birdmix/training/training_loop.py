@@ -108,8 +108,8 @@ def _backward(run: TrainingRun, batch: Batch, index: int, factor: float) -> Tens
 
     def work(batch: Batch) -> Tensor:
         torch.manual_seed(keys.torch_seed("torch"))
-        loss, weight = run.step(batch, keys, run.mix_stats)
-        loss, batch_loss = run.processes.combine_loss(loss, weight)
+        views = run.step(batch, keys, run.mix_stats)
+        loss, batch_loss = run.processes.combine_losses(views)
         run.fabric.backward(loss * factor)
         return batch_loss
 
@@ -118,7 +118,8 @@ def _backward(run: TrainingRun, batch: Batch, index: int, factor: float) -> Tens
         run.optimizer.zero_grad()
         run.model.eval()  # no communication: neither of batch norms nor of gradients
         with run.fabric.autocast():
-            loss, _ = step(batch, keys, run.mix_stats.new())
+            views = step(batch, keys, run.mix_stats.new())
+        loss, _ = run.processes.as_single_process().combine_losses(views)
         torch.autograd.grad(loss, [p for p in run.model.parameters() if p.requires_grad])
 
     min_size = run.step.mix_stages.min_batch_size

@@ -1,13 +1,15 @@
-"""The training step: from a batch of waveforms to its loss.
+"""The training step: from a batch of waveforms to the losses of its views.
 
     waveform mix -> augmentation -> log-mel -> masking, attenuation -> spectrogram mix
         -> network with hidden mix -> loss
+
+A clean view, if it has a weight in the loss, takes the same way without any mix.
 
 Shapes: B batch, T samples, M mel bins, F frames, C classes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +22,13 @@ from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import mask_spectrograms
 from birdmix.frontend.settings import AttenuationSettings, MaskingSettings
 from birdmix.loading.batch import Batch
-from birdmix.mix import DrawContext, MixStages, MixStats, Operator, Plan, measure_level_db
+from birdmix.mix import DrawContext, Examples, MixStages, MixStats, Operator, Plan, measure_level_db
 from birdmix.mix.post_scaling import peaks
+from birdmix.model.classifier_output import ClassifierOutput
 from birdmix.model.hidden_mix import HiddenMix
 from birdmix.model.losses import Loss
 from birdmix.random_keys import StepKeys
+from birdmix.training.view_loss import ViewLoss
 
 # Time intervals of a waveform whose RMS levels are kept with its log-mel: fine enough for the level
 # of a box that is cut out of it.
@@ -53,7 +57,7 @@ def _ignore_phase(phase: str) -> None:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Computes the loss of a batch: mixing, front end, network and loss.
+    """Computes the losses of a batch: mixing, front end, network and loss.
 
     Attributes:
         mix_stages: Mix operators on waveforms, log-mels and hidden layers.
@@ -76,8 +80,11 @@ class TrainingStep:
     augmentation: AugmentationChain | None = None
     end_phase: Callable[[str], None] = _ignore_phase
 
-    def __call__(self, batch: Batch, keys: StepKeys, mix_stats: MixStats) -> tuple[Tensor, Tensor]:
-        """Compute the loss of a batch of waveforms [B, T], and count its mixes.
+    def __call__(self, batch: Batch, keys: StepKeys, mix_stats: MixStats) -> tuple[ViewLoss, ...]:
+        """Compute the losses of a batch of waveforms [B, T], and count its mixes.
+
+        With a clean view one forward pass computes both views, 2 B examples, so batch norms see
+        both. Source: RegMixup, Pinto et al. 2022, arXiv:2206.14502.
 
         Args:
             batch: The batch, on the device.
@@ -85,28 +92,58 @@ class TrainingStep:
             mix_stats: Statistics to which the batch's mixes are added.
 
         Returns:
-            The loss, a weighted mean over the examples with known labels; and the sum of their
-            weights. Both are scalars.
+            The loss of the mixed batch and, if it has a weight, that of the clean one.
         """
-        unmixed_target = batch.examples.target
         inputs = self.prepare_batch(batch, keys)
-        batch, plans = inputs.batch, inputs.plans
-        input_x = batch.examples.x
+        mixed, plans, shape = inputs.batch, inputs.plans, inputs.batch.examples.x.shape
+        clean = self.prepare_clean_view(batch, keys) if self.mix_stages.clean_weight else None
 
         def mix_hidden(values: Tensor) -> Tensor:
-            nonlocal batch, plans
-            batch, hidden_plans = mix_batch(self.mix_stages.hidden, batch.replace_x(values), keys)
+            nonlocal mixed, plans
+            own, others = (values, None) if clean is None else values.tensor_split(2)
+            mixed, hidden_plans = mix_batch(self.mix_stages.hidden, mixed.replace_x(own), keys)
             plans = plans | hidden_plans
-            return batch.examples.x
+            return _concatenate(mixed.examples.x, others)
 
         layer = draw_hidden_layer(self.mix_stages, keys)
-        output = self.classifier(input_x, None if layer is None else HiddenMix(layer, mix_hidden))
-        target, known = batch.examples.target, batch.examples.known_mask()
-        mix_stats.update(
-            plans, unmixed_target, target, input_x.shape, inputs.peak, inputs.finite, layer
+        output = self.classifier(
+            _concatenate(mixed.examples.x, None if clean is None else clean.examples.x),
+            None if layer is None else HiddenMix(layer, mix_hidden),
         )
-        weight = batch.examples.sample_weights() * known.any(dim=1)
-        return self.loss(output, target, weight, known), weight.sum()
+        target = batch.examples.target
+        mix_stats.update(
+            plans, target, mixed.examples.target, shape, inputs.peak, inputs.finite, layer
+        )
+        if clean is None:
+            return (self._view_loss(output, mixed.examples, 1.0),)
+        mixed_output, clean_output = output.split_in_halves()
+        clean_weight = self.mix_stages.clean_weight
+        return (
+            self._view_loss(mixed_output, mixed.examples, 1 - clean_weight),
+            self._view_loss(clean_output, clean.examples, clean_weight),
+        )
+
+    def _view_loss(
+        self, output: ClassifierOutput, examples: Examples, view_weight: float
+    ) -> ViewLoss:
+        """Compute the loss of a view from the network's output and its examples."""
+        known = examples.known_mask()
+        weight = examples.sample_weights() * known.any(dim=1)
+        loss = self.loss(output, examples.target, weight, known)
+        return ViewLoss(loss, weight.sum(), view_weight)
+
+    def prepare_clean_view(self, batch: Batch, keys: StepKeys) -> Batch:
+        """Compute the network's input of an unmixed batch of waveforms [B, T].
+
+        Augmentation, masks and attenuation are drawn as for the mixed view of the same batch, so
+        the views differ by the mix only: it is the input of a run without mixing.
+
+        Args:
+            batch: The batch, on the device.
+            keys: Random keys of the batch.
+        """
+        unmixed = replace(self, mix_stages=self.mix_stages.without_operators())
+        return unmixed.prepare_batch(batch, keys).batch
 
     def mix_waveforms(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
         """Mix and augment a batch of waveforms [B, T].
@@ -215,6 +252,11 @@ def _augment(batch: Batch, augmentation: AugmentationChain, rng: np.random.Gener
     x = batch.examples.x
     waveforms = [augmentation(waveform, rng) for waveform in x.cpu().numpy()]
     return batch.replace_x(torch.from_numpy(np.stack(waveforms)).to(x.device))
+
+
+def _concatenate(mixed: Tensor, clean: Tensor | None) -> Tensor:
+    """Concatenate the views' values [B, ...] to [2 B, ...]; without a clean view copy nothing."""
+    return mixed if clean is None else torch.cat([mixed, clean])
 
 
 def _blank_nonfinite(batch: Batch) -> tuple[Batch, Tensor]:
