@@ -33,6 +33,11 @@ class HiddenSettings(Mixup2Settings):
         super().__post_init__()
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers={list(self.layers)}: name one layer or more, each once")
+        if self.time_shift != "none":
+            raise ValueError(
+                f"time_shift={self.time_shift}: not every hidden layer has a time axis; shift "
+                "partners by mix.time_shift"
+            )
 
 
 @dataclass
