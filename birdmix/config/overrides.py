@@ -3,7 +3,8 @@
 Hydra infers a value's type from its form: ``2024_05`` is the number 202405, and a path with ``=``,
 ``~`` or an accent is an error. Here the schema decides: if a setting is text and Hydra would read
 another value, the value is quoted before Hydra reads it. As in Hydra, commas separate the values of
-a sweep, quotes enclose one value, and ``null`` is None.
+a sweep, quotes enclose one value, and ``null`` is None. Unlike in Hydra, a mapping from names that
+the user chooses, such as ``data.pools={noise: {...}}``, needs no ``+``.
 """
 
 import functools
@@ -92,24 +93,38 @@ def schema_type(key: str) -> Any:
         key: Full key of the setting.
 
     Returns:
-        The type, without None if the setting may be null; ``Any`` for a key of a mapping that
-        accepts any key; None for a group of settings and for an unknown key.
+        The type, without None if the setting may be null; that of the values for a key of a mapping
+        that accepts any key; None for a group of settings and for an unknown key.
     """
-    setting_type: Any = Config
-    for part in key.split("."):
-        if typing.get_origin(setting_type) is dict:
-            return Any
-        setting_type = (
-            _field_types(setting_type).get(part)
-            if isinstance(setting_type, type) and is_dataclass(setting_type)
-            else None
-        )
-    if isinstance(setting_type, types.UnionType):
-        setting_type, *others = (
-            each for each in typing.get_args(setting_type) if each is not types.NoneType
-        )
-        assert not others
+    setting_type = _schema_node(key)
     return None if is_dataclass(setting_type) else setting_type
+
+
+def schema_fields(key: str) -> list[str]:
+    """Return the names of the settings in a group of settings; none if it is no group.
+
+    Args:
+        key: Full key of the group.
+    """
+    group = _schema_node(key)
+    return list(_field_types(group)) if isinstance(group, type) and is_dataclass(group) else []
+
+
+def _schema_node(key: str) -> Any:
+    """Return the type of a setting or the class of a group; None for an unknown key."""
+    node: Any = Config
+    for part in key.split("."):
+        if node is Any:
+            return Any
+        if typing.get_origin(node) is dict:
+            node = typing.get_args(node)[1]
+            continue
+        is_group = isinstance(node, type) and is_dataclass(node)
+        node = _field_types(node).get(part) if is_group else None
+        if isinstance(node, types.UnionType):
+            node, *others = (each for each in typing.get_args(node) if each is not types.NoneType)
+            assert not others
+    return node
 
 
 @functools.cache
@@ -138,8 +153,12 @@ def _quote_override(override: str, is_sweep: bool) -> str:
     elif setting_type is None:
         convert = _quote_option
     else:
-        if setting_type is Any or typing.get_origin(setting_type) in (list, dict):
+        is_mapping = typing.get_origin(setting_type) is dict
+        if setting_type is Any or is_mapping or typing.get_origin(setting_type) is list:
             _refuse_numbers_with_underscores(override, value)
+        has_names_of_user = is_mapping and typing.get_args(setting_type)[1] is not Any
+        if has_names_of_user and not match["plus"] and value.lstrip().startswith("{"):
+            return f"+{override}"  # Hydra merges it in either case, but adds names only with a +
         return override
     convert_value = _convert_sweep if is_sweep else _convert_unless_function
     value = convert_value(value, convert)

@@ -85,19 +85,27 @@ def is_result_neutral(key: str) -> bool:
 
 
 def flatten_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting with its full key."""
+    """Yield every setting with its full key; of a mapping to groups also the list of names."""
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+        value, key = getattr(settings, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
-            yield from flatten_settings(value, f"{prefix}{field.name}.")
+            yield from flatten_settings(value, f"{key}.")
+        elif isinstance(value, dict) and any(map(dataclasses.is_dataclass, value.values())):
+            yield key, list(value)
+            for name, group in value.items():
+                yield from flatten_settings(group, f"{key}.{name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield key, value
 
 
 def _copy_value(settings: Any, source: Any, path: list[str]) -> Any:
     """Return settings with the value at a path copied from ``source``."""
     name, *rest = path
     if isinstance(settings, dict):
+        if name not in source:  # an override ~key removed it
+            return {key: value for key, value in settings.items() if key != name}
+        if rest and name in settings:
+            return {**settings, name: _copy_value(settings[name], source[name], rest)}
         return {**settings, name: source[name]}
     value = getattr(source, name)
     if rest:

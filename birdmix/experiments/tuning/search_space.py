@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import FloatNode, IntegerNode, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from birdmix.config.overrides import add_quotes, needs_no_quotes, schema_type
-from birdmix.config.schema import Config
 from birdmix.messages import did_you_mean, first_line
 
 if TYPE_CHECKING:
@@ -104,11 +103,9 @@ def _make_distribution(key: str, entry: Any) -> "BaseDistribution":
 
 def _is_integer(key: str, bounds: list[float]) -> bool:
     """Return whether a setting is an integer, by the schema or else by its bounds."""
-    node: Any = OmegaConf.structured(Config)
-    for part in key.split("."):
-        node = node._get_node(part) if OmegaConf.is_dict(node) else None
-    if isinstance(node, IntegerNode | FloatNode):
-        return isinstance(node, IntegerNode)
+    setting_type = schema_type(key)
+    if setting_type in (int, float):
+        return setting_type is int
     return all(isinstance(each, int) for each in bounds)
 
 
