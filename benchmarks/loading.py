@@ -36,7 +36,8 @@ from birdmix.labels import Labels
 from birdmix.loading.audio_store import AudioStore, open_store
 from birdmix.loading.batch import Batch
 from birdmix.loading.loader import end_workers, make_loader
-from birdmix.loading.sampler import SegmentBatchSampler, compute_draws_per_epoch
+from birdmix.loading.row_weights import compute_draws_per_epoch
+from birdmix.loading.sampler import SegmentBatchSampler
 from birdmix.loading.segment_dataset import SegmentDataset
 from birdmix.recordings.folds import split_by_fold
 from birdmix.recordings.recordings_table import Recordings

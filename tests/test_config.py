@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from birdmix.config.composition import compose_config
 from birdmix.config.conf_folders import config_dir_overrides
 from birdmix.config.config_errors import explain_error
+from birdmix.config.resume_policy import resumed_config
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.experiments.builders import build_batch_sampler, build_training_step
 from birdmix.labels import Labels
@@ -22,6 +23,7 @@ from birdmix.mix import LabelRule, build_mix_stages
 from birdmix.model.classifier import Classifier
 from birdmix.model.optimizers import build_optimizer
 from birdmix.recordings.recordings_table import Recordings
+from birdmix.recordings.settings import PoolSettings
 from birdmix.training.distributed_processes import connect_processes
 from birdmix.training.run_position import RunPosition
 from tests.conftest import ROOT, make_config
@@ -107,7 +109,19 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("data.augment=[{a:/vö}]", "put its texts in quotes: ['a', {b: 'c'}]"),
         ("seed", "'seed' is not a setting; write key=value, for example seed=1"),
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
-        ("data.pool.size=3", "there is no setting 'data.pool'; its name is 'data.mix_pool'"),
+        ("data.pool.size=3", "there is no setting 'data.pool'; mix pools are data.pools, for"),
+        ("data.mix_pool.size=3", "there is no setting 'data.mix_pool'; mix pools are data.pools"),
+        (
+            "data.pools.noise.size=3",
+            "there is no setting 'data.pools.noise' yet; add it with data.pools={noise: {KEY: VAL",
+        ),
+        (
+            "data.pools={recordings:{sise:3}}",
+            "there is no setting 'data.pools.recordings.sise'; did you mean 'size'?",
+        ),
+        ("data.pools={x:null}", "data.pools.x: it must not be null"),
+        ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must be at least 1"),
+        ("data.pools={x:{}}", "data.pools.x.source: it is not set, and the name is no source"),
         ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
         (
             "mix.inject.prob=1",
@@ -162,10 +176,53 @@ def test_a_copy_of_the_packaged_conf_is_allowed_until_an_option_is_changed(tmp_p
         config_dir_overrides(copy)
 
 
+#: Overrides with three pools.
+POOLS = (
+    "data.pools={noise: {source: background, root: x, size: 8}, soundscapes: {}, recordings: {}}",
+)
+
+
 def test_a_configuration_is_equal_after_writing_and_reading(tmp_path: Path):
-    config = make_config("mix=mixup", "data.fold=null", "mix.mix_beta=0.5", f"run_dir={tmp_path}")
+    overrides = ("mix=mixup", "data.fold=null", "mix.mix_beta=0.5", *POOLS)
+    config = make_config(*overrides, f"run_dir={tmp_path}")
     write_config(tmp_path, config)
     assert read_config(tmp_path) == config
+    assert list(read_config(tmp_path).data.pools) == ["noise", "soundscapes", "recordings"]
+
+
+def test_pools_of_a_file_are_extended_and_changed_by_the_command_line(tmp_path: Path):
+    folder = tmp_path / "my"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndata: {pools: {noise: {source: background, root: x}}}\n"
+    )
+    extended = ["data.pools={soundscapes: {}}", "data.pools.noise.size=3"]
+    config = compose_config([*config_dir_overrides(folder), "experiment=mine", *extended])
+    assert config.data.pools == {
+        "noise": PoolSettings("background", "x", size=3),
+        "soundscapes": PoolSettings(),
+    }
+    without = compose_config(
+        [*config_dir_overrides(folder), "experiment=mine", "~data.pools.noise"]
+    )
+    assert not without.data.pools
+
+
+def test_a_resumed_run_keeps_its_pools_and_names_each_change_of_them(tmp_path: Path):
+    former = make_config(*POOLS, "run_dir=x")
+    same = resumed_config(former, make_config("resume=x", *POOLS, "run_dir=x"), list(POOLS))
+    assert same.data == former.data
+    assert resumed_config(former, make_config("resume=x", "run_dir=x"), []).data == former.data
+    changed = [
+        POOLS[0].replace("size: 8", "size: 9, draw: group").replace("{}}", "{}, folder: {root: y}}")
+    ]
+    with pytest.raises(ValueError) as error:
+        resumed_config(former, make_config("resume=x", *changed, "run_dir=x"), changed)
+    expected = (
+        "-> ['noise', 'soundscapes', 'recordings', 'folder']",
+        "data.pools.noise.size 8 -> 9, data.pools.noise.draw uniform -> group",
+    )
+    assert all(change in str(error.value) for change in expected)
 
 
 #: YAML of nine nested lists; each repeats the one before nine times through an alias.

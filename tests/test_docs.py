@@ -54,7 +54,7 @@ SHORT_NETWORK = next(override for override in SMALL if override.startswith("mode
 
 #: Parts of commands that need a large network, other data, or more than the one labelled
 #: soundscape of the tests' demo, so that a test only builds them.
-ONLY_BUILT = ("experiment=", "DIR", "sources=[soundscapes]")
+ONLY_BUILT = ("experiment=", "DIR", "soundscapes: {")
 
 #: Words in capitals that stand for something of the reader's; the other words are taken as typed.
 PLACEHOLDERS = {"DIR", "FILE", "FOLDER", "HOST", "PATH", "RUN_DIR"}

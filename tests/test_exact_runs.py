@@ -41,8 +41,6 @@ RANDOM_LOADING = (
     "data.secondary=unknown",
     "data.augment=[{_target_: audiomentations.Gain, p: 0.5}]",
     "data.augment_mixed=[{_target_: audiomentations.PolarityInversion, p: 0.5}]",
-    "data.mix_pool.sources=[background]",
-    "data.mix_pool.size=3",
     "mix.inject.prob=0.5",
 )
 
@@ -54,7 +52,8 @@ def config(demo: Path) -> Config:
         *RANDOM_LOADING,
         "mix.clean_weight=0.25",
         f"data.root={demo}",
-        f"data.mix_pool.background={demo}/test_soundscapes",
+        f"data.pools={{noise: {{source: background, root: {demo}/test_soundscapes, size: 3}}, "
+        "balanced: {source: recordings, draw: class, size: 2}}",
     )
 
 

@@ -13,12 +13,9 @@ from birdmix.labels import Labels
 from birdmix.loading import pcm_cache
 from birdmix.loading.audio_store import AudioStore, FileStore, MemoryStore, PcmStore
 from birdmix.loading.loader import end_workers, make_loader
-from birdmix.loading.sampler import (
-    SegmentAndPoolBatchSampler,
-    SegmentBatchSampler,
-    compute_draws_per_epoch,
-)
-from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
+from birdmix.loading.row_weights import compute_draws_per_epoch
+from birdmix.loading.sampler import SegmentBatchSampler
+from birdmix.loading.segment_dataset import SegmentDataset
 from birdmix.loading.segment_extraction import (
     draw_event_start,
     draw_loud_start,
@@ -249,32 +246,6 @@ def test_labels_with_small_targets_do_not_count_as_rarest():
     assert rates == pytest.approx(4 * np.array([1, 1, 1, 3]) / 6)
 
 
-def test_the_sources_of_a_mix_pool_take_turns_and_each_draws_all_rows():
-    batches = SegmentBatchSampler(np.ones(12), 4, seed=0, num_epochs=2)
-    keys = list(SegmentAndPoolBatchSampler(batches, [3, 50], 6))
-    assert [batch.segments for batch in keys] == list(batches)
-    drawn = [row for batch in keys[:3] for _, _, row in batch.pool]
-    small, large = drawn[::2], drawn[1::2]
-    for cycle in range(3):
-        assert sorted(small[3 * cycle : 3 * cycle + 3]) == [0, 1, 2]
-    assert len(set(large)) == 9 and min(large) >= 3 and max(large) < 53
-    later = [row for batch in keys[3:] for _, _, row in batch.pool]
-    assert len(set(large + later[1::2])) == 18  # the next epoch continues with other rows
-
-
-def test_a_mix_pool_is_divided_among_processes_and_resumed_with_the_batches():
-    def pool_batches(rank: int, count: int, start: tuple[int, int] = (0, 0)) -> list:
-        batches = SegmentBatchSampler(
-            np.ones(12), 4, seed=0, num_epochs=2, rank=rank, num_processes=count, start=start
-        )
-        return list(SegmentAndPoolBatchSampler(batches, [3, 50], 5))
-
-    batches, shares = pool_batches(0, 1), [pool_batches(rank, 2) for rank in range(2)]
-    for batch, *batch_shares in zip(batches, *shares, strict=True):
-        assert sorted(key for share in batch_shares for key in share.pool) == batch.pool
-    assert pool_batches(1, 2, start=(1, 1)) == shares[1][4:]
-
-
 # ---------------------------------------------------------------- extraction of segments
 
 
@@ -497,21 +468,6 @@ def test_only_segments_of_recordings_with_several_labels_are_summed(tmp_path: Pa
         assert batch.examples.x[0].numpy() == pytest.approx(np.full(RATE, level), abs=1e-3)
 
 
-def test_a_batch_has_segments_of_the_mix_pool(folder: Path):
-    data = segments(folder, 800)
-    recordings, store = open_recordings(read_folder(folder))
-    pool = SegmentDataset(recordings, store, 800, RATE, 0, DataSettings(), "pool segment")
-    (keys,) = SegmentAndPoolBatchSampler(
-        SegmentBatchSampler(np.ones(4), 4, seed=0, num_epochs=1), [4], 3
-    )
-    batch = SegmentAndPoolDataset(data, pool).__getitems__(keys)
-    assert batch.pool is not None and batch.pool.x.shape == (3, 800)
-    assert batch.context.row.tolist() == [row for _, _, row in (*keys.segments, *keys.pool)]
-    assert torch.equal(batch.examples.x, data.__getitems__(keys.segments).examples.x)
-    same = [(0, 0, 1)]
-    assert not torch.equal(pool.__getitems__(same).examples.x, data.__getitems__(same).examples.x)
-
-
 def test_augmented_segments_depend_only_on_their_key(folder: Path):
     gain = {"_target_": "audiomentations.Gain", "min_gain_db": -20, "max_gain_db": 0, "p": 1.0}
     plain, data = segments(folder, 800), segments(folder, 800, augment=[gain])
@@ -545,24 +501,6 @@ def test_a_span_beyond_the_decodable_end_is_refused(folder: Path):
 
 
 # ---------------------------------------------------------------- loaders
-
-
-def test_batches_with_mix_pools_do_not_change_while_others_are_loaded(folder: Path):
-    data, pool = segments(folder, 800), segments(folder, 800, short="gaps")
-    batches = SegmentBatchSampler(np.ones(4), 3, seed=3, num_epochs=12, drop_last=False)
-    loaded = []
-    for num_workers in (0, 1, 3):
-        keys = SegmentAndPoolBatchSampler(batches, [4], 2)
-        loaded.append(
-            [
-                (batch.examples.x, batch.pool.x)
-                for batch in make_loader(SegmentAndPoolDataset(data, pool), keys, num_workers)
-            ]
-        )
-    assert [len(x) for x, _ in loaded[0]] == [3, 1] * 12
-    for others in loaded[1:]:
-        for one, other in zip(loaded[0], others, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_any_number_of_workers_loads_the_same_batches(folder: Path):

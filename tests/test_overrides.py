@@ -8,6 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from birdmix.config.composition import compose_config
 from birdmix.config.overrides import add_quotes, quote_arguments, quote_overrides, remove_quotes
 from birdmix.config.run_config_file import read_config, write_config
+from birdmix.recordings.settings import PoolSettings
+from tests.conftest import make_config
 
 #: Texts that Hydra would read as another value, or reject.
 TEXTS = [
@@ -127,6 +129,22 @@ def test_a_number_with_underscores_is_refused_in_a_setting_of_any_type(override:
     text = override.replace("2024_05", "'2024_05'")
     assert quote_overrides([text]) == [text]
     assert quote_overrides(["data.augment=[{a: x_2024_05, '1_0': b}]"])
+
+
+def test_a_mapping_with_names_of_the_user_needs_no_plus():
+    pools = "data.pools={noise: {source: background, root: /x/y-2024_05}}"
+    config = make_config("run_dir=x", pools, "data.pools={recordings: {}}")
+    assert config.data.pools == {
+        "noise": PoolSettings("background", "/x/y-2024_05"),
+        "recordings": PoolSettings(),
+    }
+    assert quote_arguments(["model.backbone_args={a: 1}"]) == ["model.backbone_args={a: 1}"]
+
+
+def test_a_text_within_a_named_group_is_taken_as_typed():
+    pools = "data.pools={noise: {source: background, root: x}}"
+    config = make_config("run_dir=x", pools, "data.pools.noise.root=2024_05=é")
+    assert config.data.pools["noise"].root == "2024_05=é"
 
 
 def test_texts_are_equal_after_writing_and_reading_a_configuration(tmp_path: Path):

@@ -9,10 +9,11 @@ import pytest
 from birdmix.labels import Labels
 from birdmix.recordings.data_splits import split_data
 from birdmix.recordings.folds import assign_folds, labels_in_few_groups, split_by_fold
-from birdmix.recordings.metadata import parse_start_time_from_name
+from birdmix.recordings.metadata import assign_groups_by_name, parse_start_time_from_name
 from birdmix.recordings.pseudo_labels import read_pseudo_labels
 from birdmix.recordings.recordings_table import Recordings, SourceRecordings, concatenate
-from birdmix.recordings.settings import DataSettings, MixPoolSettings, PseudoSettings
+from birdmix.recordings.settings import DataSettings, PoolSettings, PseudoSettings
+from birdmix.recordings.source_readers import read_pool_folder
 from birdmix.recordings.table_schema import Event, Span
 from birdmix.recordings.text_table import TextTable
 from tests.recordings import read, read_csv, read_folder, table, write_text, write_wave
@@ -586,12 +587,12 @@ def soundscapes_of(recordings: Recordings, num_files: int) -> Recordings:
 def test_soundscapes_are_mixed_in_or_validated_on_but_never_both():
     recordings = table(list("pqrs"), ["a"] * 4)
     source = SourceRecordings(recordings, soundscapes_of(recordings, 10))
-    settings = DataSettings(fold=None, mix_pool=MixPoolSettings(sources=["soundscapes"]))
+    settings = DataSettings(fold=None, pools={"soundscapes": PoolSettings()})
     splits = split_data(source, settings)
     held_out = splits.validation["validation_soundscape"]
-    assert len(held_out) == 4 and len(splits.mix_pool["soundscapes"]) == 16
-    assert not set(held_out.paths) & set(splits.mix_pool["soundscapes"].paths)
-    with pytest.raises(ValueError, match="this data has no soundscapes to mix in"):
+    assert len(held_out) == 4 and len(splits.pools["soundscapes"]) == 16
+    assert not set(held_out.paths) & set(splits.pools["soundscapes"].paths)
+    with pytest.raises(ValueError, match=r"data.pools.soundscapes: this data has no soundscapes"):
         split_data(SourceRecordings(recordings), settings)
 
 
@@ -606,15 +607,18 @@ def test_held_out_recordings_are_removed_from_all_other_sources(tmp_path: Path):
         codes=[("x",)] * 4,
     ).with_paths_relative_to(recordings.root)  # fmt: skip
     settings = DataSettings(
-        fold=None,
-        mix_pool=MixPoolSettings(sources=["background"], background=str(tmp_path / "link")),
+        fold=None, pools={"noise": PoolSettings("background", str(tmp_path / "link"))}
     )
     with pytest.warns(UserWarning, match="3 rows are of recordings for validation or test, or"):
         splits = split_data(
-            SourceRecordings(recordings), settings, everything, everything, excluded=["d.wav"]
+            SourceRecordings(recordings),
+            settings,
+            everything,
+            {"noise": everything},
+            excluded=["d.wav"],
         )
     assert [Path(path).name for path in splits.train.paths] == ["a.wav", "a.wav"]
-    assert [Path(path).name for path in splits.mix_pool["background"].paths] == ["a.wav"]
+    assert [Path(path).name for path in splits.pools["noise"].paths] == ["a.wav"]
 
 
 def test_pseudo_labels_are_trained_on_or_mixed_in_except_of_held_out_recordings():
@@ -623,12 +627,75 @@ def test_pseudo_labels_are_trained_on_or_mixed_in_except_of_held_out_recordings(
     source = SourceRecordings(recordings, soundscapes.take(np.array([0, 1])))
     with pytest.warns(UserWarning, match="pseudo: 2 rows are of recordings for validation"):
         splits = split_data(source, DataSettings(fold=None), pseudo=soundscapes)
-    assert len(splits.train) == 6 and not splits.mix_pool
+    assert len(splits.train) == 6 and not splits.pools
     settings = DataSettings(
-        fold=None, pseudo=PseudoSettings("x.csv"), mix_pool=MixPoolSettings(sources=["pseudo"])
+        fold=None, pseudo=PseudoSettings("x.csv"), pools={"windows": PoolSettings("pseudo")}
     )
     splits = split_data(SourceRecordings(recordings), settings, pseudo=soundscapes)
-    assert len(splits.train) == 4 and len(splits.mix_pool["pseudo"]) == 4
+    assert len(splits.train) == 4 and len(splits.pools["windows"]) == 4
+
+
+def test_a_pool_of_recordings_has_the_training_recordings_only():
+    settings = DataSettings(num_folds=2, pools={"recordings": PoolSettings()})
+    splits = split_data(SourceRecordings(table(list("pqrs"), ["a"] * 4)), settings)
+    assert splits.pools["recordings"].paths == splits.train.paths and len(splits.train) == 2
+
+
+def test_a_labelled_pool_has_no_recording_of_a_group_that_is_validated_on():
+    source = split_table(["ann", "bob"], ["train", "validation"])
+    pool = Recordings.build(
+        Path(), source.recordings.labels, path=["x.wav", "y.wav"], codes=[(), ()],
+        group=["bob", "eve"],
+    )  # fmt: skip
+    settings = DataSettings(pools={"own": PoolSettings("folder", "x")})
+    with pytest.warns(UserWarning, match=r"data.pools.own: 1 rows are of groups for validation"):
+        splits = split_data(source, settings, pool_folders={"own": pool})
+    assert splits.pools["own"].paths == ["y.wav"]
+    all_held_out = {"own": pool.take(np.array([0]))}
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"data.pools.own: none of its recordings are left"),
+    ):
+        split_data(source, settings, pool_folders=all_held_out)
+
+
+# ---------------------------------------------------------------- folders of pools
+
+
+def test_the_class_folders_of_a_pool_have_the_labels_of_the_run(tmp_path: Path):
+    for path in ("own/robin/1.wav", "own/nocall/2.wav", "own/wren/deep/3.wav"):
+        write_wave(tmp_path / path)
+    settings = DataSettings(
+        source="folder",
+        negative=["nocall"],
+        pools={"own": PoolSettings("folder", f"{tmp_path}/own")},
+    )
+    labels = Labels(("blackbird", "robin", "wren"))
+    recordings = read_pool_folder(settings, "own", labels)
+    codes = {path: recordings.label_codes_of_row(row) for row, path in enumerate(recordings.paths)}
+    expected = {"robin/1.wav": ("robin",), "nocall/2.wav": (), "wren/deep/3.wav": ("wren",)}
+    assert codes == expected and recordings.labels == labels
+    expected_line = (
+        "own: 1 folders are no label of this run: wren; rename them to labels of the run"
+    )
+    with pytest.raises(ValueError, match=rf"data.pools.own.root=.*/{expected_line}"):
+        read_pool_folder(settings, "own", Labels(("robin",)))
+
+
+@pytest.mark.parametrize("source", ["background", "folder"])
+def test_a_pool_without_recordings_is_refused(tmp_path: Path, source: str):
+    for folder, expected in ((tmp_path, "no recordings in"), (tmp_path / "x", "no such folder")):
+        settings = DataSettings(pools={"own": PoolSettings(source, str(folder))})
+        with pytest.raises(ValueError, match=f"data.pools.own.root={folder}: {expected}"):
+            read_pool_folder(settings, "own", Labels(("a",)))
+
+
+def test_recordings_without_metadata_are_grouped_by_their_names():
+    paths = ["d/S01_20250102_030405.wav", "d/S02_20250102_040506.wav", "d/x.wav"]
+    assert assign_groups_by_name(paths) == paths
+    assert assign_groups_by_name(paths, "date") == ["2025-01-02", "2025-01-02", "d/x.wav"]
+    assert assign_groups_by_name(paths, pattern=r"(S\d+)_") == ["S01", "S02", "d/x.wav"]
+    assert assign_groups_by_name(paths, "recording", r"(S\d+)_") == paths
 
 
 # ---------------------------------------------------------------- pseudo labels

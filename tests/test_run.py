@@ -51,11 +51,6 @@ def test_the_final_metrics_contain_the_roc_auc_of_the_submission(finished_run: P
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["mix.inject.prob=0.5"], "mix.inject.prob=0.5 and data.mix_pool.sources=[] need each"),
-        (
-            ["data.mix_pool.sources=[background]", "data.mix_pool.background=x"],
-            "mix.inject.prob=0.0 and data.mix_pool.sources=['background'] need each other",
-        ),
         (["data.batch_size=2", "mix.mixup_double=0.5"], "data.batch_size=2: the mix joins 3"),
         (
             ["mix.hidden.mixup2_prob=1", "mix.hidden.layers=[input,layr2]"],

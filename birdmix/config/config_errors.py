@@ -18,7 +18,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from birdmix.config.overrides import add_quotes, schema_type
+from birdmix.config.overrides import add_quotes, schema_fields, schema_type
 from birdmix.config.schema import Config
 from birdmix.messages import did_you_mean
 from birdmix.user_errors import exit_with_message
@@ -34,7 +34,6 @@ _OPEN_MAPPINGS = ("model.backbone_args", "optim.args")
 
 # Former names of settings and groups; the new name also applies to the keys below a group.
 _RENAMED = {
-    "data.pool": "data.mix_pool",
     "frontend.masking.max_mel_share": "frontend.masking.max_mel_fraction",
     "frontend.masking.max_time_share": "frontend.masking.max_time_fraction",
     "loss.frame_share": "loss.frame_weight",
@@ -45,8 +44,11 @@ _RENAMED = {
     "optim.warmup_share": "optim.warmup_fraction",
 }
 
-# What to use in place of former settings and groups.
+# Former settings and groups without one new name, with what to use in their place.
+_POOLS = '"data.pools={noise: {source: background, root: DIR}}", a mapping'
 _REPLACED = {
+    "data.mix_pool": _POOLS,
+    "data.pool": _POOLS,
     "mix.cutmix.match_rms": "mix.cutmix.match_level=rms",
     "mix.inject": "mix.injectors=[{pool: NAME, prob: 0.5}], a list",
     "mix.match_rms": "mix.match_level=rms",
@@ -84,6 +86,8 @@ def explain_error(error: BaseException) -> str:
             return f"{items_key}: {key}: {text}" if key else f"{items_key}: {text}"
         if "not in" in text:
             return _unknown_setting_message(key)
+        if "is not Optional" in text:
+            return f"{key}: it must not be null"
         if isinstance(error, _INTERPOLATION_ERRORS):
             return f"{key}: {text}{INTERPOLATION_REMEDY}"
         return f"{key}: {text}" if key else text
@@ -173,9 +177,16 @@ def _quote_value(override: str) -> str:
 
 def _unknown_setting_message(key: str) -> str:
     """Return that a setting does not exist, with the new or the nearest name."""
-    parent, _, _ = key.rpartition(".")
+    parent, _, name = key.rpartition(".")
+    if schema_fields(key):
+        return f"there is no setting '{key}' yet; add it with {parent}={{{name}: {{KEY: VALUE}}}}"
     if parent in _OPEN_MAPPINGS:
         return f"there is no setting '{key}' yet; add it with a +: +{key}=VALUE"
+    if parent.startswith("data.pools."):
+        return f"there is no setting '{key}'{did_you_mean(name, schema_fields(parent))}"
+    for old, remedy in _REPLACED.items():
+        if f"{key}.".startswith(f"{old}."):
+            return f"there is no setting '{key}'; {remedy}"
     for old, new in _RENAMED.items():
         if f"{key}.".startswith(f"{old}."):
             return f"there is no setting '{key}'; its name is '{new}{key.removeprefix(old)}'"

@@ -14,12 +14,10 @@ from birdmix.experiments.warm_start import check_weights_exist, load_initial_wei
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
 from birdmix.loading.loader import make_loader
+from birdmix.loading.row_streams import RowStream
+from birdmix.loading.row_weights import compute_draws_per_epoch, compute_pool_weights
 from birdmix.loading.run_data import RunData
-from birdmix.loading.sampler import (
-    SegmentAndPoolBatchSampler,
-    SegmentBatchSampler,
-    compute_draws_per_epoch,
-)
+from birdmix.loading.sampler import PoolShare, SegmentAndPoolBatchSampler, SegmentBatchSampler
 from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
 from birdmix.loading.window_dataset import WindowDataset, split_event_rows_into_windows
 from birdmix.messages import did_you_mean, first_few
@@ -35,7 +33,7 @@ from birdmix.model.hidden_mix import FEATURES, INPUT, POOLED
 from birdmix.model.losses import build_loss, check_frame_weight
 from birdmix.model.optimizers import build_optimizer, build_weight_average, freeze
 from birdmix.recordings.data_splits import SOUNDSCAPES
-from birdmix.recordings.recordings_table import Recordings, concatenate
+from birdmix.recordings.recordings_table import Recordings
 from birdmix.recordings.settings import SOURCES_WITH_SPLITS, DataSettings
 from birdmix.training.checkpoint import CheckpointSchedule
 from birdmix.training.checkpoint_state import restore_run
@@ -216,7 +214,7 @@ def _check_same_recordings(data: RunData, processes: Processes) -> list[str]:
     Raises:
         ValueError: If processes read different recordings.
     """
-    tables = (data.train, *data.mix_pool.values(), *data.validation.values())
+    tables = (data.train, *data.pools.values(), *data.validation.values())
     digests = processes.gather([recordings.digest() for recordings in tables])
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
@@ -295,35 +293,22 @@ def build_training_step(
 
 
 def build_segment_dataset(config: Config, data: RunData) -> SegmentDataset:
-    """Build the data set of training segments."""
-    return _make_segment_dataset(config, data, data.train, "segment", config.data)
-
-
-def build_mix_pool_dataset(config: Config, data: RunData) -> SegmentDataset | None:
-    """Build the data set of the mix pool: segments that are only mixed in; None without a pool."""
-    if not data.mix_pool:
-        return None
-    settings = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
-    return _make_segment_dataset(
-        config, data, concatenate(data.mix_pool.values()), "pool segment", settings
-    )
-
-
-def _make_segment_dataset(
-    config: Config, data: RunData, recordings: Recordings, purpose: str, settings: DataSettings
-) -> SegmentDataset:
-    """Make a data set of segments; ``purpose`` is part of its random keys."""
+    """Build the data set of segments: of training recordings, then of pools."""
     log_mel = config.frontend.log_mel
-    num_samples = log_mel.seconds_to_num_samples(config.data.segment_seconds)
     return SegmentDataset(
-        recordings, data.store, num_samples, log_mel.sample_rate, config.seed, settings, purpose
+        data.batch_rows,
+        data.store,
+        log_mel.seconds_to_num_samples(config.data.segment_seconds),
+        log_mel.sample_rate,
+        config.seed,
+        config.data,
     )
 
 
 def build_training_loader(
     config: Config, data: RunData, batches: SegmentBatchSampler, num_workers: int
 ) -> DataLoader:
-    """Build the loader of training batches, each with segments of the mix pool if there is one.
+    """Build the loader of training batches, each with the pool segments to mix in.
 
     Args:
         config: The run's settings.
@@ -331,16 +316,26 @@ def build_training_loader(
         batches: The batches of this process.
         num_workers: Number of worker processes; 0 loads in this process.
     """
-    segments, pool = build_segment_dataset(config, data), build_mix_pool_dataset(config, data)
-    if pool is None:
+    segments = build_segment_dataset(config, data)
+    sizes = config.data.mixed_pool_sizes
+    if not sizes:
         return make_loader(segments, batches, num_workers)
-    sizes = [len(recordings) for recordings in data.mix_pool.values()]
-    size = config.data.mix_pool.size or config.data.batch_size
+    settings = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
+    datasets = {name: segments.with_options(settings, f"pool segment {name}") for name in sizes}
+    shares = {
+        name: PoolShare(_make_row_stream(config, data, name), size) for name, size in sizes.items()
+    }
     return make_loader(
-        SegmentAndPoolDataset(segments, pool),
-        SegmentAndPoolBatchSampler(batches, sizes, size),
+        SegmentAndPoolDataset(segments, datasets),
+        SegmentAndPoolBatchSampler(batches, shares),
         num_workers,
     )
+
+
+def _make_row_stream(config: Config, data: RunData, pool: str) -> RowStream:
+    """Make the stream of a pool's rows."""
+    weights = compute_pool_weights(data.pools[pool], config.data, pool)
+    return RowStream(weights, config.seed, f"pool {pool}", data.first_rows[pool])
 
 
 def build_batch_sampler(
@@ -355,8 +350,14 @@ def build_batch_sampler(
         processes: The processes of the run.
 
     Raises:
-        ValueError: If a batch is too small for the mix.
+        ValueError: If a batch is too small for the mix, or a pool for the processes.
     """
+    for name, size in config.data.mixed_pool_sizes.items():
+        if size < processes.size:
+            raise ValueError(
+                f"data.pools.{name}.size={size}: {processes.size} processes share a batch, and "
+                f"each needs a segment of the pool; raise it to {processes.size} or more"
+            )
     batches = SegmentBatchSampler(
         compute_draws_per_epoch(data.train, config.data),
         config.data.batch_size,
@@ -422,7 +423,7 @@ def _paths_by_batch(data: RunData, batches: SegmentBatchSampler) -> Callable[[in
     """Return a function of (epoch, batch) that returns the paths of the recordings in a batch."""
 
     def paths(epoch: int, batch: int) -> list[str]:
-        rows = batches.rows_of_epoch(epoch)[batches.positions_of_batch(batch)]
-        return list(dict.fromkeys(data.train.take(rows).paths))
+        rows = batches.rows_of_batch(epoch, batch)
+        return list(dict.fromkeys(data.batch_rows.take(rows).paths))
 
     return paths

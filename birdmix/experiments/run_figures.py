@@ -29,7 +29,7 @@ from birdmix.mix import DrawContext, Plan
 from birdmix.mix.post_scaling import peaks
 from birdmix.random_keys import StepKeys
 from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES
-from birdmix.recordings.recordings_table import Recordings, concatenate
+from birdmix.recordings.recordings_table import Recordings
 from birdmix.report.learning_curves_figure import draw_learning_curves
 from birdmix.report.mixed_batch_figure import MixedExample, draw_mixed_batch
 from birdmix.report.roc_auc_figure import draw_roc_auc_per_class
@@ -77,9 +77,8 @@ def draw_figures(
     def draw_first_mixed(path: Path) -> None:
         batch, keys = _load_first_mixed_batch(config, data, training)
         prepared = training.step.prepare_batch(batch, keys)
-        mix_pool = concatenate(data.mix_pool.values()) if data.mix_pool else None
         examples = [
-            _describe_example(prepared, row, data, mix_pool)
+            _describe_example(prepared, row, data)
             for row in range(min(_NUM_DRAWN, batch.context.batch_size))
         ]
         draw_mixed_batch(path, examples, config.frontend.log_mel)
@@ -170,8 +169,11 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     """Return the number of the first mixed batch, 0 if no early batch is mixed; decodes nothing."""
     stages = training.step.mix_stages
     size = max(config.data.batch_size // training.processes.size, stages.min_batch_size)
-    pool_size = (config.data.mix_pool.size or config.data.batch_size) if data.mix_pool else 0
-    context = DrawContext(size, {"pool": pool_size})
+    pool_sizes = {
+        name: pool_size // training.processes.size
+        for name, pool_size in config.data.mixed_pool_sizes.items()
+    }
+    context = DrawContext(size, pool_sizes)
     num_batches = training.batches_per_epoch * training.trainer.max_epochs
     for number in range(min(_NUM_SEARCHED, num_batches)):
         keys = training.batch_random_keys(*divmod(number, training.batches_per_epoch))
@@ -180,26 +182,25 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     return 0
 
 
-def _describe_example(
-    prepared: PreparedBatch, row: int, data: RunData, mix_pool: Recordings | None
-) -> MixedExample:
+def _describe_example(prepared: PreparedBatch, row: int, data: RunData) -> MixedExample:
     """Return log-mel, sources and target of a mixed example, for the figure."""
     names = data.labels.names
     target = prepared.batch.examples.target[row].tolist()
     return MixedExample(
         mel=prepared.batch.examples.x[row, 0].cpu().numpy(),
-        sources=tuple(_source_lines(prepared, row, data.train, mix_pool)),
+        sources=tuple(_source_lines(prepared, row, data.batch_rows)),
         target={names[c]: value for c, value in enumerate(target) if value > 0},
     )
 
 
-def _source_lines(
-    prepared: PreparedBatch, row: int, train: Recordings, mix_pool: Recordings | None
-) -> list[str]:
+def _source_lines(prepared: PreparedBatch, row: int, batch_rows: Recordings) -> list[str]:
     """Return a line for each source of the last mix of an example."""
     context = prepared.batch.context
     assert context.row is not None
     rows = context.row.tolist()
+    pool_of_source = {
+        source: name for name in context.pool_sizes for source in context.candidates(name)
+    }
     identity = Plan.identity(context.batch_size)
     summed, injected = (prepared.plans.get(slot, identity) for slot in ("mixup", "inject"))
     mel_plans = [plan for slot, plan in prepared.plans.items() if slot not in ("mixup", "inject")]
@@ -207,13 +208,15 @@ def _source_lines(
     def waveform_lines(row: int) -> list[str]:
         own_source, *from_pool = _sources_and_gains(injected, row)
         lines = [
-            f"{_label_names(train, rows[source])} x {gain * own_source[1]:.2f}"
+            f"{_label_names(batch_rows, rows[source])} x {gain * own_source[1]:.2f}"
             for source, gain in _sources_and_gains(summed, row)
             if gain
         ]
-        for source, gain in from_pool:
-            if gain and mix_pool is not None:
-                lines.append(f"pool: {_label_names(mix_pool, rows[source])} x {gain:.2f}")
+        lines += [
+            f"{pool_of_source[source]}: {_label_names(batch_rows, rows[source])} x {gain:.2f}"
+            for source, gain in from_pool
+            if gain
+        ]
         return lines
 
     def mel_lines(row: int, plans: list[Plan]) -> list[str]:

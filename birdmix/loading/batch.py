@@ -16,7 +16,8 @@ class Batch(NamedTuple):
     Attributes:
         examples: Waveforms, later log-mels, with targets, sample weights and known masks, B of
             them.
-        context: Rows, recordings, groups and labels of the batch and its mix pools, on the host.
+        context: Rows (of ``RunData.batch_rows``), recordings, groups and labels of the batch and
+            its mix pools, on the host.
         pool: Further examples to mix in, such as background noise or soundscapes: the examples of
             all mix pools, in the order of ``context.pool_sizes``, P of them.
     """

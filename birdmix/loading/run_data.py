@@ -6,6 +6,7 @@ Shapes: N rows, C classes.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,11 @@ from birdmix.messages import first_few
 from birdmix.recordings.data_splits import HELD_OUT, SOUNDSCAPES, DataSplits, split_data
 from birdmix.recordings.demo import ensure_demo
 from birdmix.recordings.folds import labels_in_few_groups
+from birdmix.recordings.metadata import assign_groups_by_name
 from birdmix.recordings.pseudo_labels import read_pseudo_labels
 from birdmix.recordings.recordings_table import Recordings, SourceRecordings, concatenate
 from birdmix.recordings.settings import DataSettings
-from birdmix.recordings.source_readers import (
-    read_background_recordings,
-    read_exclude_list,
-    read_source,
-)
+from birdmix.recordings.source_readers import read_exclude_list, read_pool_folder, read_source
 from birdmix.threads import OnItemDone, OpenBar
 
 #: Names of validation data by the prefix of their metrics, for messages.
@@ -47,6 +45,20 @@ class RunData(DataSplits):
     def labels(self) -> Labels:
         """The label set, C classes."""
         return self.train.labels
+
+    @cached_property
+    def batch_rows(self) -> Recordings:
+        """The rows that batches are drawn from: the training table, then the table of each pool.
+
+        ``DrawContext.row`` and the keys of segments are row numbers in this table.
+        """
+        return concatenate([self.train, *self.pools.values()]) if self.pools else self.train
+
+    @property
+    def first_rows(self) -> dict[str, int]:
+        """Number of the first row of each pool in ``batch_rows``."""
+        sizes = [len(self.train), *map(len, self.pools.values())]
+        return dict(zip(self.pools, np.cumsum(sizes).tolist(), strict=False))
 
 
 def open_hidden_bar(description: str) -> AbstractContextManager[OnItemDone]:
@@ -98,30 +110,42 @@ def open_data(
     make_demo_if_missing(settings, open_bar)
     source = read_source(settings)
     root, labels = source.recordings.root, source.recordings.labels
-    others: list[Recordings | None] = [source.soundscapes, None, None]
+
+    def place(recordings: Recordings) -> Recordings:
+        """Return recordings of another folder with paths relative to the root, in groups."""
+        recordings = recordings.with_paths_relative_to(root)
+        groups = assign_groups_by_name(recordings.paths, settings.group_by, settings.group_pattern)
+        return recordings.with_groups(groups)
+
+    pseudo = None
     if settings.pseudo.table is not None:
-        others[1] = read_pseudo_labels(
-            settings.pseudo, labels, settings.follow_links
-        ).with_paths_relative_to(root)
-    if "background" in settings.mix_pool.sources:
-        others[2] = read_background_recordings(settings, labels).with_paths_relative_to(root)
-    tables = [source.recordings, *others]
+        pseudo = place(read_pseudo_labels(settings.pseudo, labels, settings.follow_links))
+    pool_folders = {
+        name: place(read_pool_folder(settings, name, labels))
+        for name, pool in settings.pools.items()
+        if pool.root is not None
+    }
+    tables = [source.recordings, source.soundscapes, pseudo, *pool_folders.values()]
     paths = [path for table in tables if table is not None for path in table.paths]
     with open_bar("opening recordings") as on_progress:
         store, unreadable = open_store(root, paths, settings, sample_rate, on_progress)
-    recordings, soundscapes, pseudo, background = (
-        _drop_paths(table, unreadable) for table in tables
+
+    def drop_unreadable(recordings: Recordings) -> Recordings:
+        is_readable = [path not in unreadable for path in recordings.paths]
+        return recordings.take(np.array(is_readable, bool)) if unreadable else recordings
+
+    soundscapes = source.soundscapes
+    splits = split_data(
+        SourceRecordings(
+            drop_unreadable(source.recordings),
+            None if soundscapes is None else drop_unreadable(soundscapes),
+        ),
+        settings,
+        None if pseudo is None else drop_unreadable(pseudo),
+        {name: drop_unreadable(table) for name, table in pool_folders.items()},
+        read_exclude_list(settings),
     )
-    assert recordings is not None
-    readable = SourceRecordings(recordings, soundscapes)
-    splits = split_data(readable, settings, pseudo, background, read_exclude_list(settings))
-    return RunData(splits.train, splits.validation, splits.mix_pool, store)
-
-
-def _drop_paths(recordings: Recordings | None, paths: set[str]) -> Recordings | None:
-    if recordings is None or not paths:
-        return recordings
-    return recordings.take(np.array([path not in paths for path in recordings.paths], bool))
+    return RunData(splits.train, splits.validation, splits.pools, store)
 
 
 def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
@@ -134,7 +158,7 @@ def describe_data(data: DataSplits, settings: DataSettings) -> Iterator[str]:
     train = data.train
     parts = [f"{len(train)} recordings of {len(train.labels)} classes to train on"]
     parts += [f"{len(table)} {_VALIDATION_NAMES[name]}" for name, table in data.validation.items()]
-    parts += [f"{len(table)} of {name} to mix in" for name, table in data.mix_pool.items()]
+    parts += [f"{len(table)} in pool {name}" for name, table in data.pools.items()]
     yield ", ".join(parts)
     absent = train.label_target_sums() == 0
     yield from _describe_classes("no training recording for", train, absent, "birdmix doctor")

@@ -1,63 +1,51 @@
-"""Samplers: which rows of the recordings table are drawn in an epoch, and in which order.
+"""Batch samplers: which rows are in the batches of a run, and in which order.
 
-Shapes: N rows, C classes.
+Shapes: N training rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from birdmix.loading.row_streams import RowStream, draw_systematically
 from birdmix.random_keys import generator
-from birdmix.recordings.recordings_table import Recordings
-from birdmix.recordings.settings import DataSettings
 
-#: Epoch, position in the epoch, row of the recordings table.
+#: Epoch, position in the epoch, row of ``RunData.batch_rows``.
 SegmentKey = tuple[int, int, int]
 
 
 class SegmentAndPoolKeys(NamedTuple):
-    """Keys of a batch with a mix pool.
+    """Keys of a batch and of the pool segments that are mixed into it.
 
     Attributes:
         segments: Keys of its segments.
-        pool: Keys of the segments of its mix pool.
+        pools: Keys of the segments of each pool, by name.
     """
 
     segments: list[SegmentKey]
-    pool: list[SegmentKey]
+    pools: dict[str, list[SegmentKey]]
 
 
-def compute_draws_per_epoch(recordings: Recordings, settings: DataSettings) -> np.ndarray:
-    """Return the mean number of draws of each row per epoch, float64 [N].
+class PoolShare(NamedTuple):
+    """Rows of a pool in every batch.
 
-    For all samplers but uniform it depends on the frequency of the row's rarest label, without
-    labels whose target is less than half of the row's largest. Rows without labels count as rows of
-    one common additional label.
-
-    Args:
-        recordings: Table of N rows.
-        settings: The settings sampler, cap and segments_per_recording.
+    Attributes:
+        stream: The rows of the pool, in the order in which they are used.
+        size: Rows per batch of all processes.
     """
-    offsets, label = recordings.ragged_column("label")
-    value, row = (
-        recordings.ragged_column("value")[1],
-        np.repeat(np.arange(len(recordings)), np.diff(offsets)),
-    )
-    largest = np.zeros(len(recordings))
-    np.maximum.at(largest, row, value)
-    counted = value >= largest[row] / 2
-    counts = np.bincount(label[counted], minlength=len(recordings.labels))
-    rarest_count = np.where(np.diff(offsets) > 0, np.inf, (np.diff(offsets) == 0).sum())
-    np.minimum.at(rarest_count, row[counted], counts[label[counted]])
-    mean_draws = settings.segments_per_recording
-    if settings.sampler == "uniform":
-        return np.full(len(rarest_count), float(mean_draws))
-    if settings.sampler == "capped":
-        return mean_draws * np.minimum(1, float(settings.cap or 1) / rarest_count)
-    rate = 1 / rarest_count if settings.sampler == "inverse" else 1 / np.sqrt(rarest_count)
-    return mean_draws * len(rate) * rate / rate.sum()
+
+    stream: RowStream
+    size: int
+
+    def rows_of_batch(self, number: int) -> np.ndarray:
+        """Return the rows of a batch, int64 [size].
+
+        Args:
+            number: Number of the batch, counted from the start of the run.
+        """
+        return self.stream.rows_at(range(number * self.size, (number + 1) * self.size))
 
 
 class SegmentBatchSampler(Sampler[list[SegmentKey]]):
@@ -68,8 +56,8 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
     one takes every ``num_processes``-th key of a batch, so each key belongs to exactly one process.
 
     Args:
-        draws_per_epoch: Mean number of draws of each row per epoch, float64 [N]; a row with 1.3 is
-            drawn once or twice.
+        draws_per_epoch: Mean number of draws of each training row per epoch, float64 [N]; a row
+            with 1.3 is drawn once or twice.
         batch_size: Keys in a batch of all processes.
         seed: Seed of the run.
         num_epochs: Number of epochs of the run.
@@ -111,6 +99,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         has_short_batch = bool(remainder) and not drop_last
         self.batches_per_epoch = num_complete + (1 if has_short_batch else 0)
         self.smallest_share = (remainder if has_short_batch else batch_size) // num_processes
+        self._epoch, self._rows = -1, np.zeros(0, np.int64)
         if not self.batches_per_epoch:
             raise ValueError(
                 f"data.batch_size={batch_size}: an epoch has only {self.num_segments} segments; "
@@ -124,20 +113,21 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:
         """Return the row at each position of an epoch, int64 [num_segments]."""
-        rows = np.arange(len(self.draws_per_epoch))
-        if np.ptp(self.draws_per_epoch) > 0:
-            rows = generator(self.seed, "sampler", epoch).permutation(len(rows))
-        # Systematic sampling: the draws of a row differ from their mean by less than one.
-        cumulative = np.cumsum(self.draws_per_epoch[rows])
-        offset = generator(self.seed, "sampler offset", epoch).random()
-        points = (np.arange(self.num_segments) + offset) * (cumulative[-1] / self.num_segments)
-        drawn = rows[np.searchsorted(cumulative, points, side="right").clip(max=len(rows) - 1)]
-        return drawn[generator(self.seed, "order", epoch).permutation(self.num_segments)]
+        if epoch != self._epoch:
+            rows = draw_systematically(
+                self.draws_per_epoch, lambda purpose: generator(self.seed, purpose, epoch)
+            )
+            self._epoch, self._rows = epoch, rows
+        return self._rows
 
-    def positions_of_batch(self, batch: int) -> range:
-        """Return the positions in the epoch that belong to a batch of all processes."""
+    def rows_of_batch(self, epoch: int, batch: int) -> np.ndarray:
+        """Return the rows of a batch of all processes."""
         begin = batch * self.batch_size
-        return range(begin, min(begin + self.batch_size, self.num_segments))
+        return self.rows_of_epoch(epoch)[begin : begin + self.batch_size]
+
+    def number_of_batch(self, epoch: int, batch: int) -> int:
+        """Return the number of a batch, counted from the start of the run."""
+        return epoch * self.batches_per_epoch + batch
 
     def remaining_epochs_and_batches(self) -> Iterator[tuple[int, int]]:
         """Yield epoch and number within the epoch of each batch, beginning at ``start``."""
@@ -147,12 +137,10 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
                 yield epoch, batch
 
     def __iter__(self) -> Iterator[list[SegmentKey]]:
-        rows_epoch, rows = -1, np.zeros(0)
         for epoch, batch in self.remaining_epochs_and_batches():
-            if epoch != rows_epoch:
-                rows_epoch, rows = epoch, self.rows_of_epoch(epoch)
-            share = self.positions_of_batch(batch)[self.rank :: self.num_processes]
-            yield [(epoch, position, int(rows[position])) for position in share]
+            rows = self.rows_of_batch(epoch, batch).tolist()
+            share = range(len(rows))[self.rank :: self.num_processes]
+            yield [(epoch, batch * self.batch_size + at, rows[at]) for at in share]
 
     def __len__(self) -> int:
         epoch, batch = self.start
@@ -160,34 +148,27 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
 
 
 class SegmentAndPoolBatchSampler(Sampler[SegmentAndPoolKeys]):
-    """Batch sampler that adds keys of the mix pool to each batch.
-
-    The sources of the mix pool take turns, so each gives equally many segments, whatever its size.
-    A source draws all its rows before it repeats one, across epochs.
+    """Batch sampler that adds keys of pool segments to be mixed into each batch.
 
     Args:
-        batches: Sampler of the training segments.
-        source_sizes: Number of rows of each source, in the order of the pool's table.
-        size: Pool segments in a batch of all processes.
+        batches: Sampler of the batches' segments.
+        pools: Rows of each pool to mix into a batch, by name.
     """
 
-    def __init__(
-        self, batches: SegmentBatchSampler, source_sizes: Sequence[int], size: int
-    ) -> None:
+    def __init__(self, batches: SegmentBatchSampler, pools: Mapping[str, PoolShare]) -> None:
         self.segments = batches
-        self.source_sizes = source_sizes
-        self.size = size
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self.pools = pools
 
     def __iter__(self) -> Iterator[SegmentAndPoolKeys]:
         segments = self.segments
         for segment_keys, (epoch, batch) in zip(
             segments, segments.remaining_epochs_and_batches(), strict=True
         ):
-            positions = range(batch * self.size, (batch + 1) * self.size)
-            share = positions[segments.rank :: segments.num_processes]
-            epoch_start = epoch * segments.batches_per_epoch * self.size
-            pool_keys = [(epoch, at, self._row_at(epoch_start + at)) for at in share]
+            pool_keys = {}
+            for name, pool in self.pools.items():
+                rows = pool.rows_of_batch(segments.number_of_batch(epoch, batch)).tolist()
+                share = range(pool.size)[segments.rank :: segments.num_processes]
+                pool_keys[name] = [(epoch, batch * pool.size + at, rows[at]) for at in share]
             yield SegmentAndPoolKeys(segment_keys, pool_keys)
 
     def __len__(self) -> int:
@@ -195,18 +176,7 @@ class SegmentAndPoolBatchSampler(Sampler[SegmentAndPoolKeys]):
 
     @property
     def max_waveforms_per_batch(self) -> int:
-        """Maximum number of keys in one process's share of a batch and its mix pool."""
-        return self.segments.max_waveforms_per_batch - (-self.size // self.segments.num_processes)
-
-    def _row_at(self, position: int) -> int:
-        """Return the row of the pool at a position, counted from the start of the run."""
-        number, source = divmod(position, len(self.source_sizes))
-        cycle, at = divmod(number, self.source_sizes[source])
-        return sum(self.source_sizes[:source]) + int(self._cycle_order(source, cycle)[at])
-
-    def _cycle_order(self, source: int, cycle: int) -> np.ndarray:
-        """Return the order of a source's rows in one of its cycles through all of them."""
-        if source not in self._orders or self._orders[source][0] != cycle:
-            rng = generator(self.segments.seed, "pool order", source, cycle)
-            self._orders[source] = (cycle, rng.permutation(self.source_sizes[source]))
-        return self._orders[source][1]
+        """Maximum number of keys in one process's share of a batch and its pools."""
+        num_processes = self.segments.num_processes
+        num_from_pools = sum(-(-pool.size // num_processes) for pool in self.pools.values())
+        return self.segments.max_waveforms_per_batch + num_from_pools

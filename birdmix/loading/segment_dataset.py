@@ -6,8 +6,9 @@ functions of the seed, its epoch and its position.
 Shapes: B batch, T samples, C classes, N rows.
 """
 
+import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -110,22 +111,48 @@ class SegmentDataset(BaseDataset, Dataset[Batch]):
         super().__init__(recordings, store, sample_rate, targets)
         self.num_samples = num_samples
         self.seed = seed
-        self.purpose = purpose
-        self.settings = settings
-        self.augmentation = AugmentationChain(settings.augment, sample_rate)
+        self._set_options(settings, purpose)
         self.spans = compute_row_spans_in_samples(recordings, store, self.files, sample_rate)
         self.has_several_labels = _has_several_labels(recordings)
-        self._sum_samples = round((settings.self_sum_seconds or 0) * sample_rate)
+
+    def with_options(self, settings: DataSettings, purpose: str) -> "SegmentDataset":
+        """Return a data set of other segments of the same rows.
+
+        Args:
+            settings: Positions of segments, filling of short recordings, augmentation.
+            purpose: Purpose of its random keys.
+        """
+        assert settings.min_overlap_seconds == self.settings.min_overlap_seconds
+        other = copy.copy(self)  # shares the table's columns
+        other._set_options(settings, purpose)
+        return other
+
+    def _set_options(self, settings: DataSettings, purpose: str) -> None:
+        self.settings = settings
+        self.purpose = purpose
+        self.augmentation = AugmentationChain(settings.augment, self.sample_rate)
+        self._sum_samples = round((settings.self_sum_seconds or 0) * self.sample_rate)
 
     def __getitems__(self, keys: list[SegmentKey]) -> Batch:
         """Load the batch of a list of keys."""
+        waveforms, spans = self.draw_segments(keys)
+        return self.build_batch(waveforms, [row for _, _, row in keys], spans)
+
+    def draw_segments(self, keys: list[SegmentKey]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Draw the segments of a list of keys.
+
+        Args:
+            keys: B keys.
+
+        Returns:
+            Waveforms, float32 [T] each; and their spans within their recordings in samples,
+            int64 [B, 2].
+        """
         segments = [
             self._draw_segment(row, generator(self.seed, self.purpose, epoch, position))
             for epoch, position, row in keys
         ]
-        waveforms = [waveform for waveform, _ in segments]
-        spans = np.array([span for _, span in segments])
-        return self.build_batch(waveforms, [row for _, _, row in keys], spans)
+        return [waveform for waveform, _ in segments], np.array([span for _, span in segments])
 
     def set_stack_function(self, stack: Callable[[list[np.ndarray]], Tensor]) -> None:
         """Set the function that stacks the waveforms of a batch.
@@ -171,16 +198,16 @@ class SegmentDataset(BaseDataset, Dataset[Batch]):
 
 
 class SegmentAndPoolDataset(Dataset[Batch]):
-    """Data set of training segments in which each batch has segments of the mix pool.
+    """Data set of training segments in which each batch has pool segments to mix in.
 
     Args:
         segments: Segments to train on.
-        pool: Segments of the mix pool.
+        pools: Segments of each pool, by name, made by ``segments.with_options``.
     """
 
-    def __init__(self, segments: SegmentDataset, pool: SegmentDataset) -> None:
+    def __init__(self, segments: SegmentDataset, pools: Mapping[str, SegmentDataset]) -> None:
         self.segments = segments
-        self.pool = pool
+        self.pools = pools
         self.num_samples = segments.num_samples
 
     def set_stack_function(self, stack: Callable[[list[np.ndarray]], Tensor]) -> None:
@@ -190,13 +217,22 @@ class SegmentAndPoolDataset(Dataset[Batch]):
             stack: Function from waveforms, float32 [T] each, to a tensor [B, T].
         """
         self.segments.set_stack_function(stack)
-        self.pool.set_stack_function(stack)
 
     def __getitems__(self, keys: SegmentAndPoolKeys) -> Batch:
-        """Load a batch: first its segments, then those of its mix pool."""
-        batch, pool = self.segments.__getitems__(keys.segments), self.pool.__getitems__(keys.pool)
-        context = batch.context.append_pools({"pool": pool.context})
-        return batch._replace(context=context, pool=pool.examples)
+        """Load a batch: first its segments, then those of its pools."""
+        batch = self.segments.__getitems__(keys.segments)
+        waveforms: list[np.ndarray] = []
+        spans = []
+        for name, pool_keys in keys.pools.items():
+            pool_waveforms, pool_spans = self.pools[name].draw_segments(pool_keys)
+            waveforms += pool_waveforms
+            spans.append(pool_spans)
+        # One tensor for all pools, since joining large tensors would copy them.
+        rows = [row for pool_keys in keys.pools.values() for _, _, row in pool_keys]
+        pools = self.segments.build_batch(waveforms, rows, np.concatenate(spans))
+        sizes = {name: len(pool_keys) for name, pool_keys in keys.pools.items()}
+        context = batch.context.append_pools({"pools": pools.context})
+        return batch._replace(context=context._replace(pool_sizes=sizes), pool=pools.examples)
 
 
 def compute_row_spans_in_samples(

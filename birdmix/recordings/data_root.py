@@ -29,6 +29,7 @@ class DataRoot:
         folder: The root.
         follow_links: Whether links may lead out of it.
         excluded: Paths to leave out, wherever they occur.
+        key: Setting that names the folder, for the error.
 
     Attributes:
         matched_exclusions: The excluded paths that occurred, as NFC.
@@ -38,10 +39,14 @@ class DataRoot:
     """
 
     def __init__(
-        self, folder: Path, follow_links: bool = False, excluded: Collection[str] = ()
+        self,
+        folder: Path,
+        follow_links: bool = False,
+        excluded: Collection[str] = (),
+        key: str = "data.root",
     ) -> None:
         if not Path(folder).is_dir():
-            raise ValueError(f"data.root={folder}: no such folder")
+            raise ValueError(f"{key}={folder}: no such folder")
         self.folder = Path(folder)
         self.follow_links = follow_links
         self.excluded = frozenset(map(nfc, excluded))

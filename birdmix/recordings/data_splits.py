@@ -1,8 +1,8 @@
-"""Data splits: recordings to train on, to validate on, and to mix in."""
+"""Data splits: recordings to train on, to validate on, and of pools."""
 
 import os
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,38 +17,37 @@ HELD_OUT, SOUNDSCAPES = "validation", "validation_soundscape"
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The splits of a run's data; held-out recordings are neither trained on nor mixed in.
+    """The splits of a run's data; no batch of training has held-out recordings.
 
     Attributes:
         train: Recordings to train on.
         validation: Recordings to validate on, by the prefix of their metrics.
-        mix_pool: Recordings to mix in (the mix pool), by source.
+        pools: Recordings of each pool by name, in the order of ``data.pools``.
     """
 
     train: Recordings
     validation: dict[str, Recordings]
-    mix_pool: dict[str, Recordings]
+    pools: dict[str, Recordings]
 
 
 def split_data(
     source: SourceRecordings,
     settings: DataSettings,
     pseudo: Recordings | None = None,
-    background: Recordings | None = None,
+    pool_folders: Mapping[str, Recordings] | None = None,
     excluded: Collection[str] = (),
 ) -> DataSplits:
     """Split the data of a run; all tables have one root and one label set.
 
     Args:
         source: The data source.
-        settings: Folds and mix pool.
-        pseudo: Windows with pseudo labels, to train on unless they are a source of the mix pool.
-        background: Recordings without birds.
+        settings: Folds and pools.
+        pseudo: Windows with pseudo labels, to train on unless a pool has them.
+        pool_folders: Recordings of the pools that have a folder of their own, by pool.
         excluded: Paths that are excluded from the source, hence from the other tables too.
 
     Raises:
-        ValueError: If a group is both in training and in validation, or a source of the mix pool
-            is missing or empty.
+        ValueError: If a group is both in training and in validation, or a pool has no recordings.
     """
     train, held_out, test_paths = _split_recordings(source.recordings, settings)
     validation = {} if held_out is None else {HELD_OUT: held_out}
@@ -57,19 +56,33 @@ def split_data(
         validation[SOUNDSCAPES] = soundscapes
     held_back = {path for recordings in validation.values() for path in recordings.paths}
     held_back |= {*test_paths, *excluded}
-    additional = {
-        name: _remove_paths(name, recordings, held_back)
-        for name, recordings in (("background", background), ("pseudo", pseudo))
-    }
-    if additional["pseudo"] is not None and "pseudo" not in settings.mix_pool.sources:
-        train = concatenate([train, additional["pseudo"]])
-    pool = {}
-    for name in settings.mix_pool.sources:
-        recordings = {**additional, "soundscapes": pool_soundscapes}.get(name)
-        if recordings is None or not len(recordings):
-            raise ValueError(f"data.mix_pool.sources: this data has no {name} to mix in")
-        pool[name] = recordings
-    return DataSplits(train, validation, pool)
+    held_out_groups = {name for recordings in validation.values() for name in recordings.groups}
+    if pseudo is not None:
+        pseudo = _remove_paths("pseudo", pseudo, held_back)
+        if "pseudo" not in map(settings.pool_source, settings.pools):
+            train = concatenate([train, pseudo])
+    tables = {"soundscapes": pool_soundscapes, "pseudo": pseudo, "recordings": train}
+    pools = {}
+    for name in settings.pools:
+        pool_source = settings.pool_source(name)
+        if pool_folders is not None and name in pool_folders:
+            recordings = _remove_paths(f"data.pools.{name}", pool_folders[name], held_back)
+            if pool_source == "folder":
+                recordings = _remove_groups(name, recordings, held_out_groups)
+        else:
+            found = tables[pool_source]
+            if found is None:
+                raise ValueError(
+                    f"data.pools.{name}: this data has no {pool_source}; remove the pool"
+                )
+            recordings = found
+        if not len(recordings):
+            raise ValueError(
+                f"data.pools.{name}: none of its recordings are left to train with; add others, or "
+                "remove the pool"
+            )
+        pools[name] = recordings
+    return DataSplits(train, validation, pools)
 
 
 def _split_recordings(
@@ -97,20 +110,16 @@ def _split_recordings(
 def _split_soundscapes(
     source: SourceRecordings, settings: DataSettings
 ) -> tuple[Recordings | None, Recordings | None]:
-    """Return the soundscapes to validate on, and those of the mix pool."""
+    """Return the soundscapes to validate on, and those of pools."""
     soundscapes = source.soundscapes
-    if soundscapes is None or "soundscapes" not in settings.mix_pool.sources:
+    if soundscapes is None or "soundscapes" not in map(settings.pool_source, settings.pools):
         return soundscapes, None
     pool, held_out = split_by_fold(soundscapes, settings.num_folds, settings.fold or 0)
     return held_out, pool
 
 
-def _remove_paths(
-    name: str, recordings: Recordings | None, held_back: Collection[str]
-) -> Recordings | None:
+def _remove_paths(name: str, recordings: Recordings, held_back: Collection[str]) -> Recordings:
     """Remove held-back recordings, comparing real paths (links resolved), with a warning."""
-    if recordings is None:
-        return None
     root = recordings.root
     real_held_back = {os.path.realpath(root / path) for path in held_back}
     real_paths = {path: os.path.realpath(root / path) for path in set(recordings.paths)}
@@ -119,6 +128,18 @@ def _remove_paths(
         warnings.warn(
             f"{name}: {int((~kept).sum())} rows are of recordings for validation or test, or "
             "excluded ones, and are left out",
+            stacklevel=2,
+        )
+    return recordings.take(kept)
+
+
+def _remove_groups(name: str, recordings: Recordings, held_out: Collection[str]) -> Recordings:
+    """Remove labelled recordings of groups that are validated on, with a warning."""
+    kept = np.array([group not in held_out for group in recordings.groups], bool)
+    if not kept.all():
+        warnings.warn(
+            f"data.pools.{name}: {int((~kept).sum())} rows are of groups for validation, and are "
+            "left out",
             stacklevel=2,
         )
     return recordings.take(kept)

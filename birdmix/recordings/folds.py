@@ -56,7 +56,7 @@ def assign_folds(recordings: Recordings, num_folds: int) -> np.ndarray:
         raise ValueError(
             f"data.num_folds={num_folds}: the recordings form only {len(names)} groups; lower "
             "data.num_folds, or choose another data.group_by (data.fold=null holds none out, "
-            "except soundscapes if they are in the mix pool)"
+            "except soundscapes if they are in a pool)"
         )
     counts = _count_labels(recordings, group, len(names))
     rarity = np.argsort(np.argsort(counts.sum(axis=0), kind="stable"))

@@ -80,6 +80,26 @@ def assign_groups(
     return [group or path for group, path in zip(columns[group_by], paths, strict=True)]
 
 
+def assign_groups_by_name(
+    paths: Sequence[str], group_by: str = "auto", pattern: str | None = None
+) -> list[str]:
+    """Return the group of each recording of a pool, or with pseudo labels.
+
+    Such recordings have no metadata but their names. A recording whose name does not give the
+    group is a group of its own, since the names of a second source may follow another scheme.
+
+    Args:
+        paths: Paths of the recordings.
+        group_by: One of ``GROUPS``, or auto.
+        pattern: See ``assign_groups``.
+    """
+    if pattern is not None and group_by in ("auto", "group"):
+        groups = [_search_group(pattern, path) for path in paths]
+    else:
+        groups = [_date_in_name(path) if group_by == "date" else "" for path in paths]
+    return [group or path for group, path in zip(groups, paths, strict=True)]
+
+
 def combine_primary_and_secondary_labels(
     primary: Sequence[tuple[str, ...]],
     secondary: Sequence[tuple[str, ...]],
@@ -144,12 +164,16 @@ def _date_in_name(path: str) -> str:
 
 
 def _match_groups(paths: Sequence[str], pattern: str) -> list[str]:
-    groups = []
-    for path in paths:
-        match = re.search(nfc(pattern), nfc(path.rsplit("/", 1)[-1]))
-        if match is None or not match.group(match.re.groups and 1):
+    groups = [_search_group(pattern, path) for path in paths]
+    for path, group in zip(paths, groups, strict=True):
+        if not group:
             raise ValueError(
                 f"data.group_pattern={pattern!r}: the file name of {path} does not match it"
             )
-        groups.append(match.group(match.re.groups and 1))
     return groups
+
+
+def _search_group(pattern: str, path: str) -> str:
+    """Return the group that a pattern finds in a file name; "" if it does not match."""
+    match = re.search(nfc(pattern), nfc(path.rsplit("/", 1)[-1]))
+    return "" if match is None else match.group(match.re.groups and 1) or ""

@@ -53,7 +53,7 @@ def read_pseudo_labels(settings: PseudoSettings, labels: Labels, follow_links: b
             f"its windows: {first_few(unknown, 10)}",
             stacklevel=2,
         )
-    root = DataRoot(Path(settings.root or file.parent), follow_links)
+    root = DataRoot(Path(settings.root or file.parent), follow_links, key="data.pseudo.root")
     texts = ["" if path is None or path != path else path for path in table["path"]]
     not_text = np.array([not isinstance(text, str) for text in texts], bool)
     _refuse(not_text, file, "path is not text")

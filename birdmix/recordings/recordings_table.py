@@ -205,6 +205,18 @@ class Recordings:
         paths = pc.binary_join_element_wise(prefix, self.table["path"], "/")
         return Recordings(Path(root), self.table.set_column(0, SCHEMA.field(0), paths), self.labels)
 
+    def with_groups(self, groups: Sequence[str]) -> "Recordings":
+        """Return the same rows in other groups.
+
+        Args:
+            groups: Group of each row.
+        """
+        column = SCHEMA.names.index("group")
+        groups_column = pa.array(groups, pa.string())
+        return replace(
+            self, table=self.table.set_column(column, SCHEMA.field(column), groups_column)
+        )
+
     def digest(self) -> str:
         """Return a fingerprint of the label set and of the rows in their order, in hexadecimal.
 

@@ -1,4 +1,4 @@
-"""Settings of ``data``: data source, splits, mix pool, segments, sampler and loading."""
+"""Settings of ``data``: data source, splits, pools, segments, sampler and loading."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,12 @@ SEGMENT_POSITIONS = ("random", "start", "energy", "event")
 FILL_METHODS = ("loop", "pad", "gaps")
 SAMPLERS = ("uniform", "inverse", "sqrt", "capped")
 CACHES = ("memory", "pcm", "none")
-MIX_POOL_SOURCES = ("background", "soundscapes", "pseudo")
+POOL_SOURCES = ("background", "soundscapes", "pseudo", "recordings", "folder")
+#: Sources of pools that have a folder of their own.
+_POOL_SOURCES_WITH_ROOT = ("background", "folder")
+DRAWS = ("uniform", "class", "probability", "group")
+#: Draws whose weights come from labels.
+DRAWS_BY_LABEL = ("class", "probability")
 
 
 @dataclass
@@ -68,7 +73,7 @@ class DemoSettings:
 class PseudoSettings:
     """Pseudo labels: probabilities predicted by an earlier model, used as soft labels.
 
-    Their windows are trained on, or mixed in if ``data.mix_pool.sources`` contains pseudo.
+    Their windows are trained on, unless they are a pool of ``data.pools``.
 
     Attributes:
         table: ``probabilities.csv`` or ``probabilities.parquet`` of ``birdmix predict``; null: no
@@ -99,39 +104,39 @@ class PseudoSettings:
 
 
 @dataclass
-class MixPoolSettings:
-    """Mix pool: recordings that are not trained on, but mixed into batches by ``mix.inject``.
+class PoolSettings:
+    """A pool: a second source of segments beside the training recordings.
+
+    Its segments are mixed into batches (config group ``mix``). They have random positions and are
+    looped if too short.
 
     Attributes:
-        sources: Any of background (recordings without birds), soundscapes (labelled soundscapes of
-            the data source, except one fold to validate on) and pseudo (windows of
-            ``data.pseudo``).
-        background: Folder of the recordings without birds.
-        size: Pool segments per batch, from random positions, looped if too short; null: as many as
-            ``data.batch_size``.
+        source: background (recordings without labels), soundscapes (labelled soundscapes of the
+            data source, except one fold to validate on), pseudo (windows of ``data.pseudo``),
+            recordings (the training recordings) or folder (a folder for each class); null: the
+            pool's name.
+        root: Folder of a background or folder pool.
+        size: Segments to mix in per batch of all processes; null: as many as ``data.batch_size``.
+        draw: How often a row is drawn: uniform (each once before any twice); class (each class
+            equally often); probability (each recording in proportion to the sum of its classes'
+            largest targets, then any of its rows); group (each row in proportion to 1 / sqrt of
+            the number of rows of its group).
 
     Raises:
-        ValueError: If a value is out of range, or values do not fit together.
+        ValueError: If a value is unknown or out of range.
     """
 
-    sources: list[str] = field(default_factory=list)
-    background: str | None = None
+    source: str | None = None
+    root: str | None = None
     size: int | None = None
+    draw: str = "uniform"
 
     def __post_init__(self) -> None:
-        for name in self.sources:
-            check_choice("sources", name, MIX_POOL_SOURCES)
-        if ("background" in self.sources) is not (self.background is not None):
-            raise ValueError(
-                f"background={self.background}: set it to a folder if and only if sources "
-                "contains background"
-            )
-        if self.size is not None and not self.sources:
-            raise ValueError(f"size={self.size}: the mix pool has no sources; set sources")
+        if self.source is not None:
+            check_choice("source", self.source, POOL_SOURCES)
+        check_choice("draw", self.draw, DRAWS)
         if self.size is not None and self.size < 1:
-            raise ValueError(
-                f"size={self.size}: it must be at least 1; use sources=[] for no mix pool"
-            )
+            raise ValueError(f"size={self.size}: it must be at least 1")
 
 
 @dataclass
@@ -195,7 +200,7 @@ class DataSettings:
         max_bad_fraction: Fraction of recordings that may be unreadable before a run stops, in
             [0, 1].
         pseudo: Pseudo labels of an earlier model.
-        mix_pool: Mix pool: recordings that are mixed in, but not trained on.
+        pools: Further sources of segments, by names of your choice.
         demo: Demo data set that ``data=demo`` makes.
 
     Raises:
@@ -236,13 +241,14 @@ class DataSettings:
     memory_gib: float = 4.0
     max_bad_fraction: float = 0.05
     pseudo: PseudoSettings = field(default_factory=PseudoSettings)
-    mix_pool: MixPoolSettings = field(default_factory=MixPoolSettings)
+    pools: dict[str, PoolSettings] = field(default_factory=dict)
     demo: DemoSettings = field(default_factory=DemoSettings)
 
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_numbers()
         self._check_combinations()
+        self._check_pools()
 
     def _check_choices(self) -> None:
         check_choice("source", self.source, SOURCES)
@@ -293,5 +299,38 @@ class DataSettings:
                 f"fold={self.fold}: it must be in 0 .. {self.num_folds - 1} (num_folds - 1), or "
                 "null"
             )
-        if "pseudo" in self.mix_pool.sources and self.pseudo.table is None:
-            raise ValueError("mix_pool.sources=[pseudo]: it needs data.pseudo.table=FILE")
+
+    def _check_pools(self) -> None:
+        for name, pool in self.pools.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                raise ValueError(
+                    f"pools: '{name}' is no name of a pool; use letters, digits and _, as in "
+                    "pools={noise: {source: background, root: DIR}}"
+                )
+            source = self.pool_source(name)
+            if source not in POOL_SOURCES:
+                raise ValueError(
+                    f"pools.{name}.source: it is not set, and the name is no source; set it to one "
+                    f"of {', '.join(POOL_SOURCES)}"
+                )
+            if (source in _POOL_SOURCES_WITH_ROOT) is not (pool.root is not None):
+                raise ValueError(
+                    f"pools.{name}.root={pool.root}: set it to a folder if and only if the source "
+                    f"is {' or '.join(_POOL_SOURCES_WITH_ROOT)}; here it is {source}"
+                )
+            if source == "background" and pool.draw in DRAWS_BY_LABEL:
+                raise ValueError(
+                    f"pools.{name}.draw={pool.draw}: background recordings have no classes; use "
+                    "uniform or group"
+                )
+            if source == "pseudo" and self.pseudo.table is None:
+                raise ValueError(f"pools.{name}.source=pseudo: it needs data.pseudo.table=FILE")
+
+    def pool_source(self, name: str) -> str:
+        """Return the source of a pool."""
+        return self.pools[name].source or name
+
+    @property
+    def mixed_pool_sizes(self) -> dict[str, int]:
+        """Segments to mix in per batch of all processes, by pool."""
+        return {name: pool.size or self.batch_size for name, pool in self.pools.items()}

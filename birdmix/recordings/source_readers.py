@@ -1,4 +1,4 @@
-"""Readers by data source (``data.source``), the exclude list and the background folder."""
+"""Readers by data source (``data.source``), of the exclude list, and of pools with a folder."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ from birdmix.recordings.birdclef_source import read_birdclef
 from birdmix.recordings.csv_source import read_csv
 from birdmix.recordings.data_findings import Findings
 from birdmix.recordings.data_root import DataRoot
-from birdmix.recordings.folder_source import read_class_folders
+from birdmix.recordings.folder_source import read_class_folders, read_pool_class_folders
 from birdmix.recordings.recordings_table import Recordings, SourceRecordings
 from birdmix.recordings.selections_source import read_annotated_recordings
 from birdmix.recordings.settings import DataSettings
@@ -93,18 +93,23 @@ def read_exclude_list(settings: DataSettings) -> list[str]:
     return [path for line in lines if (path := unquote_cell(line.strip()))]
 
 
-def read_background_recordings(settings: DataSettings, labels: Labels) -> Recordings:
-    """Read the recordings without birds in ``data.mix_pool.background``, for the mix pool.
+def read_pool_folder(settings: DataSettings, name: str, labels: Labels) -> Recordings:
+    """Read the recordings of a pool with a folder of its own: background, or a folder per class.
 
     Args:
         settings: The data settings.
-        labels: Label set of the run; the recordings have none of them.
+        name: Name of the pool.
+        labels: Label set of the run.
 
     Raises:
-        ValueError: If the folder is missing or holds no recordings.
+        ValueError: If the folder is missing or holds no recordings, or it has classes that are not
+            labels of the run.
     """
-    root = DataRoot(Path(str(settings.mix_pool.background)), settings.follow_links)
+    key = f"data.pools.{name}.root"
+    root = DataRoot(Path(str(settings.pools[name].root)), settings.follow_links, key=key)
+    if settings.pool_source(name) == "folder":
+        return read_pool_class_folders(settings, root, labels, key)
     paths = root.list_recordings()
     if not paths:
-        raise ValueError(f"data.mix_pool.background={root.folder}: no recordings in this folder")
+        raise ValueError(f"{key}={root.folder}: no recordings in this folder")
     return Recordings.build(root.folder, labels, path=paths, codes=[()] * len(paths))

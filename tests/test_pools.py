@@ -1,0 +1,322 @@
+"""Pools: weights of their rows, streams, loading of batches."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from birdmix.config.schema import Config
+from birdmix.experiments.builders import (
+    build_batch_sampler,
+    build_training_loader,
+    build_training_run,
+    check_buildable,
+)
+from birdmix.labels import Labels
+from birdmix.loading.batch import Batch
+from birdmix.loading.row_streams import RowStream
+from birdmix.loading.row_weights import compute_pool_weights, find_primary_classes
+from birdmix.loading.run_data import RunData, open_data
+from birdmix.loading.sampler import PoolShare, SegmentAndPoolBatchSampler, SegmentBatchSampler
+from birdmix.recordings.recordings_table import Recordings
+from birdmix.recordings.settings import DataSettings, PoolSettings
+from birdmix.training.distributed_processes import Processes, connect_processes
+from birdmix.training.run_position import RunPosition
+from tests.conftest import SMALL, make_config
+from tests.recordings import table, write_wave
+
+# ---------------------------------------------------------------- weights
+
+
+def weights(recordings: Recordings, draw: str) -> list[float]:
+    settings = DataSettings(pools={"recordings": PoolSettings(draw=draw)})
+    return compute_pool_weights(recordings, settings, "recordings").tolist()
+
+
+def test_the_weight_of_a_class_draw_is_the_sum_of_one_over_the_rows_of_each_class():
+    recordings = table([""] * 5, [("a",), ("a",), ("a", "b"), (), ("c",)])
+    assert weights(recordings, "class") == pytest.approx([1 / 3, 1 / 3, 1 / 3 + 1, 0, 1])
+
+
+def test_a_class_far_below_the_largest_of_its_row_has_no_part_in_a_class_draw():
+    recordings = Recordings.build(
+        Path(), Labels(("a", "b")), path=list("xyz"), codes=[("a", "b"), ("a", "b"), ("b",)],
+        values=[(0.6, 0.2), (0.6, 0.3), (0.1,)],
+    )  # fmt: skip
+    assert weights(recordings, "class") == pytest.approx([1 / 2, 1 / 2 + 1 / 2, 1 / 2])
+
+
+def test_the_weight_of_a_probability_draw_is_the_sum_of_the_largest_targets_of_a_recording():
+    recordings = Recordings.build(
+        Path(), Labels(("a", "b")), path=["x", "x", "y", "z"],
+        codes=[("a", "b"), ("a",), ("b",), ()], values=[(0.2, 0.4), (0.5,), (0.3,), ()],
+        start=[0, 5, 0, 0], end=[5, 10, 5, 5],
+    )  # fmt: skip
+    # Recording x: 0.5 of a and 0.4 of b, on two rows.
+    assert weights(recordings, "probability") == pytest.approx([0.45, 0.45, 0.3, 0])
+
+
+def test_the_weight_of_a_group_draw_is_one_over_the_root_of_its_rows():
+    recordings = table(["s", "s", "t", "s", "s"], [()] * 5)
+    assert weights(recordings, "group") == pytest.approx([1 / 2, 1 / 2, 1, 1 / 2, 1 / 2])
+    assert weights(recordings, "uniform") == [1] * 5
+
+
+@pytest.mark.parametrize("draw", ["class", "probability"])
+def test_a_draw_by_labels_of_a_pool_without_labels_is_refused(draw: str):
+    with pytest.raises(
+        ValueError, match=f"data.pools.recordings.draw={draw}: none of the pool's 2"
+    ):
+        weights(table(["", ""], [(), ()]), draw)
+
+
+def test_the_primary_class_is_that_of_the_largest_target_the_first_label_of_equal_ones():
+    recordings = Recordings.build(
+        Path(), Labels(("a", "b", "c")), path=list("wxyz"),
+        codes=[("c", "a"), ("c", "b"), (), ("a",)], values=[(0.2, 0.1), (1, 1), (), (0.1,)],
+    )  # fmt: skip
+    assert find_primary_classes(recordings).tolist() == [2, 1, -1, 0]
+
+
+# ---------------------------------------------------------------- streams
+
+
+def test_a_uniform_stream_draws_every_row_once_before_any_twice():
+    stream = RowStream(np.ones(7), seed=0, name="x", first_row=10)
+    rows = stream.rows_at(range(21)).tolist()
+    cycles = [rows[at : at + 7] for at in (0, 7, 14)]
+    assert all(sorted(cycle) == list(range(10, 17)) for cycle in cycles)
+    assert cycles[0] != cycles[1] != cycles[2]
+
+
+def test_the_draws_of_a_weighted_row_differ_from_their_mean_by_less_than_one_in_a_cycle():
+    row_weights = np.array([0, 1, 2, 7, 0.5])
+    stream = RowStream(row_weights, seed=0, name="x")
+    counts = np.array(
+        [np.bincount(stream.rows_at(range(4 * c, 4 * c + 4)), minlength=5) for c in range(300)]
+    )
+    mean = 4 * row_weights / row_weights.sum()
+    assert (np.abs(counts - mean) < 1).all() and (counts[:, 0] == 0).all()
+    assert counts.mean(axis=0) == pytest.approx(mean, abs=0.1)
+
+
+def test_rows_of_a_stream_depend_on_seed_name_and_position_alone():
+    def rows(seed: int, name: str, positions: range) -> list[int]:
+        return RowStream(np.arange(1.0, 30), seed, name).rows_at(positions).tolist()
+
+    assert rows(0, "x", range(100))[37:80] == rows(0, "x", range(37, 80))
+    assert rows(0, "x", range(29)) != rows(1, "x", range(29))
+    assert rows(0, "x", range(29)) != rows(0, "y", range(29))
+    assert rows(0, "x", range(5, 5)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", ["uniform", "class", "probability", "group"])
+def test_rows_are_drawn_in_proportion_to_their_weights(draw: str):
+    codes = [("a",)] * 5 + [("a", "b")] + [("b",)] * 2 + [("c",)]
+    recordings = table(list("sssttuuuu"), codes)
+    row_weights = np.array(weights(recordings, draw))
+    # The draw at one position, over many seeds, is independent; within a cycle it is not.
+    drawn = [
+        int(RowStream(row_weights, seed, "x").rows_at(range(13, 14))[0]) for seed in range(20_000)
+    ]
+    expected = row_weights / row_weights.sum() * len(drawn)
+    assert chisquare(np.bincount(drawn, minlength=9), expected).pvalue > 1e-4
+
+
+@pytest.mark.slow
+def test_a_class_draw_draws_each_class_equally_often():
+    recordings = table([""] * 60, [("a",)] * 50 + [("b",)] * 8 + [("c",)] * 2)
+    stream = RowStream(np.array(weights(recordings, "class")), 0, "x")
+    drawn = find_primary_classes(recordings)[stream.rows_at(range(6000))]
+    assert np.bincount(drawn).tolist() == pytest.approx([2000] * 3, abs=30)
+
+
+def test_pools_to_mix_in_are_divided_among_processes_and_resumed_with_the_batches():
+    def keys(rank: int, count: int, start: tuple[int, int] = (0, 0)) -> list:
+        pools = {
+            "a": PoolShare(RowStream(np.ones(3), 0, "a", 30), 5),
+            "b": PoolShare(RowStream(np.arange(50.0), 0, "b", 40), 2),
+        }
+        batches = SegmentBatchSampler(
+            np.ones(23), 8, seed=0, num_epochs=2, start=start, rank=rank, num_processes=count
+        )
+        assert [each.segments for each in SegmentAndPoolBatchSampler(batches, pools)] == list(
+            batches
+        )
+        return list(SegmentAndPoolBatchSampler(batches, pools))
+
+    whole, parts = keys(0, 1), [keys(rank, 2) for rank in range(2)]
+    for batch, *of_ranks in zip(whole, *parts, strict=True):
+        for name, size in (("a", 5), ("b", 2)):
+            assert len(batch.pools[name]) == size
+            assert sorted(key for part in of_ranks for key in part.pools[name]) == batch.pools[name]
+    assert keys(1, 2, start=(1, 1)) == parts[1][3:]
+    rows = [row for batch in whole for _, _, row in batch.pools["a"]]
+    assert all(sorted(rows[at : at + 3]) == [30, 31, 32] for at in range(0, 18, 3))
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"pools": {"noise": PoolSettings()}}, "pools.noise.source: it is not set, and the name"),
+        (
+            {"pools": {"background": PoolSettings()}},
+            "pools.background.root=None: set it to a folder",
+        ),
+        (
+            {"pools": {"recordings": PoolSettings(root="x")}},
+            "pools.recordings.root=x: set it to a f",
+        ),
+        ({"pools": {"a b": PoolSettings("recordings")}}, "pools: 'a b' is no name of a pool"),
+        (
+            {"pools": {"n": PoolSettings("background", "x", draw="class")}},
+            "pools.n.draw=class: background recordings have no classes; use uniform or group",
+        ),
+        (
+            {"pools": {"pseudo": PoolSettings()}},
+            "pools.pseudo.source=pseudo: it needs data.pseudo.",
+        ),
+    ],
+)
+def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
+    pools = {"recordings": PoolSettings(), "noise": PoolSettings("background", "x")}
+    with pytest.raises(ValueError) as error:
+        DataSettings(**{"pools": pools, **settings})
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: PoolSettings("backgruond"), "source='backgruond' is unknown; did you mean 'backg"),
+        (lambda: PoolSettings(draw="classes"), "draw='classes' is unknown; did you mean 'class'?"),
+        (lambda: PoolSettings(size=-1), "size=-1: it must be at least 1"),
+    ],
+)
+def test_wrong_values_of_a_pool_are_refused(make: Callable, expected: str):
+    with pytest.raises(ValueError, match=expected):
+        make()
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Settings of a run with three pools."""
+    root = tmp_path_factory.mktemp("pools")
+    rng = np.random.default_rng(0)
+    for name in ("a/1", "a/2", "a/3", "b/1", "b/2", "c/1"):
+        write_wave(root / "data" / f"{name}.wav", 2, value=rng.uniform(0.1, 0.9))
+        write_wave(root / "own" / f"{name}.wav", 1, value=rng.uniform(0.1, 0.9))
+    for name in "xyz":
+        write_wave(root / "noise" / f"{name}.wav", 3)
+    return make_config(
+        *SMALL, "run_dir=x", "seed=3", "mix=none",
+        "data=folder", f"data.root={root}/data", "data.fold=null",
+        "data.batch_size=5", "data.segment_seconds=0.5", "data.segments_per_recording=3",
+        "data.drop_last=false", "trainer.max_epochs=2", "data.segment=energy", "data.short=gaps",
+        f"data.pools={{noise: {{source: background, root: {root}/noise, size: 3}}, "
+        f"own: {{source: folder, root: {root}/own, draw: class, size: 2}}, "
+        "recordings: {size: 2, draw: class}}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(config: Config) -> RunData:
+    return open_data(config.data, config.frontend.log_mel.sample_rate)
+
+
+def load(
+    config: Config,
+    data: RunData,
+    num_workers: int = 0,
+    start: RunPosition | None = None,
+    rank: int = 0,
+    num_processes: int = 1,
+) -> list[Batch]:
+    processes = connect_processes(config.trainer)
+    processes = Processes(processes.fabric, rank, num_processes)
+    batches = build_batch_sampler(config, data, start or RunPosition(), processes)
+    return list(build_training_loader(config, data, batches, num_workers))
+
+
+def assert_equal_batches(ones: list[Batch], others: list[Batch]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        assert one.pool is not None and other.pool is not None
+        for a, b in zip((*one.examples, *one.pool), (*other.examples, *other.pool), strict=True):
+            assert (a is None and b is None) or torch.equal(a, b)
+        assert one.context.pool_sizes == other.context.pool_sizes
+        for name in ("row", "recording", "group", "labels", "primary"):
+            assert np.array_equal(getattr(one.context, name), getattr(other.context, name))
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_any_number_of_workers_loads_the_same_batches_with_pools(
+    config: Config, data: RunData, num_workers: int
+):
+    assert_equal_batches(load(config, data), load(config, data, num_workers))
+
+
+def test_a_resumed_run_loads_the_rest_of_the_batches_with_pools(config: Config, data: RunData):
+    batches = load(config, data)
+    assert len(batches) == 8
+    for number in (1, 3, 6):
+        epoch, batch = divmod(number, 4)
+        start = RunPosition(epoch=epoch, batch=batch)
+        assert_equal_batches(batches[number:], load(config, data, start=start))
+
+
+def test_two_processes_load_every_example_and_pool_segment_once(config: Config, data: RunData):
+    def rows_and_waveforms(batch: Batch) -> list[tuple]:
+        assert batch.context.row is not None and batch.pool is not None
+        waveforms = torch.cat([batch.examples.x, batch.pool.x])
+        return sorted(zip(batch.context.row.tolist(), waveforms.sum(dim=1).tolist(), strict=True))
+
+    parts = [load(config, data, rank=rank, num_processes=2) for rank in range(2)]
+    for batch, *of_ranks in zip(load(config, data), *parts, strict=True):
+        together = sorted(entry for part in of_ranks for entry in rows_and_waveforms(part))
+        assert together == rows_and_waveforms(batch)
+        assert all(set(part.context.pool_sizes.values()) <= {1, 2} for part in of_ranks)
+
+
+def test_rows_of_a_batch_are_numbered_through_training_recordings_and_pools(
+    config: Config, data: RunData
+):
+    assert data.first_rows == {"noise": 6, "own": 9, "recordings": 15}
+    for batch in load(config, data):
+        context = batch.context
+        assert context.row is not None and context.labels is not None and batch.pool is not None
+        assert context.pool_sizes == {"noise": 3, "own": 2, "recordings": 2}
+        rows = context.row
+        noise, own = (rows[list(context.candidates(name))] for name in ("noise", "own"))
+        assert ((noise >= 6) & (noise < 9)).all() and ((own >= 9) & (own < 15)).all()
+        targets = torch.cat([batch.examples.target, batch.pool.target]).numpy()
+        assert np.array_equal(data.batch_rows.take(rows).targets(), targets)
+        assert np.array_equal(context.labels, targets > 0)
+        assert set(rows[: context.batch_size]) <= {*range(6)}
+
+
+def test_the_recordings_of_a_batch_are_named(config: Config, data: RunData, tmp_path: Path):
+    training = build_training_run(config, data, tmp_path, connect_processes(config.trainer))
+    batch = load(config, data)[5]
+    assert batch.context.row is not None
+    rows = batch.context.row[: batch.context.batch_size]
+    assert set(training.recording_paths(1, 1)) == set(data.batch_rows.take(rows).paths)
+
+
+def test_a_pool_smaller_than_the_number_of_processes_is_refused(config: Config, data: RunData):
+    with pytest.raises(ValueError, match=r"data.pools.own.size=2: 3 processes share a batch, and"):
+        load(config, data, rank=0, num_processes=3)
+
+
+def test_a_run_with_pools_is_buildable_without_its_recordings():
+    pools = "data.pools={noise: {source: background, root: /no/such}}"
+    check_buildable(make_config("run_dir=x", "loggers=[]", pools))
