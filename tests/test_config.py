@@ -115,13 +115,15 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
             "data.pools.noise.size=3",
             "there is no setting 'data.pools.noise' yet; add it with data.pools={noise: {KEY: VAL",
         ),
+        ("data.batch_shares.x=0.1", "add it with a +: +data.batch_shares.x=VALUE"),
         (
             "data.pools={recordings:{sise:3}}",
             "there is no setting 'data.pools.recordings.sise'; did you mean 'size'?",
         ),
         ("data.pools={x:null}", "data.pools.x: it must not be null"),
-        ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must be at least 1"),
+        ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must not be negative"),
         ("data.pools={x:{}}", "data.pools.x.source: it is not set, and the name is no source"),
+        ("data.pools={x:{source:recordings}} data.batch_shares={x:2}", "data.batch_shares.x=2.0: "),
         ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
         (
             "mix.inject.prob=1",
@@ -176,9 +178,10 @@ def test_a_copy_of_the_packaged_conf_is_allowed_until_an_option_is_changed(tmp_p
         config_dir_overrides(copy)
 
 
-#: Overrides with three pools.
+#: Overrides with three pools and what uses them.
 POOLS = (
     "data.pools={noise: {source: background, root: x, size: 8}, soundscapes: {}, recordings: {}}",
+    "data.batch_shares={soundscapes: 0.1}",
 )
 
 

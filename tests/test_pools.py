@@ -1,7 +1,9 @@
-"""Pools: weights of their rows, streams, loading of batches."""
+"""Pools: weights of their rows, streams, shares of batches, loading of batches."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,15 +137,63 @@ def test_a_class_draw_draws_each_class_equally_often():
     assert np.bincount(drawn).tolist() == pytest.approx([2000] * 3, abs=30)
 
 
+# ---------------------------------------------------------------- shares of batches
+
+
+def shared_batches(
+    start: tuple[int, int] = (0, 0), rank: int = 0, num_processes: int = 1, **options: Any
+) -> SegmentBatchSampler:
+    """Batches of 8: five of 23 training rows, two of one pool and one of another."""
+    shares = [
+        PoolShare(RowStream(np.ones(3), 0, "share one", first_row=23), 2),
+        PoolShare(RowStream(np.arange(4.0), 0, "share two", first_row=26), 1),
+    ]
+    return SegmentBatchSampler(
+        np.ones(23), 8, seed=0, num_epochs=2, start=start, rank=rank,
+        num_processes=num_processes, pool_shares=shares, **{"drop_last": False, **options},
+    )  # fmt: skip
+
+
+def test_an_epoch_with_shares_of_pools_covers_every_training_row_as_often_as_without():
+    batches = list(shared_batches())
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8, 6] * 2
+    for epoch in range(2):
+        keys = [key for batch in batches for key in batch if key[0] == epoch]
+        assert sorted(row for _, _, row in keys if row < 23) == list(range(23))
+        assert len({position for _, position, _ in keys}) == len(keys)
+    complete = list(shared_batches(drop_last=True))
+    assert [len(batch) for batch in complete] == [8] * 8
+
+
+def test_the_last_positions_of_a_batch_hold_the_rows_of_the_pools_in_order():
+    for batch in shared_batches():
+        rows = [row for _, _, row in batch]
+        assert max(rows[:-3]) < 23 and {*rows[-3:-1]} <= {23, 24, 25} and rows[-1] in (27, 28, 29)
+    used = [row for batch in shared_batches() for _, _, row in batch[-3:-1]]
+    assert all(sorted(used[at : at + 3]) == [23, 24, 25] for at in range(0, 18, 3))
+
+
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_shares_of_pools_are_divided_among_processes_and_resumed_with_the_batches(
+    num_processes: int,
+):
+    batches = list(shared_batches())
+    parts = [
+        list(shared_batches(rank=r, num_processes=num_processes)) for r in range(num_processes)
+    ]
+    for batch, *of_ranks in zip(batches, *parts, strict=True):
+        assert sorted(key for part in of_ranks for key in part) == batch
+    assert list(shared_batches(start=(1, 2))) == batches[7:]
+    assert list(shared_batches(start=(0, 3), rank=1, num_processes=num_processes)) == parts[1][3:]
+
+
 def test_pools_to_mix_in_are_divided_among_processes_and_resumed_with_the_batches():
     def keys(rank: int, count: int, start: tuple[int, int] = (0, 0)) -> list:
         pools = {
             "a": PoolShare(RowStream(np.ones(3), 0, "a", 30), 5),
             "b": PoolShare(RowStream(np.arange(50.0), 0, "b", 40), 2),
         }
-        batches = SegmentBatchSampler(
-            np.ones(23), 8, seed=0, num_epochs=2, start=start, rank=rank, num_processes=count
-        )
+        batches = shared_batches(start=start, rank=rank, num_processes=count)
         assert [each.segments for each in SegmentAndPoolBatchSampler(batches, pools)] == list(
             batches
         )
@@ -154,9 +204,16 @@ def test_pools_to_mix_in_are_divided_among_processes_and_resumed_with_the_batche
         for name, size in (("a", 5), ("b", 2)):
             assert len(batch.pools[name]) == size
             assert sorted(key for part in of_ranks for key in part.pools[name]) == batch.pools[name]
-    assert keys(1, 2, start=(1, 1)) == parts[1][3:]
+    assert keys(1, 2, start=(1, 1)) == parts[1][6:]
     rows = [row for batch in whole for _, _, row in batch.pools["a"]]
-    assert all(sorted(rows[at : at + 3]) == [30, 31, 32] for at in range(0, 18, 3))
+    assert all(sorted(rows[at : at + 3]) == [30, 31, 32] for at in range(0, 48, 3))
+
+
+def test_a_batch_with_room_for_fewer_training_rows_than_an_epoch_has_is_refused():
+    share = PoolShare(RowStream(np.ones(3), 0, "x", 5), 2)
+    expected = "data.batch_size=8, 6 of them training segments: an epoch has only 5 segments"
+    with pytest.raises(ValueError, match=expected):
+        SegmentBatchSampler(np.ones(5), 8, seed=0, num_epochs=1, pool_shares=[share])
 
 
 # ---------------------------------------------------------------- settings
@@ -183,6 +240,17 @@ def test_pools_to_mix_in_are_divided_among_processes_and_resumed_with_the_batche
             {"pools": {"pseudo": PoolSettings()}},
             "pools.pseudo.source=pseudo: it needs data.pseudo.",
         ),
+        (
+            {"pools": {"recordings": PoolSettings(size=0)}},
+            "size=0: no batch has segments of this po",
+        ),
+        ({"batch_shares": {"recording": 0.1}}, "no pool 'recording'; did you mean 'recordings'?"),
+        (
+            {"batch_shares": {"recordings": -0.1}},
+            "batch_shares.recordings=-0.1: it must be in [0, 1)",
+        ),
+        ({"batch_shares": {"recordings": 0.99}}, "take 32 of the 32 segments of a batch and leave"),
+        ({"batch_shares": {"noise": 0.1}}, "the pool 'noise' is background recordings, which have"),
     ],
 )
 def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
@@ -197,7 +265,7 @@ def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
     [
         (lambda: PoolSettings("backgruond"), "source='backgruond' is unknown; did you mean 'backg"),
         (lambda: PoolSettings(draw="classes"), "draw='classes' is unknown; did you mean 'class'?"),
-        (lambda: PoolSettings(size=-1), "size=-1: it must be at least 1"),
+        (lambda: PoolSettings(size=-1), "size=-1: it must not be negative"),
     ],
 )
 def test_wrong_values_of_a_pool_are_refused(make: Callable, expected: str):
@@ -205,12 +273,30 @@ def test_wrong_values_of_a_pool_are_refused(make: Callable, expected: str):
         make()
 
 
+def test_a_share_above_0_is_at_least_one_segment_of_a_batch():
+    settings = DataSettings(
+        batch_size=10,
+        pools={name: PoolSettings("recordings") for name in "abc"},
+        batch_shares={"a": 0.01, "b": 0.26, "c": 0.0},
+    )
+    assert settings.batch_quotas == {"a": 1, "b": 3}
+
+
+def test_a_pool_of_size_0_is_not_mixed_in():
+    settings = DataSettings(
+        batch_size=10,
+        pools={"a": PoolSettings("recordings"), "b": PoolSettings("recordings", size=0)},
+        batch_shares={"b": 0.1},
+    )
+    assert settings.mixed_pool_sizes == {"a": 10}
+
+
 # ---------------------------------------------------------------- runs
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Settings of a run with three pools."""
+    """Settings of a run with three pools and shares of batches."""
     root = tmp_path_factory.mktemp("pools")
     rng = np.random.default_rng(0)
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2", "c/1"):
@@ -225,7 +311,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         "data.drop_last=false", "trainer.max_epochs=2", "data.segment=energy", "data.short=gaps",
         f"data.pools={{noise: {{source: background, root: {root}/noise, size: 3}}, "
         f"own: {{source: folder, root: {root}/own, draw: class, size: 2}}, "
-        "recordings: {size: 2, draw: class}}",
+        "recordings: {size: 0, draw: class}}",
+        "data.batch_shares={own: 0.2, recordings: 0.1}",
     )  # fmt: skip
 
 
@@ -267,9 +354,9 @@ def test_any_number_of_workers_loads_the_same_batches_with_pools(
 
 def test_a_resumed_run_loads_the_rest_of_the_batches_with_pools(config: Config, data: RunData):
     batches = load(config, data)
-    assert len(batches) == 8
-    for number in (1, 3, 6):
-        epoch, batch = divmod(number, 4)
+    assert len(batches) == 12
+    for number in (1, 5, 8):
+        epoch, batch = divmod(number, 6)
         start = RunPosition(epoch=epoch, batch=batch)
         assert_equal_batches(batches[number:], load(config, data, start=start))
 
@@ -294,19 +381,37 @@ def test_rows_of_a_batch_are_numbered_through_training_recordings_and_pools(
     for batch in load(config, data):
         context = batch.context
         assert context.row is not None and context.labels is not None and batch.pool is not None
-        assert context.pool_sizes == {"noise": 3, "own": 2, "recordings": 2}
+        assert context.pool_sizes == {"noise": 3, "own": 2}
         rows = context.row
         noise, own = (rows[list(context.candidates(name))] for name in ("noise", "own"))
         assert ((noise >= 6) & (noise < 9)).all() and ((own >= 9) & (own < 15)).all()
         targets = torch.cat([batch.examples.target, batch.pool.target]).numpy()
         assert np.array_equal(data.batch_rows.take(rows).targets(), targets)
         assert np.array_equal(context.labels, targets > 0)
-        assert set(rows[: context.batch_size]) <= {*range(6)}
+        # The last two are shares of own and recordings, after training rows.
+        assert rows[context.batch_size - 2] in range(9, 15)
+        assert rows[context.batch_size - 1] in range(15, 21)
+        assert set(rows[: context.batch_size - 2]) <= {*range(6)}
 
 
-def test_the_recordings_of_a_batch_are_named(config: Config, data: RunData, tmp_path: Path):
+def test_each_pool_and_each_use_of_one_draws_other_segments(config: Config, data: RunData):
+    batches = load(config, data)
+    own = [
+        batch.context.row[list(batch.context.candidates("own"))].tolist()  # type: ignore[index]
+        for batch in batches
+    ]
+    shares = [int(batch.context.row[batch.context.batch_size - 2]) for batch in batches]  # type: ignore[index]
+    assert [rows[0] for rows in own] != shares
+    assert len({tuple(rows) for rows in own}) > 4
+    noise = [batch.pool.x[:3] for batch in batches if batch.pool is not None]
+    assert all(not torch.equal(one, other) for one, other in pairwise(noise))
+
+
+def test_the_recordings_of_a_batch_are_named_with_those_of_its_shares(
+    config: Config, data: RunData, tmp_path: Path
+):
     training = build_training_run(config, data, tmp_path, connect_processes(config.trainer))
-    batch = load(config, data)[5]
+    batch = load(config, data)[7]
     assert batch.context.row is not None
     rows = batch.context.row[: batch.context.batch_size]
     assert set(training.recording_paths(1, 1)) == set(data.batch_rows.take(rows).paths)

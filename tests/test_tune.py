@@ -112,12 +112,12 @@ def test_choices_of_a_text_setting_are_taken_as_typed(tmp_path: Path):
 def test_the_schema_decides_whether_bounds_are_integers_or_floats(tmp_path: Path):
     text = (
         "mix.mixup_prob: {low: 0, high: 1}\ndata.batch_size: {low: 4, high: 12, step: 4}\n"
-        "data.pools.x.size: {low: 1, high: 9}\n"
+        "data.batch_shares.x: {low: 0, high: 1}\ndata.pools.x.size: {low: 1, high: 9}\n"
         "optim.weight_decay: {low: 0, high: 1}\ndata.cap: {low: 1, high: 9}"
     )
     by_key = to_distributions(read_search_space(write_space(tmp_path, text)))
     assert [type(each).__name__ for each in by_key.values()] == [
-        *("FloatDistribution", "IntDistribution"),
+        *("FloatDistribution", "IntDistribution", "FloatDistribution"),
         *("IntDistribution", "FloatDistribution", "IntDistribution"),
     ]
     assert to_overrides({"a": 0.1, "b": True, "c": "d e"}) == ["a=0.1", "b=true", "c='d e'"]

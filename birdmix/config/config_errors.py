@@ -30,7 +30,7 @@ INTERPOLATION_REMEDY = "; define what it names, or write \\${ for a literal ${"
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false"}
 
 # Mappings that accept any key.
-_OPEN_MAPPINGS = ("model.backbone_args", "optim.args")
+_OPEN_MAPPINGS = ("model.backbone_args", "optim.args", "data.batch_shares")
 
 # Former names of settings and groups; the new name also applies to the keys below a group.
 _RENAMED = {

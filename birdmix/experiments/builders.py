@@ -293,7 +293,7 @@ def build_training_step(
 
 
 def build_segment_dataset(config: Config, data: RunData) -> SegmentDataset:
-    """Build the data set of segments: of training recordings, then of pools."""
+    """Build the data set of the segments of batches: training recordings and rows of pools."""
     log_mel = config.frontend.log_mel
     return SegmentDataset(
         data.batch_rows,
@@ -323,7 +323,8 @@ def build_training_loader(
     settings = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
     datasets = {name: segments.with_options(settings, f"pool segment {name}") for name in sizes}
     shares = {
-        name: PoolShare(_make_row_stream(config, data, name), size) for name, size in sizes.items()
+        name: PoolShare(_make_row_stream(config, data, name, "pool"), size)
+        for name, size in sizes.items()
     }
     return make_loader(
         SegmentAndPoolDataset(segments, datasets),
@@ -332,10 +333,10 @@ def build_training_loader(
     )
 
 
-def _make_row_stream(config: Config, data: RunData, pool: str) -> RowStream:
-    """Make the stream of a pool's rows."""
+def _make_row_stream(config: Config, data: RunData, pool: str, use: str) -> RowStream:
+    """Make the stream of a pool's rows for one use of the pool, which its random keys name."""
     weights = compute_pool_weights(data.pools[pool], config.data, pool)
-    return RowStream(weights, config.seed, f"pool {pool}", data.first_rows[pool])
+    return RowStream(weights, config.seed, f"{use} {pool}", data.first_rows[pool])
 
 
 def build_batch_sampler(
@@ -367,6 +368,10 @@ def build_batch_sampler(
         start=(position.epoch, position.batch),
         rank=processes.rank,
         num_processes=processes.size,
+        pool_shares=[
+            PoolShare(_make_row_stream(config, data, name, "batch share"), size)
+            for name, size in config.data.batch_quotas.items()
+        ],
     )
     num_sources = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate).min_batch_size
     if batches.smallest_share < num_sources:

@@ -3,7 +3,7 @@
 Shapes: N training rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,9 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
     at ``start``, so that a resumed run continues with the next batch. With several processes each
     one takes every ``num_processes``-th key of a batch, so each key belongs to exactly one process.
 
+    A batch has training rows first, then the rows of each pool with a share of it. An epoch covers
+    the training rows, so with shares of pools it has more batches.
+
     Args:
         draws_per_epoch: Mean number of draws of each training row per epoch, float64 [N]; a row
             with 1.3 is drawn once or twice.
@@ -65,9 +68,10 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         start: Epoch and batch to begin with.
         rank: Rank of this process.
         num_processes: Number of processes.
+        pool_shares: Shares of pools in a batch, together smaller than the batch.
 
     Attributes:
-        num_segments: Segments in an epoch.
+        num_segments: Training segments in an epoch.
         batches_per_epoch: Batches in an epoch.
         smallest_share: Smallest number of keys in any process's share of a batch.
 
@@ -86,6 +90,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         start: tuple[int, int] = (0, 0),
         rank: int = 0,
         num_processes: int = 1,
+        pool_shares: Sequence[PoolShare] = (),
     ) -> None:
         self.draws_per_epoch = draws_per_epoch
         self.num_segments = round(draws_per_epoch.sum())
@@ -95,15 +100,20 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         self.start = start
         self.rank = rank
         self.num_processes = num_processes
-        num_complete, remainder = divmod(self.num_segments, batch_size)
+        self.pool_shares = pool_shares
+        num_from_pools = sum(share.size for share in pool_shares)
+        self.num_training_rows = batch_size - num_from_pools
+        num_complete, remainder = divmod(self.num_segments, self.num_training_rows)
         has_short_batch = bool(remainder) and not drop_last
         self.batches_per_epoch = num_complete + (1 if has_short_batch else 0)
-        self.smallest_share = (remainder if has_short_batch else batch_size) // num_processes
+        smallest = remainder + num_from_pools if has_short_batch else batch_size
+        self.smallest_share = smallest // num_processes
         self._epoch, self._rows = -1, np.zeros(0, np.int64)
         if not self.batches_per_epoch:
+            of_them = f", {self.num_training_rows} of them training segments" * bool(num_from_pools)
             raise ValueError(
-                f"data.batch_size={batch_size}: an epoch has only {self.num_segments} segments; "
-                "lower it, raise data.segments_per_recording, or set data.drop_last=false"
+                f"data.batch_size={batch_size}{of_them}: an epoch has only {self.num_segments} "
+                "segments; lower it, raise data.segments_per_recording, or set data.drop_last=false"
             )
 
     @property
@@ -112,7 +122,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         return -(-self.batch_size // self.num_processes)
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:
-        """Return the row at each position of an epoch, int64 [num_segments]."""
+        """Return the row at each position among an epoch's training rows, int64 [num_segments]."""
         if epoch != self._epoch:
             rows = draw_systematically(
                 self.draws_per_epoch, lambda purpose: generator(self.seed, purpose, epoch)
@@ -121,9 +131,12 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         return self._rows
 
     def rows_of_batch(self, epoch: int, batch: int) -> np.ndarray:
-        """Return the rows of a batch of all processes."""
-        begin = batch * self.batch_size
-        return self.rows_of_epoch(epoch)[begin : begin + self.batch_size]
+        """Return the rows of a batch of all processes: training rows, then those of pools."""
+        begin = batch * self.num_training_rows
+        training_rows = self.rows_of_epoch(epoch)[begin : begin + self.num_training_rows]
+        number = self.number_of_batch(epoch, batch)
+        pool_rows = [share.rows_of_batch(number) for share in self.pool_shares]
+        return np.concatenate([training_rows, *pool_rows])
 
     def number_of_batch(self, epoch: int, batch: int) -> int:
         """Return the number of a batch, counted from the start of the run."""

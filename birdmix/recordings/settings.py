@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from birdmix.messages import check_choice
+from birdmix.messages import check_choice, did_you_mean
 from birdmix.recordings.metadata import GROUPS, SECONDARY
 
 SOURCES = ("demo", "folder", "csv", "birdclef", "selections")
@@ -107,8 +107,8 @@ class PseudoSettings:
 class PoolSettings:
     """A pool: a second source of segments beside the training recordings.
 
-    Its segments are mixed into batches (config group ``mix``). They have random positions and are
-    looped if too short.
+    Its segments are mixed into batches (config group ``mix``), or are a part of each batch
+    (``data.batch_shares``). Segments to mix in have random positions and are looped if too short.
 
     Attributes:
         source: background (recordings without labels), soundscapes (labelled soundscapes of the
@@ -116,7 +116,8 @@ class PoolSettings:
             recordings (the training recordings) or folder (a folder for each class); null: the
             pool's name.
         root: Folder of a background or folder pool.
-        size: Segments to mix in per batch of all processes; null: as many as ``data.batch_size``.
+        size: Segments to mix in per batch of all processes; null: as many as ``data.batch_size``;
+            0: none, for a pool that is not mixed in.
         draw: How often a row is drawn: uniform (each once before any twice); class (each class
             equally often); probability (each recording in proportion to the sum of its classes'
             largest targets, then any of its rows); group (each row in proportion to 1 / sqrt of
@@ -135,8 +136,8 @@ class PoolSettings:
         if self.source is not None:
             check_choice("source", self.source, POOL_SOURCES)
         check_choice("draw", self.draw, DRAWS)
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size={self.size}: it must be at least 1")
+        if self.size is not None and self.size < 0:
+            raise ValueError(f"size={self.size}: it must not be negative")
 
 
 @dataclass
@@ -201,6 +202,8 @@ class DataSettings:
             [0, 1].
         pseudo: Pseudo labels of an earlier model.
         pools: Further sources of segments, by names of your choice.
+        batch_shares: Share of each batch that is segments of a pool, by name of the pool; they are
+            trained on like training recordings, which fill the rest of the batch.
         demo: Demo data set that ``data=demo`` makes.
 
     Raises:
@@ -242,12 +245,14 @@ class DataSettings:
     max_bad_fraction: float = 0.05
     pseudo: PseudoSettings = field(default_factory=PseudoSettings)
     pools: dict[str, PoolSettings] = field(default_factory=dict)
+    batch_shares: dict[str, float] = field(default_factory=dict)
     demo: DemoSettings = field(default_factory=DemoSettings)
 
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_numbers()
         self._check_combinations()
+        self._check_batch_shares()
         self._check_pools()
 
     def _check_choices(self) -> None:
@@ -325,6 +330,34 @@ class DataSettings:
                 )
             if source == "pseudo" and self.pseudo.table is None:
                 raise ValueError(f"pools.{name}.source=pseudo: it needs data.pseudo.table=FILE")
+            if pool.size == 0 and name not in self.batch_quotas:
+                raise ValueError(
+                    f"pools.{name}.size=0: no batch has segments of this pool; raise it, or name "
+                    "the pool in data.batch_shares"
+                )
+
+    def _check_batch_shares(self) -> None:
+        for name, share in self.batch_shares.items():
+            self._check_labelled_pool("batch_shares", name)
+            if not 0 <= share < 1:
+                raise ValueError(f"batch_shares.{name}={share}: it must be in [0, 1)")
+        num_from_pools = sum(self.batch_quotas.values())
+        if num_from_pools >= self.batch_size:
+            raise ValueError(
+                f"batch_shares={dict(self.batch_shares)}: they take {num_from_pools} of the "
+                f"{self.batch_size} segments of a batch and leave none for training recordings; "
+                "lower them, or raise data.batch_size"
+            )
+
+    def _check_labelled_pool(self, key: str, name: str) -> None:
+        """Refuse a name that is no pool, or a pool without labels."""
+        if name not in self.pools:
+            raise ValueError(f"{key}: there is no pool '{name}'{did_you_mean(name, self.pools)}")
+        if self.pool_source(name) == "background":
+            raise ValueError(
+                f"{key}: the pool '{name}' is background recordings, which have no labels to "
+                "train on; name a labelled pool"
+            )
 
     def pool_source(self, name: str) -> str:
         """Return the source of a pool."""
@@ -332,5 +365,18 @@ class DataSettings:
 
     @property
     def mixed_pool_sizes(self) -> dict[str, int]:
-        """Segments to mix in per batch of all processes, by pool."""
-        return {name: pool.size or self.batch_size for name, pool in self.pools.items()}
+        """Segments to mix in per batch of all processes, by pool; pools of size 0 are left out."""
+        sizes = {
+            name: self.batch_size if pool.size is None else pool.size
+            for name, pool in self.pools.items()
+        }
+        return {name: size for name, size in sizes.items() if size}
+
+    @property
+    def batch_quotas(self) -> dict[str, int]:
+        """Segments of each batch that come from a pool, by pool; at least 1 for a share above 0."""
+        return {
+            name: max(round(share * self.batch_size), 1)
+            for name, share in self.batch_shares.items()
+            if share > 0
+        }
