@@ -124,6 +124,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must not be negative"),
         ("data.pools={x:{}}", "data.pools.x.source: it is not set, and the name is no source"),
         ("data.pools={x:{source:recordings}} data.batch_shares={x:2}", "data.batch_shares.x=2.0: "),
+        ("data.substitution.prob=0.1", "data.substitution.prob=0.1: set pool to the pool"),
         ("mix.hidden.prob=1", "there is no setting 'mix.hidden.prob'; its name is 'mix.hidden.mix"),
         (
             "mix.inject.prob=1",
@@ -182,6 +183,7 @@ def test_a_copy_of_the_packaged_conf_is_allowed_until_an_option_is_changed(tmp_p
 POOLS = (
     "data.pools={noise: {source: background, root: x, size: 8}, soundscapes: {}, recordings: {}}",
     "data.batch_shares={soundscapes: 0.1}",
+    "data.substitution={pool: recordings, prob: 0.4}",
 )
 
 

@@ -41,6 +41,8 @@ RANDOM_LOADING = (
     "data.secondary=unknown",
     "data.augment=[{_target_: audiomentations.Gain, p: 0.5}]",
     "data.augment_mixed=[{_target_: audiomentations.PolarityInversion, p: 0.5}]",
+    "data.substitution.prob=0.5",
+    "data.substitution.pool=balanced",
     "data.batch_shares={balanced: 0.2}",
     "mix.inject.prob=0.5",
 )

@@ -1,4 +1,4 @@
-"""Pools: weights of their rows, streams, shares of batches, loading of batches."""
+"""Pools: weights of their rows, streams, shares of batches, substitution, loading of batches."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,12 +19,12 @@ from birdmix.experiments.builders import (
 )
 from birdmix.labels import Labels
 from birdmix.loading.batch import Batch
-from birdmix.loading.row_streams import RowStream
+from birdmix.loading.row_streams import RowStream, Substitution
 from birdmix.loading.row_weights import compute_pool_weights, find_primary_classes
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.loading.sampler import PoolShare, SegmentAndPoolBatchSampler, SegmentBatchSampler
 from birdmix.recordings.recordings_table import Recordings
-from birdmix.recordings.settings import DataSettings, PoolSettings
+from birdmix.recordings.settings import DataSettings, PoolSettings, SubstitutionSettings
 from birdmix.training.distributed_processes import Processes, connect_processes
 from birdmix.training.run_position import RunPosition
 from tests.conftest import SMALL, make_config
@@ -216,6 +216,59 @@ def test_a_batch_with_room_for_fewer_training_rows_than_an_epoch_has_is_refused(
         SegmentBatchSampler(np.ones(5), 8, seed=0, num_epochs=1, pool_shares=[share])
 
 
+# ---------------------------------------------------------------- substitution
+
+
+def substitution(prob: float, seed: int = 0) -> Substitution:
+    """Training rows of the classes 0, 1, 2 and none; windows of 0 (three), 2 (one) and none."""
+    return Substitution(
+        np.array([0, 1, 2, -1]), np.array([0, 2, 0, -1, 0]), np.array([1.0, 2, 3, 1, 0]),
+        first_row=10, prob=prob, seed=seed,
+    )  # fmt: skip
+
+
+def test_a_replaced_row_has_the_class_of_the_window_and_others_stay():
+    rows = np.repeat([0, 1, 2, 3], 50)
+    replaced = substitution(1.0).replace_rows(rows, epoch=0).reshape(4, 50)
+    assert {*replaced[0]} == {10, 12} and {*replaced[2]} == {11}
+    assert (replaced[1] == 1).all() and (replaced[3] == 3).all()
+    assert (rows == np.repeat([0, 1, 2, 3], 50)).all()
+
+
+def test_substitution_depends_on_seed_and_epoch_and_is_off_at_probability_0():
+    rows = np.zeros(40, int)
+    first = substitution(0.5).replace_rows(rows, epoch=0)
+    assert np.array_equal(first, substitution(0.5).replace_rows(rows, epoch=0))
+    assert not np.array_equal(first, substitution(0.5).replace_rows(rows, epoch=1))
+    assert not np.array_equal(first, substitution(0.5, seed=1).replace_rows(rows, epoch=0))
+    assert np.array_equal(substitution(0.0).replace_rows(rows, epoch=0), rows)
+
+
+@pytest.mark.slow
+def test_rows_are_replaced_with_the_probability_and_by_the_weights_of_the_windows():
+    replaced = substitution(0.4).replace_rows(np.zeros(100_000, int), epoch=0)
+    counts = np.bincount(replaced, minlength=13)[[0, 10, 12]]
+    assert counts.sum() == 100_000
+    assert chisquare(counts, 1e5 * np.array([0.6, 0.4 / 4, 0.4 * 3 / 4])).pvalue > 1e-4
+
+
+def test_windows_that_fit_no_training_row_are_noticed():
+    other = Substitution(np.array([0]), np.array([1]), np.ones(1), first_row=1, prob=1.0, seed=0)
+    assert not other.fits_any_row and substitution(0.1).fits_any_row
+
+
+def test_batches_have_the_replaced_rows_at_the_same_positions():
+    replaced = SegmentBatchSampler(
+        np.ones(4), 2, seed=0, num_epochs=3, substitution=substitution(1)
+    )
+    for batch, plain in zip(
+        replaced, SegmentBatchSampler(np.ones(4), 2, seed=0, num_epochs=3), strict=True
+    ):
+        for (*at, row), (*plain_at, plain_row) in zip(batch, plain, strict=True):
+            assert at == plain_at
+            assert row == plain_row if plain_row in (1, 3) else row >= 10
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -251,6 +304,11 @@ def test_a_batch_with_room_for_fewer_training_rows_than_an_epoch_has_is_refused(
         ),
         ({"batch_shares": {"recordings": 0.99}}, "take 32 of the 32 segments of a batch and leave"),
         ({"batch_shares": {"noise": 0.1}}, "the pool 'noise' is background recordings, which have"),
+        ({"substitution": SubstitutionSettings("nose")}, "no pool 'nose'; did you mean 'noise'?"),
+        (
+            {"substitution": SubstitutionSettings("noise")},
+            "substitution.pool: the pool 'noise' is ba",
+        ),
     ],
 )
 def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
@@ -266,6 +324,8 @@ def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
         (lambda: PoolSettings("backgruond"), "source='backgruond' is unknown; did you mean 'backg"),
         (lambda: PoolSettings(draw="classes"), "draw='classes' is unknown; did you mean 'class'?"),
         (lambda: PoolSettings(size=-1), "size=-1: it must not be negative"),
+        (lambda: SubstitutionSettings("x", 1.1), r"prob=1.1: it must be in \[0, 1\]"),
+        (lambda: SubstitutionSettings(prob=0.1), "prob=0.1: set pool to the pool that has"),
     ],
 )
 def test_wrong_values_of_a_pool_are_refused(make: Callable, expected: str):
@@ -296,7 +356,7 @@ def test_a_pool_of_size_0_is_not_mixed_in():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Settings of a run with three pools and shares of batches."""
+    """Settings of a run with three pools, shares of batches and substitution."""
     root = tmp_path_factory.mktemp("pools")
     rng = np.random.default_rng(0)
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2", "c/1"):
@@ -313,6 +373,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         f"own: {{source: folder, root: {root}/own, draw: class, size: 2}}, "
         "recordings: {size: 0, draw: class}}",
         "data.batch_shares={own: 0.2, recordings: 0.1}",
+        "data.substitution={pool: own, prob: 0.5}",
     )  # fmt: skip
 
 
@@ -388,10 +449,22 @@ def test_rows_of_a_batch_are_numbered_through_training_recordings_and_pools(
         targets = torch.cat([batch.examples.target, batch.pool.target]).numpy()
         assert np.array_equal(data.batch_rows.take(rows).targets(), targets)
         assert np.array_equal(context.labels, targets > 0)
-        # The last two are shares of own and recordings, after training rows.
+        # The last two are shares of own and recordings, after training rows and their replacements.
         assert rows[context.batch_size - 2] in range(9, 15)
         assert rows[context.batch_size - 1] in range(15, 21)
-        assert set(rows[: context.batch_size - 2]) <= {*range(6)}
+        assert set(rows[: context.batch_size - 2]) <= {*range(6), *range(9, 15)}
+
+
+def test_about_half_of_the_training_examples_are_replaced_by_their_class(
+    config: Config, data: RunData
+):
+    batches = build_batch_sampler(config, data, RunPosition(), connect_processes(config.trainer))
+    classes = find_primary_classes(data.batch_rows)
+    plain = SegmentBatchSampler(batches.draws_per_epoch, 5, seed=config.seed, num_epochs=40)
+    pairs = [(batches.rows_of_epoch(epoch), plain.rows_of_epoch(epoch)) for epoch in range(40)]
+    rows, originals = map(np.concatenate, zip(*pairs, strict=True))
+    assert np.array_equal(classes[rows], classes[originals])
+    assert (rows != originals).mean() == pytest.approx(0.5, abs=0.07)
 
 
 def test_each_pool_and_each_use_of_one_draws_other_segments(config: Config, data: RunData):
@@ -420,6 +493,18 @@ def test_the_recordings_of_a_batch_are_named_with_those_of_its_shares(
 def test_a_pool_smaller_than_the_number_of_processes_is_refused(config: Config, data: RunData):
     with pytest.raises(ValueError, match=r"data.pools.own.size=2: 3 processes share a batch, and"):
         load(config, data, rank=0, num_processes=3)
+
+
+def test_windows_that_replace_no_recording_are_a_warning(
+    config: Config, data: RunData, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    own = data.pools["own"].take(find_primary_classes(data.pools["own"]) == 0)
+    train = data.train.take(find_primary_classes(data.train) != 0)
+    pools = {**data.pools, "own": own, "recordings": train}
+    other = RunData(train, data.validation, pools, data.store)
+    build_training_run(config, other, tmp_path, connect_processes(config.trainer))
+    output = " ".join(capsys.readouterr().out.split())
+    assert "no window of the pool 'own' has the class of a training recording" in output
 
 
 def test_a_run_with_pools_is_buildable_without_its_recordings():

@@ -9,13 +9,18 @@ from torch.utils.data import DataLoader
 
 from birdmix.audio.augment import AugmentationChain
 from birdmix.config.schema import Config
+from birdmix.console import warn
 from birdmix.experiments.run_directory import register_run_output_files
 from birdmix.experiments.warm_start import check_weights_exist, load_initial_weights
 from birdmix.frontend.log_mel import LogMel
 from birdmix.labels import Labels
 from birdmix.loading.loader import make_loader
-from birdmix.loading.row_streams import RowStream
-from birdmix.loading.row_weights import compute_draws_per_epoch, compute_pool_weights
+from birdmix.loading.row_streams import RowStream, Substitution
+from birdmix.loading.row_weights import (
+    compute_draws_per_epoch,
+    compute_pool_weights,
+    find_primary_classes,
+)
 from birdmix.loading.run_data import RunData
 from birdmix.loading.sampler import PoolShare, SegmentAndPoolBatchSampler, SegmentBatchSampler
 from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
@@ -159,6 +164,11 @@ def build_training_run(
     position = RunPosition(**state["position"]) if state else RunPosition()
     digests = _check_same_recordings(data, processes)
     batches = build_batch_sampler(config, data, position, processes)
+    if batches.substitution is not None and not batches.substitution.fits_any_row:
+        warn(
+            f"data.substitution: no window of the pool '{config.data.substitution.pool}' has the "
+            "class of a training recording, so none is replaced"
+        )
     validation = build_validation_sets(config, data, processes)
     monitor = choose_monitor(validation, config.validation.monitor)
     if monitor is None:
@@ -339,6 +349,22 @@ def _make_row_stream(config: Config, data: RunData, pool: str, use: str) -> RowS
     return RowStream(weights, config.seed, f"{use} {pool}", data.first_rows[pool])
 
 
+def _make_substitution(config: Config, data: RunData) -> Substitution | None:
+    """Make the replacement of training rows; None if none are replaced."""
+    settings = config.data.substitution
+    if settings.pool is None or not settings.prob:
+        return None
+    pool = data.pools[settings.pool]
+    return Substitution(
+        find_primary_classes(data.train),
+        find_primary_classes(pool),
+        compute_pool_weights(pool, config.data, settings.pool),
+        first_row=data.first_rows[settings.pool],
+        prob=settings.prob,
+        seed=config.seed,
+    )
+
+
 def build_batch_sampler(
     config: Config, data: RunData, position: RunPosition, processes: Processes
 ) -> SegmentBatchSampler:
@@ -372,6 +398,7 @@ def build_batch_sampler(
             PoolShare(_make_row_stream(config, data, name, "batch share"), size)
             for name, size in config.data.batch_quotas.items()
         ],
+        substitution=_make_substitution(config, data),
     )
     num_sources = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate).min_batch_size
     if batches.smallest_share < num_sources:

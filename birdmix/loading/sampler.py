@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from birdmix.loading.row_streams import RowStream, draw_systematically
+from birdmix.loading.row_streams import RowStream, Substitution, draw_systematically
 from birdmix.random_keys import generator
 
 #: Epoch, position in the epoch, row of ``RunData.batch_rows``.
@@ -69,6 +69,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         rank: Rank of this process.
         num_processes: Number of processes.
         pool_shares: Shares of pools in a batch, together smaller than the batch.
+        substitution: Replaces training rows by rows of a pool; None replaces none.
 
     Attributes:
         num_segments: Training segments in an epoch.
@@ -91,6 +92,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         rank: int = 0,
         num_processes: int = 1,
         pool_shares: Sequence[PoolShare] = (),
+        substitution: Substitution | None = None,
     ) -> None:
         self.draws_per_epoch = draws_per_epoch
         self.num_segments = round(draws_per_epoch.sum())
@@ -101,6 +103,7 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
         self.rank = rank
         self.num_processes = num_processes
         self.pool_shares = pool_shares
+        self.substitution = substitution
         num_from_pools = sum(share.size for share in pool_shares)
         self.num_training_rows = batch_size - num_from_pools
         num_complete, remainder = divmod(self.num_segments, self.num_training_rows)
@@ -127,6 +130,8 @@ class SegmentBatchSampler(Sampler[list[SegmentKey]]):
             rows = draw_systematically(
                 self.draws_per_epoch, lambda purpose: generator(self.seed, purpose, epoch)
             )
+            if self.substitution is not None:
+                rows = self.substitution.replace_rows(rows, epoch)
             self._epoch, self._rows = epoch, rows
         return self._rows
 

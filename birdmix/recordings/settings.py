@@ -107,8 +107,9 @@ class PseudoSettings:
 class PoolSettings:
     """A pool: a second source of segments beside the training recordings.
 
-    Its segments are mixed into batches (config group ``mix``), or are a part of each batch
-    (``data.batch_shares``). Segments to mix in have random positions and are looped if too short.
+    Its segments are mixed into batches (config group ``mix``), are a part of each batch
+    (``data.batch_shares``), or replace training examples (``data.substitution``). Segments to mix
+    in have random positions and are looped if too short.
 
     Attributes:
         source: background (recordings without labels), soundscapes (labelled soundscapes of the
@@ -138,6 +139,31 @@ class PoolSettings:
         check_choice("draw", self.draw, DRAWS)
         if self.size is not None and self.size < 0:
             raise ValueError(f"size={self.size}: it must not be negative")
+
+
+@dataclass
+class SubstitutionSettings:
+    """Substitution: training examples are replaced by windows of a pool with the same class.
+
+    The class of an example or window is that of its largest target, the first in the order of the
+    labels if several are largest. Examples whose class has no window stay.
+
+    Attributes:
+        pool: Pool of ``data.pools`` that has the windows; null: none.
+        prob: Probability that an example is replaced, in [0, 1].
+
+    Raises:
+        ValueError: If the probability is out of range, or above 0 without a pool.
+    """
+
+    pool: str | None = None
+    prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"prob={self.prob}: it must be in [0, 1]")
+        if self.prob and self.pool is None:
+            raise ValueError(f"prob={self.prob}: set pool to the pool that has the windows")
 
 
 @dataclass
@@ -204,6 +230,7 @@ class DataSettings:
         pools: Further sources of segments, by names of your choice.
         batch_shares: Share of each batch that is segments of a pool, by name of the pool; they are
             trained on like training recordings, which fill the rest of the batch.
+        substitution: Replacement of training examples by windows of a pool.
         demo: Demo data set that ``data=demo`` makes.
 
     Raises:
@@ -246,6 +273,7 @@ class DataSettings:
     pseudo: PseudoSettings = field(default_factory=PseudoSettings)
     pools: dict[str, PoolSettings] = field(default_factory=dict)
     batch_shares: dict[str, float] = field(default_factory=dict)
+    substitution: SubstitutionSettings = field(default_factory=SubstitutionSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
 
     def __post_init__(self) -> None:
@@ -253,6 +281,8 @@ class DataSettings:
         self._check_numbers()
         self._check_combinations()
         self._check_batch_shares()
+        if self.substitution.pool is not None:
+            self._check_labelled_pool("substitution.pool", self.substitution.pool)
         self._check_pools()
 
     def _check_choices(self) -> None:
@@ -330,10 +360,10 @@ class DataSettings:
                 )
             if source == "pseudo" and self.pseudo.table is None:
                 raise ValueError(f"pools.{name}.source=pseudo: it needs data.pseudo.table=FILE")
-            if pool.size == 0 and name not in self.batch_quotas:
+            if pool.size == 0 and name not in (*self.batch_quotas, self.substitution.pool):
                 raise ValueError(
                     f"pools.{name}.size=0: no batch has segments of this pool; raise it, or name "
-                    "the pool in data.batch_shares"
+                    "the pool in data.batch_shares or data.substitution"
                 )
 
     def _check_batch_shares(self) -> None:
