@@ -109,8 +109,11 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("data.augment=[{a:/vö}]", "put its texts in quotes: ['a', {b: 'c'}]"),
         ("seed", "'seed' is not a setting; write key=value, for example seed=1"),
         ("=3", "'=3' is not a setting; write key=value, for example seed=1"),
-        ("data.pool.size=3", "there is no setting 'data.pool'; mix pools are data.pools, for"),
-        ("data.mix_pool.size=3", "there is no setting 'data.mix_pool'; mix pools are data.pools"),
+        ("data.pool.size=3", "there is no setting 'data.pool'; use data.pools, as in data.po"),
+        (
+            "data.mix_pool.size=3",
+            "there is no setting 'data.mix_pool'; use data.pools, as in data.po",
+        ),
         (
             "data.pools.noise.size=3",
             "there is no setting 'data.pools.noise' yet; add it with data.pools={noise: {KEY: VAL",
@@ -121,7 +124,7 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
             "there is no setting 'data.pools.recordings.sise'; did you mean 'size'?",
         ),
         ("data.pools={x:null}", "data.pools.x: it must not be null"),
-        ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must not be negative"),
+        ("data.pools={x:{size:-1}}", "data.pools.x.size=-1: it must be at least 1"),
         ("data.pools={x:{}}", "data.pools.x.source: it is not set, and the name is no source"),
         ("data.pools={x:{source:recordings}} data.batch_shares={x:2}", "data.batch_shares.x=2.0: "),
         ("data.substitution.prob=0.1", "data.substitution.prob=0.1: set pool to the pool"),

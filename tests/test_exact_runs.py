@@ -44,7 +44,12 @@ RANDOM_LOADING = (
     "data.substitution.prob=0.5",
     "data.substitution.pool=balanced",
     "data.batch_shares={balanced: 0.2}",
-    "mix.inject.prob=0.5",
+    "mix.partner_pool=balanced",
+    "mix.partners=no_common_class",
+    "mix.time_shift=random",
+    "mix.injectors=[{pool: noise, prob: 0.4, snr_db: [0, 20], group: a}, "
+    "{pool: balanced, prob: 0.4, blend: [0.5, 0.5], label_sum: 0.5, group: a}, "
+    "{pool: noise, prob: 0.3, gain_db: [-20, 0], time_shift: aligned}]",
 )
 
 
@@ -56,7 +61,7 @@ def config(demo: Path) -> Config:
         "mix.clean_weight=0.25",
         f"data.root={demo}",
         f"data.pools={{noise: {{source: background, root: {demo}/test_soundscapes, size: 3}}, "
-        "balanced: {source: recordings, draw: class, size: 2}}",
+        "balanced: {source: recordings, draw: class, size: 4}}",
     )
 
 

@@ -16,6 +16,7 @@ from birdmix.experiments.builders import (
     build_training_loader,
     build_training_run,
     check_buildable,
+    mixed_pool_sizes,
 )
 from birdmix.labels import Labels
 from birdmix.loading.batch import Batch
@@ -293,10 +294,6 @@ def test_batches_have_the_replaced_rows_at_the_same_positions():
             {"pools": {"pseudo": PoolSettings()}},
             "pools.pseudo.source=pseudo: it needs data.pseudo.",
         ),
-        (
-            {"pools": {"recordings": PoolSettings(size=0)}},
-            "size=0: no batch has segments of this po",
-        ),
         ({"batch_shares": {"recording": 0.1}}, "no pool 'recording'; did you mean 'recordings'?"),
         (
             {"batch_shares": {"recordings": -0.1}},
@@ -323,7 +320,7 @@ def test_pools_that_cannot_be_used_are_refused(settings: dict, expected: str):
     [
         (lambda: PoolSettings("backgruond"), "source='backgruond' is unknown; did you mean 'backg"),
         (lambda: PoolSettings(draw="classes"), "draw='classes' is unknown; did you mean 'class'?"),
-        (lambda: PoolSettings(size=-1), "size=-1: it must not be negative"),
+        (lambda: PoolSettings(size=0), "size=0: it must be at least 1"),
         (lambda: SubstitutionSettings("x", 1.1), r"prob=1.1: it must be in \[0, 1\]"),
         (lambda: SubstitutionSettings(prob=0.1), "prob=0.1: set pool to the pool that has"),
     ],
@@ -342,13 +339,13 @@ def test_a_share_above_0_is_at_least_one_segment_of_a_batch():
     assert settings.batch_quotas == {"a": 1, "b": 3}
 
 
-def test_a_pool_of_size_0_is_not_mixed_in():
-    settings = DataSettings(
-        batch_size=10,
-        pools={"a": PoolSettings("recordings"), "b": PoolSettings("recordings", size=0)},
-        batch_shares={"b": 0.1},
-    )
-    assert settings.mixed_pool_sizes == {"a": 10}
+def test_only_pools_that_the_mix_draws_from_are_loaded_to_mix_in():
+    config = make_config(
+        "data.pools={a: {source: recordings}, b: {source: recordings, size: 3}, recordings: {}}",
+        "data.batch_shares={recordings: 0.1}", "data.batch_size=10", "run_dir=x", "mix=mixup",
+        "mix.injectors=[{pool: b, prob: 0.1}]", "mix.partner_pool=a",
+    )  # fmt: skip
+    assert mixed_pool_sizes(config) == {"a": 10, "b": 3}
 
 
 # ---------------------------------------------------------------- runs
@@ -371,7 +368,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         "data.drop_last=false", "trainer.max_epochs=2", "data.segment=energy", "data.short=gaps",
         f"data.pools={{noise: {{source: background, root: {root}/noise, size: 3}}, "
         f"own: {{source: folder, root: {root}/own, draw: class, size: 2}}, "
-        "recordings: {size: 0, draw: class}}",
+        "recordings: {draw: class}}",
+        "mix.injectors=[{pool: noise, prob: 0.5}, {pool: own, prob: 0.5}]",
         "data.batch_shares={own: 0.2, recordings: 0.1}",
         "data.substitution={pool: own, prob: 0.5}",
     )  # fmt: skip
@@ -507,6 +505,41 @@ def test_windows_that_replace_no_recording_are_a_warning(
     assert "no window of the pool 'own' has the class of a training recording" in output
 
 
+NOISE = "data.pools={noise: {source: background, root: /no/such}}"
+
+
 def test_a_run_with_pools_is_buildable_without_its_recordings():
-    pools = "data.pools={noise: {source: background, root: /no/such}}"
-    check_buildable(make_config("run_dir=x", "loggers=[]", pools))
+    injector = "mix.injectors=[{pool: noise, prob: 0.5}]"
+    check_buildable(make_config("run_dir=x", "loggers=[]", NOISE, injector))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([NOISE], "data.pools.noise: nothing uses this pool; name it in mix.injectors"),
+        (
+            [NOISE, "mix.injectors=[{pool: noise, prob: 0}]"],
+            "data.pools.noise: nothing uses this pool; name it in mix.injectors (with prob above",
+        ),
+        (
+            [NOISE, "mix.injectors=[{pool: noise, prob: 1}, {pool: niose, prob: 1}]"],
+            "mix.injectors[1].pool: there is no pool 'niose'; did you mean 'noise'?",
+        ),
+        (["mix.injectors=[{prob: 1}]"], "mix.injectors[0]: there is no pool to inject from; name"),
+        ([NOISE, "mix.partner_pool=birds"], "mix.partner_pool: there is no pool 'birds'"),
+        (
+            [NOISE, "mix.injectors=[{pool: noise, prob: 1, label_sum: 0.5}]"],
+            "mix.injectors[0].label_sum=0.5: recordings of the pool 'noise' (source=background)",
+        ),
+        (
+            [NOISE, "mix.injectors=[{pool: noise, prob: 1, partners: common_class}]"],
+            "mix.injectors[0].partners=common_class: recordings of the pool 'noise'",
+        ),
+    ],
+)
+def test_a_mix_that_does_not_fit_its_pools_is_refused_before_recordings_are_opened(
+    overrides: list[str], expected: str
+):
+    with pytest.raises(ValueError) as error:
+        check_buildable(make_config("run_dir=x", "loggers=[]", *overrides))
+    assert expected in str(error.value)

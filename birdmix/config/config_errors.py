@@ -45,7 +45,7 @@ _RENAMED = {
 }
 
 # Former settings and groups without one new name, with what to use in their place.
-_POOLS = '"data.pools={noise: {source: background, root: DIR}}", a mapping'
+_POOLS = "data.pools, as in data.pools={noise: {source: background, root: DIR}}"
 _REPLACED = {
     "data.mix_pool": _POOLS,
     "data.pool": _POOLS,
@@ -184,9 +184,6 @@ def _unknown_setting_message(key: str) -> str:
         return f"there is no setting '{key}' yet; add it with a +: +{key}=VALUE"
     if parent.startswith("data.pools."):
         return f"there is no setting '{key}'{did_you_mean(name, schema_fields(parent))}"
-    for old, remedy in _REPLACED.items():
-        if f"{key}.".startswith(f"{old}."):
-            return f"there is no setting '{key}'; {remedy}"
     for old, new in _RENAMED.items():
         if f"{key}.".startswith(f"{old}."):
             return f"there is no setting '{key}'; its name is '{new}{key.removeprefix(old)}'"

@@ -26,7 +26,7 @@ from birdmix.loading.sampler import PoolShare, SegmentAndPoolBatchSampler, Segme
 from birdmix.loading.segment_dataset import SegmentAndPoolDataset, SegmentDataset
 from birdmix.loading.window_dataset import WindowDataset, split_event_rows_into_windows
 from birdmix.messages import did_you_mean, first_few
-from birdmix.mix import MixStats, build_mix_stages
+from birdmix.mix import MixStages, MixStats, build_mix_stages
 from birdmix.model.classifier import (
     Classifier,
     compile_backbone,
@@ -80,8 +80,9 @@ def check_buildable(config: Config) -> None:
 
 
 def _check_mix_fits_data(config: Config) -> None:
-    """Check that injectors have their pools, that something is mixed, and the batch size."""
+    """Check the pools of the mix, that something is mixed if it must, and the batch size."""
     stages = build_mix_stages(config.mix, config.frontend.log_mel.sample_rate)
+    _check_pools(config, stages)
     if config.mix.clean_weight and not stages.operator_names:
         raise ValueError(
             f"mix.clean_weight={config.mix.clean_weight}: nothing is mixed, so the unmixed batch "
@@ -93,6 +94,48 @@ def _check_mix_fits_data(config: Config) -> None:
             f"data.batch_size={config.data.batch_size}: the mix joins {stages.min_batch_size} "
             "examples of a batch; raise it"
         )
+
+
+def _check_pools(config: Config, stages: MixStages) -> None:
+    """Check that the mix names pools that exist and can do what it asks, and that all are used."""
+    data, pools = config.data, config.data.pools
+    keys = {"mix.partner_pool": config.mix.partner_pool}
+    keys |= {
+        f"mix.injectors[{number}].pool": injector.pool
+        for number, injector in enumerate(config.mix.injectors)
+    }
+    for key, name in keys.items():
+        if name is not None and name not in pools:
+            raise ValueError(
+                f"{key}: there is no pool '{name}'{did_you_mean(name, pools)}; pools are named in "
+                "data.pools"
+            )
+    for number, injector in enumerate(config.mix.injectors):
+        key, names = f"mix.injectors[{number}]", [injector.pool] if injector.pool else list(pools)
+        if not names:
+            raise ValueError(f"{key}: there is no pool to inject from; name one in data.pools")
+        for setting, value in (
+            ("label_sum", injector.label_sum),
+            ("partners", injector.partners if injector.partners == "common_class" else None),
+        ):
+            if value is not None and all(data.pool_source(name) == "background" for name in names):
+                raise ValueError(
+                    f"{key}.{setting}={value}: recordings of the pool '{names[0]}' "
+                    f"(source=background) have no labels; remove {setting}"
+                )
+    used = {*stages.pools_in(pools), *data.batch_quotas, data.substitution.pool}
+    unused = [name for name in pools if name not in used]
+    if unused:
+        raise ValueError(
+            f"data.pools.{unused[0]}: nothing uses this pool; name it in mix.injectors (with prob "
+            "above 0), mix.partner_pool, data.batch_shares or data.substitution, or remove it"
+        )
+
+
+def mixed_pool_sizes(config: Config) -> dict[str, int]:
+    """Return the segments to mix in per batch of all processes, by pool that the mix draws from."""
+    used = build_mix_stages(config.mix).pools_in(config.data.pools)
+    return {name: config.data.pool_size(name) for name in config.data.pools if name in used}
 
 
 def _check_hidden_layers(config: Config, model: Classifier) -> None:
@@ -327,7 +370,7 @@ def build_training_loader(
         num_workers: Number of worker processes; 0 loads in this process.
     """
     segments = build_segment_dataset(config, data)
-    sizes = config.data.mixed_pool_sizes
+    sizes = mixed_pool_sizes(config)
     if not sizes:
         return make_loader(segments, batches, num_workers)
     settings = DataSettings(min_overlap_seconds=config.data.min_overlap_seconds)
@@ -379,7 +422,7 @@ def build_batch_sampler(
     Raises:
         ValueError: If a batch is too small for the mix, or a pool for the processes.
     """
-    for name, size in config.data.mixed_pool_sizes.items():
+    for name, size in mixed_pool_sizes(config).items():
         if size < processes.size:
             raise ValueError(
                 f"data.pools.{name}.size={size}: {processes.size} processes share a batch, and "

@@ -3,7 +3,7 @@
 A figure that cannot be drawn gives a warning; the run does not fail.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,11 @@ import pandas as pd
 
 from birdmix.config.schema import Config
 from birdmix.console import warn
-from birdmix.experiments.builders import build_batch_sampler, build_training_loader
+from birdmix.experiments.builders import (
+    build_batch_sampler,
+    build_training_loader,
+    mixed_pool_sizes,
+)
 from birdmix.experiments.run_directory import (
     FIGURES,
     LEARNING_CURVES,
@@ -78,7 +82,7 @@ def draw_figures(
         batch, keys = _load_first_mixed_batch(config, data, training)
         prepared = training.step.prepare_batch(batch, keys)
         examples = [
-            _describe_example(prepared, row, data)
+            _describe_example(prepared, row, data, training.step.mix_stages.waveform)
             for row in range(min(_NUM_DRAWN, batch.context.batch_size))
         ]
         draw_mixed_batch(path, examples, config.frontend.log_mel)
@@ -171,7 +175,7 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     size = max(config.data.batch_size // training.processes.size, stages.min_batch_size)
     pool_sizes = {
         name: pool_size // training.processes.size
-        for name, pool_size in config.data.mixed_pool_sizes.items()
+        for name, pool_size in mixed_pool_sizes(config).items()
     }
     context = DrawContext(size, pool_sizes)
     num_batches = training.batches_per_epoch * training.trainer.max_epochs
@@ -182,42 +186,48 @@ def _find_first_mixed_batch(config: Config, data: RunData, training: TrainingRun
     return 0
 
 
-def _describe_example(prepared: PreparedBatch, row: int, data: RunData) -> MixedExample:
+def _describe_example(
+    prepared: PreparedBatch, row: int, data: RunData, waveform_operators: Collection[str]
+) -> MixedExample:
     """Return log-mel, sources and target of a mixed example, for the figure."""
     names = data.labels.names
     target = prepared.batch.examples.target[row].tolist()
     return MixedExample(
         mel=prepared.batch.examples.x[row, 0].cpu().numpy(),
-        sources=tuple(_source_lines(prepared, row, data.batch_rows)),
+        sources=tuple(_source_lines(prepared, row, data.batch_rows, waveform_operators)),
         target={names[c]: value for c, value in enumerate(target) if value > 0},
     )
 
 
-def _source_lines(prepared: PreparedBatch, row: int, batch_rows: Recordings) -> list[str]:
+def _source_lines(
+    prepared: PreparedBatch,
+    row: int,
+    batch_rows: Recordings,
+    waveform_operators: Collection[str],
+) -> list[str]:
     """Return a line for each source of the last mix of an example."""
     context = prepared.batch.context
     assert context.row is not None
     rows = context.row.tolist()
-    pool_of_source = {
-        source: name for name in context.pool_sizes for source in context.candidates(name)
+    pool_prefix = {
+        source: f"{name}: " for name in context.pool_sizes for source in context.candidates(name)
     }
-    identity = Plan.identity(context.batch_size)
-    summed, injected = (prepared.plans.get(slot, identity) for slot in ("mixup", "inject"))
-    mel_plans = [plan for slot, plan in prepared.plans.items() if slot not in ("mixup", "inject")]
+    waveform_plans = [plan for name, plan in prepared.plans.items() if name in waveform_operators]
+    mel_plans = [plan for name, plan in prepared.plans.items() if name not in waveform_operators]
 
     def waveform_lines(row: int) -> list[str]:
-        own_source, *from_pool = _sources_and_gains(injected, row)
-        lines = [
-            f"{_label_names(batch_rows, rows[source])} x {gain * own_source[1]:.2f}"
-            for source, gain in _sources_and_gains(summed, row)
-            if gain
+        """Return the sources of the sum of waveforms: each plan is applied to those before."""
+        gains = {row: 1.0}
+        for plan in waveform_plans:
+            (_, own_gain), *others = _sources_and_gains(plan, row)
+            gains = {source: gain * own_gain for source, gain in gains.items()}
+            for source, gain in others:
+                if gain:
+                    gains[source] = gains.get(source, 0.0) + gain
+        return [
+            f"{pool_prefix.get(source, '')}{_label_names(batch_rows, rows[source])} x {gain:.2f}"
+            for source, gain in gains.items()
         ]
-        lines += [
-            f"{pool_of_source[source]}: {_label_names(batch_rows, rows[source])} x {gain:.2f}"
-            for source, gain in from_pool
-            if gain
-        ]
-        return lines
 
     def mel_lines(row: int, plans: list[Plan]) -> list[str]:
         if not plans:

@@ -8,6 +8,7 @@ Shapes: B batch, P mix pool, C classes, F' label frames, L time intervals; x is 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -124,6 +125,10 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     def needs_levels(self) -> bool:
         """Whether the mix depends on the levels of its sources."""
         return self.effective_rule.needs_levels or self.match_level == "rms"
+
+    def pools_in(self, names: Collection[str]) -> set[str]:
+        """Return the mix pools that are drawn from, of all pools of a batch; none by default."""
+        return set()
 
     @property
     def min_batch_size(self) -> int:

@@ -34,7 +34,7 @@ class DrawContext(NamedTuple):
         batch_size: Number of examples of the batch B.
         pool_sizes: Number of examples of each mix pool by name, in the order in which the pools
             follow the batch.
-        row: Row of each example in the table that it was drawn from, int64 [N].
+        row: Row of each example in ``RunData.batch_rows``, or in any other table, int64 [N].
         recording: Recording of each example, by any number, int64 [N].
         group: Group of its recording (``data.group_by``), such as its site, by any number of 0 or
             more, int64 [N]; -1 is unknown.

@@ -1,6 +1,6 @@
 """Mix operators of a run by stage (waveform, spectrogram, hidden layer), built from settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -49,6 +49,10 @@ class MixStages:
         """Whether a mix of log-mels or features depends on the levels of the waveforms."""
         stages = (self.spectrogram, self.hidden)
         return any(operator.needs_levels for stage in stages for operator in stage.values())
+
+    def pools_in(self, names: Collection[str]) -> set[str]:
+        """Return the mix pools that any operator draws from, of all pools of a batch."""
+        return {pool for operator in self.waveform.values() for pool in operator.pools_in(names)}
 
     @property
     def min_batch_size(self) -> int:

@@ -117,8 +117,8 @@ class PoolSettings:
             recordings (the training recordings) or folder (a folder for each class); null: the
             pool's name.
         root: Folder of a background or folder pool.
-        size: Segments to mix in per batch of all processes; null: as many as ``data.batch_size``;
-            0: none, for a pool that is not mixed in.
+        size: Segments per batch of all processes, if the pool is mixed in; null: as many as
+            ``data.batch_size``.
         draw: How often a row is drawn: uniform (each once before any twice); class (each class
             equally often); probability (each recording in proportion to the sum of its classes'
             largest targets, then any of its rows); group (each row in proportion to 1 / sqrt of
@@ -137,8 +137,8 @@ class PoolSettings:
         if self.source is not None:
             check_choice("source", self.source, POOL_SOURCES)
         check_choice("draw", self.draw, DRAWS)
-        if self.size is not None and self.size < 0:
-            raise ValueError(f"size={self.size}: it must not be negative")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size={self.size}: it must be at least 1")
 
 
 @dataclass
@@ -360,11 +360,6 @@ class DataSettings:
                 )
             if source == "pseudo" and self.pseudo.table is None:
                 raise ValueError(f"pools.{name}.source=pseudo: it needs data.pseudo.table=FILE")
-            if pool.size == 0 and name not in (*self.batch_quotas, self.substitution.pool):
-                raise ValueError(
-                    f"pools.{name}.size=0: no batch has segments of this pool; raise it, or name "
-                    "the pool in data.batch_shares or data.substitution"
-                )
 
     def _check_batch_shares(self) -> None:
         for name, share in self.batch_shares.items():
@@ -393,14 +388,9 @@ class DataSettings:
         """Return the source of a pool."""
         return self.pools[name].source or name
 
-    @property
-    def mixed_pool_sizes(self) -> dict[str, int]:
-        """Segments to mix in per batch of all processes, by pool; pools of size 0 are left out."""
-        sizes = {
-            name: self.batch_size if pool.size is None else pool.size
-            for name, pool in self.pools.items()
-        }
-        return {name: size for name, size in sizes.items() if size}
+    def pool_size(self, name: str) -> int:
+        """Return the number of a pool's segments per batch of all processes, if it is mixed in."""
+        return self.pools[name].size or self.batch_size
 
     @property
     def batch_quotas(self) -> dict[str, int]:

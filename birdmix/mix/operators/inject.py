@@ -3,6 +3,7 @@
 Shapes: B batch.
 """
 
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
@@ -113,6 +114,10 @@ class Inject(Operator, InjectSettings):
     def needs_levels(self) -> bool:
         """Whether the mix depends on the levels of its sources."""
         return super().needs_levels or self.snr_db is not None
+
+    def pools_in(self, names: Collection[str]) -> set[str]:
+        """Return the pool, or all of them; see ``Operator.pools_in``."""
+        return set(names) if self.pool is None else {self.pool}
 
     @property
     def min_batch_size(self) -> int:

@@ -3,7 +3,7 @@
 Shapes: B batch, K partners, S sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
@@ -124,6 +124,10 @@ class Mixup(Operator, MixupSettings):
 
     probability_setting = "mixup_prob"
     rule_setting = "mixup_rule"
+
+    def pools_in(self, names: Collection[str]) -> set[str]:
+        """Return the pool of partners, if there is one; see ``Operator.pools_in``."""
+        return set() if self.partner_pool is None else {self.partner_pool}
 
     @property
     def min_batch_size(self) -> int:
