@@ -32,7 +32,7 @@ from birdmix.training.settings import CheckpointSettings, TrainerSettings
 from birdmix.training.stop_requests import EXIT_TIME_LIMIT, RunStopped, StopRequests
 from birdmix.training.training_run import TrainingRun
 from birdmix.training.validation import choose_monitor, evaluate
-from tests.conftest import TOY, assert_equal_runs, make_config, train
+from tests.conftest import ROOT, SMALL, TOY, assert_equal_runs, make_config, train
 
 
 @pytest.fixture
@@ -464,3 +464,21 @@ def test_invalid_settings_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             settings()
+
+
+# ---- the words of the configuration
+
+
+@pytest.mark.parametrize("option", sorted(file.stem for file in (ROOT / "conf/mix").iterdir()))
+def test_the_demo_trains_with_each_option_of_the_mix_group(
+    demo: Path, tmp_path: Path, data: RunData, option: str
+):
+    config = make_config(
+        *SMALL, f"data.root={demo}", f"mix={option}", "trainer.max_epochs=1", "data.batch_size=4",
+        "loggers=[]", "run_dir=.",
+    )  # fmt: skip
+    training = train(config, data, tmp_path)
+    metrics = pd.read_csv(tmp_path / "metrics.csv").iloc[0]
+    assert np.isfinite(metrics["train_loss"])
+    for name in training.step.mix_stages.operator_names:
+        assert metrics[f"mix_{name}_rate"] > 0
