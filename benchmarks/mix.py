@@ -54,6 +54,16 @@ OPERATORS: dict[str, tuple[Operator, float | None]] = {
         1.25 + READ_PASS,
     ),
     "sum of two, peak guard": (Mixup(1.0, 1.0, post="peak_guard"), None),
+    "sum of two, independent gains": (Mixup(1.0, 1.0, source_gain=[0.3, 1.0]), None),
+    "sum of two, unit power": (Mixup(1.0, 1.0, unit_power=True), None),
+    "sum of two, no common class": (Mixup(1.0, 1.0, partners="no_common_class"), None),
+    "sum of two, shifted at random": (Mixup(1.0, 1.0, time_shift="random"), None),
+    "sum of two, aligned": (Mixup(1.0, 1.0, time_shift="aligned"), None),
+    "convex of three": (Mixup2(1.0, 1.0, num_sources2=[0.0, 1.0]), 1.4),
+    "convex, matched loudness": (
+        Mixup(1.0, 1.0, mix_beta=1.0, match_level="loudness", sample_rate=32_000),
+        None,
+    ),
 }
 
 
@@ -62,10 +72,11 @@ def cases(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
     rng = np.random.default_rng(0)
     other = x.flip(0)
     pool = Examples(other[:16].clone(), target[:16])
+    context = context_of(len(x))
 
     def operator_case(operator: Operator) -> Callable[[], object]:
         mix_pool = pool if isinstance(operator, Inject) else None
-        return lambda: operator(x, target, rng=rng, pool=mix_pool)
+        return lambda: operator(x, target, rng=rng, pool=mix_pool, context=context)
 
     column = (-1, *[1] * (x.dim() - 1))
 
@@ -94,6 +105,12 @@ def cases(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
         "other: matrix product": matrix_product,
     }
     return timed | libraries(x, target)
+
+
+def context_of(batch_size: int) -> DrawContext:
+    """Return the context of a batch with one label each and a pool of 16."""
+    classes = np.eye(batch_size)
+    return DrawContext.from_targets(classes, {"pool": classes[:16]})
 
 
 def libraries(x: Tensor, target: Tensor) -> dict[str, Callable[[], object]]:
@@ -148,12 +165,12 @@ def report(median_seconds: dict[str, float]) -> None:
 
 def report_draws(batch_size: int, median_seconds: dict[str, float]) -> None:
     """Print the time of drawing a plan, as a percentage of the whole call; the goal is 1 %."""
-    rng = np.random.default_rng(0)
+    rng, context = np.random.default_rng(0), context_of(batch_size)
     for name, (operator, _) in OPERATORS.items():
         seconds = []
         for _ in range(300):
             start = time.perf_counter()
-            operator.draw(DrawContext(batch_size, {"pool": 16}), rng)
+            operator.draw(context, rng)
             seconds.append(time.perf_counter() - start)
         draw_seconds = statistics.median(seconds)
         percent = 100 * draw_seconds / median_seconds[name]
@@ -167,10 +184,11 @@ def extra_memory(name: str, shape: tuple[int, int]) -> float:
     small = torch.randn(shape[0], 100)
     pool = Examples(x[:16].clone(), target[:16])
     small_pool = Examples(small[:16], target[:16])
-    operator(small, target, rng=np.random.default_rng(0), pool=small_pool)  # loads libraries
+    rng, context = np.random.default_rng(0), context_of(shape[0])
+    operator(small, target, rng=rng, pool=small_pool, context=context)  # loads libraries
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_memory()
-    mixed = operator(x, target, rng=np.random.default_rng(0), pool=pool)
+    mixed = operator(x, target, rng=np.random.default_rng(0), pool=pool, context=context)
     assert mixed.x is not x
     return (peak_memory() - before) / x.nbytes
 
@@ -198,9 +216,9 @@ def report_gpu(shape: tuple[int, int], rounds: int) -> None:
         target = torch.eye(shape[0], device="cuda")
         timed = {"baseline: device copy": x.clone, **cases(x, target)}
         torch.cuda.set_sync_debug_mode("error")  # fails if an operator synchronises
-        rng = np.random.default_rng(0)
+        rng, context = np.random.default_rng(0), context_of(shape[0])
         for operator, _ in OPERATORS.values():
-            operator(x, target, rng=rng, pool=Examples(x[:16], target[:16]))
+            operator(x, target, rng=rng, pool=Examples(x[:16], target[:16]), context=context)
         torch.cuda.set_sync_debug_mode("default")
         print(f"{dtype}, no host synchronisation")
         report(medians(timed, rounds, torch.cuda.synchronize))

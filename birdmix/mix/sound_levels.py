@@ -123,24 +123,27 @@ def source_loudness(plan: Plan, x: Tensor, pool: Tensor | None, sample_rate: int
 def _loudness(x: Tensor, sample_rate: int) -> Tensor:
     """Return the A-weighted amplitude of the loudest frame of waveforms [N, T]: float32 [N]."""
     weights = array_to_device(_a_weights(sample_rate), x.device)
-    frame_length = 2 * (len(weights) - 1)
+    frame_length = len(weights) - 2
     x = x.detach().float()
     x = torch.nn.functional.pad(x, (0, max(frame_length - x.shape[1], 0)))
     frames = x.unfold(1, frame_length, frame_length // 2)
     window = torch.hann_window(frame_length, device=x.device)
-    power = torch.fft.rfft(frames * window).abs().square() @ weights
-    return power.amax(dim=1).sqrt()
+    parts = torch.view_as_real(torch.fft.rfft(frames * window)).flatten(-2)
+    return (parts.square() @ weights).amax(dim=1).sqrt()
 
 
 @functools.cache
 def _a_weights(sample_rate: int) -> np.ndarray:
-    """Return the A-weighting of the power at each frequency of a frame's spectrum, float32."""
+    """Return the A-weighting of the power of a frame's spectrum, float32.
+
+    It is that of the real and the imaginary part of each frequency in turn.
+    """
     import librosa  # slow to import, and needed by few runs
 
     frame_length = 2 ** round(np.log2(_LOUDNESS_FRAME * sample_rate))
     frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=frame_length)
     weights = librosa.db_to_power(librosa.A_weighting(frequencies[1:]))
-    return np.concatenate([[0], weights]).astype(np.float32)
+    return np.concatenate([[0], weights]).astype(np.float32).repeat(2)
 
 
 def level_matching_gains(amplitude: Tensor) -> Tensor:
