@@ -12,6 +12,7 @@ from birdmix.mix import (
     Inject,
     InjectSettings,
     MixSettings,
+    OneOf,
     build_mix_stages,
 )
 
@@ -96,14 +97,28 @@ def test_injectors_of_a_run_are_named_by_their_pools():
     settings = MixSettings(
         injectors=[
             InjectSettings(0.5, pool="noise"),
-            InjectSettings(0.0, pool="noise"),
             InjectSettings(0.5, pool="soundscapes"),
             InjectSettings(0.5, pool="noise", snr_db=[3.0, 30.0]),
         ]
     )
     stages = build_mix_stages(settings)
-    assert list(stages.waveform) == ["inject_noise", "inject_soundscapes", "inject_noise_3"]
-    assert stages.waveform["inject_noise_3"].needs_levels
+    assert list(stages.waveform) == ["inject_noise", "inject_soundscapes", "inject_noise_2"]
+    assert stages.waveform["inject_noise_2"].needs_levels
+
+
+def test_no_injector_is_lost_by_a_name_that_is_taken():
+    pools = ["a", "a", "a_2", None, "a"]
+    settings = MixSettings(injectors=[InjectSettings(0.5, pool=pool) for pool in pools])
+    names = build_mix_stages(settings).operator_names
+    assert names == ["inject_a", "inject_a_2", "inject_a_2_2", "inject", "inject_a_3"]
+
+
+def test_a_pool_example_is_not_of_the_recording_that_it_is_added_to():
+    recording = np.array([0, 1, 2, 3, 0, 1, 2, 3])
+    context = DrawContext(4, {"balanced": 4}, recording=recording)
+    for seed in range(50):
+        plan = Inject(1.0, pool="balanced").draw(context, rng(seed))
+        assert (recording[plan.source[:, 1]] != recording[:4]).all()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +134,15 @@ def test_injectors_of_a_run_are_named_by_their_pools():
             lambda: inject_all(Chain(*[Inject(0.6, pool="noise", group="a")] * 2)),
             "group=a: the probabilities of its injectors add up to 1.2",
         ),
-        (lambda: Inject(0.5, gain=[0, 1], snr_db=[0, 1]), "gain=.* and snr_db=.*: set one of them"),
+        (
+            lambda: Inject(0.5, gain=[0.1, 1], snr_db=[0, 1]),
+            "gain=.* and snr_db=.*: set one of them",
+        ),
         (lambda: Inject(0.5, snr_db=[0, 1], match_level="loudness"), "it states levels by RMS"),
+        (lambda: Inject(0.5, snr_db=[30, 3]), "snr_db=.*: a range .* in dB, the lowest first"),
+        (lambda: Inject(0.5, gain_db=[-np.inf, 0]), "gain_db=.* between -120 and 120"),
+        (lambda: Inject(0.5, gain=[0, 1]), r"gain=\[0, 1\]: gains are above 0"),
+        (lambda: OneOf(Inject(0.5, group="a")), "its injectors need no group; set group=None"),
         (lambda: Inject(0.5, label_cap=0.5, label_sum=0.5), "set one of them"),
     ],
 )

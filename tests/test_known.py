@@ -148,20 +148,28 @@ def assert_known_law(known: Tensor, lowest: Tensor, highest: Tensor) -> None:
     st.sampled_from(OPERATORS),
     st.sampled_from(ALL_RULES),
     st.sampled_from([None, -12.0]),
+    st.sampled_from([{}, {}, {"label_cap": 0.4}, {"label_sum": 0.7}]),
 )
 def test_for_every_rule_known_are_labels_that_are_alike_for_unknowns_of_0_and_1(
-    seed: int, operator: Operator, rule: LabelRule, min_snr_db: float | None
+    seed: int,
+    operator: Operator,
+    rule: LabelRule,
+    min_snr_db: float | None,
+    limits: dict[str, float],
 ):
     examples, pool = random_examples(seed, 6, 4), random_examples(seed + 1, 3, 4)
     plan = operator.draw(DrawContext(6, {"pool": 3}), np.random.default_rng(seed))
-    by_rule = Mixup2(1.0, 1.0, label_rule=replace(rule, min_snr_db=min_snr_db), linear=True)
+    by_rule = Mixup2(
+        1.0, 1.0, label_rule=replace(rule, min_snr_db=min_snr_db, **limits), linear=True
+    )
     mixed = by_rule.replay(plan, examples, pool)
     lowest, highest = (
         by_rule.replay(plan, fill_unknown(examples, value), fill_unknown(pool, value))
         for value in (0.0, 1.0)
     )
-    assert_known_law(mixed.known, lowest.target, highest.target)
-    assert_known_law(mixed.frames_known, lowest.frames, highest.frames)
+    if not limits:  # they depend on the unknown labels, too
+        assert_known_law(mixed.known, lowest.target, highest.target)
+        assert_known_law(mixed.frames_known, lowest.frames, highest.frames)
     # A known label of the mix is right for any true values of the unknown labels.
     truth = by_rule.replay(plan, fill_unknown(examples, seed % 11 / 10), fill_unknown(pool, 0.5))
     for known, target, true in (
@@ -227,3 +235,23 @@ def test_known_masks_are_computed_without_reading_values_on_an_accelerator():
     for rule in ALL_RULES:
         mixed = Mixup2(1.0, 1.0, label_rule=rule, linear=True).replay(plan, examples)
         assert mixed.known.shape == (4, 5) and mixed.frames_known.shape == (4, 5, 4)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "limit", "known"),
+    [
+        (True, {"label_sum": 0.5}, [False, False]),  # the known label is .5 or .25
+        (False, {"label_sum": 0.5}, [True, True]),
+        (True, {"label_cap": 0.5}, [False, False]),
+        (True, {"label_cap": 3.0}, [True, False]),  # the cap scales nothing
+    ],
+)
+def test_a_known_label_that_unknown_ones_would_scale_is_unknown(
+    unknown: bool, limit: dict[str, float], known: list[bool]
+):
+    plan = Plan(np.array([[0, 1]]), np.ones((1, 2)))
+    own = Examples(torch.ones(1, 8), torch.zeros(1, 2), known=torch.ones(1, 2, dtype=torch.bool))
+    pool = Examples(torch.ones(1, 8), torch.tensor([[1.0, 0.0]]))
+    pool = pool._replace(known=torch.tensor([[True, not unknown]]))
+    rule = LabelRule("full", "max", **limit)
+    assert Mixup2(1.0, 1.0, label_rule=rule).replay(plan, own, pool).known.tolist() == [known]

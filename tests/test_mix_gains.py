@@ -168,6 +168,16 @@ def test_between_class_gains_are_those_of_tokozume_et_al(share: float):
     assert torch.equal(mixed.x[1], x[1])
 
 
+def test_loudness_is_not_rounded_under_autocast():
+    x = torch.stack([100 * tone(2000, 0.5), tone(300, 0.02)])
+    plan = Plan(np.array([[0, 1], [1, 0]]), np.full((2, 2), 0.5), match="loudness")
+    operator = Mixup(1.0, sample_rate=RATE)
+    expected = operator.replay(plan, Examples(x, torch.eye(2))).x
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert torch.equal(operator.replay(plan, Examples(x, torch.eye(2))).x, expected)
+
+
 def test_a_silent_or_broken_partner_is_not_amplified_by_loudness():
     x = torch.stack([tone(2000, 0.5), torch.zeros(RATE), torch.full((RATE,), torch.nan)])
     plan = Plan(np.array([[0, 1], [1, 0], [2, 2]]), np.array([[0.5, 0.5], [0.5, 0.5], [1, 0]]))

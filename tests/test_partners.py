@@ -28,7 +28,6 @@ def draw(partners: str, num_partners: int = 1, seed: int = 0, context: DrawConte
 
 @pytest.mark.parametrize("partners", PARTNERS)
 @pytest.mark.parametrize("num_partners", [1, 3, 7])
-@pytest.mark.filterwarnings("ignore:partners=")
 def test_no_example_is_its_own_partner_or_has_one_twice(partners: str, num_partners: int):
     for seed in range(20):
         drawn, _ = draw(partners, num_partners, seed)
@@ -46,13 +45,11 @@ def test_partners_without_a_common_class_have_none_among_each_other_either():
 
 
 def test_partners_of_a_common_class_have_one_where_there_is_any():
-    with pytest.warns(UserWarning, match="partners=common_class: for some examples too few"):
-        drawn, unfit = draw("common_class")
+    drawn, unfit = draw("common_class")
     assert (LABELS[drawn[:, 0]] & LABELS).any(axis=1).tolist() == [True] * 7 + [False]
     assert unfit[:, 0].tolist() == [False] * 7 + [True]  # the last has no class
 
 
-@pytest.mark.filterwarnings("ignore:partners=")
 def test_partners_of_the_same_group_are_of_it_and_an_unknown_group_is_none():
     drawn, unfit = draw("same_group")
     fits = [True, True, True, True, True, False, False, True]
@@ -60,7 +57,6 @@ def test_partners_of_the_same_group_are_of_it_and_an_unknown_group_is_none():
     assert (~unfit[:, 0]).tolist() == fits
 
 
-@pytest.mark.filterwarnings("ignore:partners=")
 def test_segments_of_the_own_recording_fit_only_as_the_same_group():
     recording = np.array([0, 0, 1, 2, 3, 4, 5, 6])
     context = CONTEXT._replace(recording=recording)
@@ -85,6 +81,26 @@ def test_partners_can_come_from_a_pool_and_are_never_of_the_own_recording():
     assert one.plan.source_counts.tolist() == [2]  # a batch of one is enough
 
 
+def test_two_partners_are_not_of_one_recording():
+    context = DrawContext(2, {"a": 4}, recording=np.array([8, 9, 0, 0, 1, 2]))
+    for seed in range(30):
+        drawn, _ = draw_fitting_partners(context, 3, "any", context.candidates("a"), rng(seed))
+        assert sorted(context.recording[drawn[0]]) == [0, 1, 2]
+
+
+def test_there_is_no_warning_about_partners_that_are_not_used():
+    labels = np.ones((8, 1), bool)  # nothing fits
+    operator = Mixup(0.1, 1.0, partners="no_common_class", scope="sample")
+    num_warnings = num_unfit = 0
+    for seed in range(50):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            plan = operator.draw(DrawContext(8, labels=labels), rng(seed))
+        num_warnings += len(caught)
+        num_unfit += plan.num_unfit > 0
+    assert 0 < num_warnings == num_unfit < 50
+
+
 def test_unfit_partners_are_counted_where_they_are_used():
     operator = Mixup2(1.0, 1.0, partners="no_common_class", scope="sample")
     same = DrawContext.from_targets(np.ones((4, 2)))
@@ -107,7 +123,6 @@ def test_unfit_partners_are_counted_where_they_are_used():
         ("any", 2, [0, 1, 3, 4, 5, 6, 7]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:partners=")
 def test_all_fitting_partners_are_equally_likely(partners: str, example: int, fitting: list):
     drawn = [draw(partners, 1, seed)[0][example, 0] for seed in range(4000)]
     counts = np.bincount(drawn, minlength=8)

@@ -489,7 +489,9 @@ def test_the_recordings_of_a_batch_are_named_with_those_of_its_shares(
 
 
 def test_a_pool_smaller_than_the_number_of_processes_is_refused(config: Config, data: RunData):
-    with pytest.raises(ValueError, match=r"data.pools.own.size=2: 3 processes share a batch, and"):
+    with pytest.raises(
+        ValueError, match=r"data.pools.own.size=2: the mix in a batch of 3 processes needs 3"
+    ):
         load(config, data, rank=0, num_processes=3)
 
 
@@ -519,11 +521,23 @@ def test_a_run_with_pools_is_buildable_without_its_recordings():
         ([NOISE], "data.pools.noise: nothing uses this pool; name it in mix.injectors"),
         (
             [NOISE, "mix.injectors=[{pool: noise, prob: 0}]"],
-            "data.pools.noise: nothing uses this pool; name it in mix.injectors (with prob above",
+            "data.pools.noise: nothing uses this pool; name it in mix.injectors, mix.par",
         ),
         (
             [NOISE, "mix.injectors=[{pool: noise, prob: 1}, {pool: niose, prob: 1}]"],
             "mix.injectors[1].pool: there is no pool 'niose'; did you mean 'noise'?",
+        ),
+        (
+            ["data.pools={a: {source: recordings, size: 1}}", "mix.partner_pool=a", "mix=mixup"],
+            "data.pools.a.size=1: the mix in a batch needs 2 segments of this pool; raise it",
+        ),
+        (
+            ["data.pools={a: {source: recordings}}", "mix.partner_pool=a", "mix=none"],
+            "data.pools.a: nothing uses this pool",
+        ),
+        (
+            [NOISE, "mix.partner_pool=noise", "mix.partners=common_class"],
+            "mix.partners=common_class: recordings of the pool 'noise' (source=background) have",
         ),
         (["mix.injectors=[{prob: 1}]"], "mix.injectors[0]: there is no pool to inject from; name"),
         ([NOISE, "mix.partner_pool=birds"], "mix.partner_pool: there is no pool 'birds'"),

@@ -178,7 +178,7 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
     )
     assert build_mix_stages(settings).operator_names == [
         "mixup",
-        "inject_all",
+        "inject",
     ]
     batch = batch_of(waveforms())
     pool = batch_of(10 * waveforms()).examples._replace(target=torch.ones(4, 4))
@@ -191,8 +191,8 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
     assert (injected.peak > 2 * plain.peak).all()
     expected = torch.maximum(plain.batch.examples.target, torch.tensor(0.6 / 4))
     assert torch.allclose(injected.batch.examples.target, expected)
-    assert mix_metrics(settings, batch)["mix_inject_all_rate"] == 1
-    with pytest.raises(ValueError, match="there is no pool to inject from"):
+    assert mix_metrics(settings, batch)["mix_inject_rate"] == 1
+    with pytest.raises(ValueError, match="there is no pool to draw from"):
         step(settings).prepare_batch(batch_of(waveforms()), keys())
 
 

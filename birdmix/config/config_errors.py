@@ -76,7 +76,9 @@ def explain_error(error: BaseException) -> str:
         if isinstance(error, MissingMandatoryValue):
             return f"{key}: it is not set; set it"
         items_key, names = _items_key(error.object_type)
-        if "ListConfig" in text:
+        if schema_fields(f"{key}.NAME") or " to Dict[" in text:
+            text = "it must be a mapping, {name: value, name: value}"
+        elif "ListConfig" in text:
             text = "it must be a list, [a, b]"
         elif "Invalid type assigned" in text:
             text = "it must be settings, {name: value, name: value}"

@@ -99,42 +99,70 @@ def _check_mix_fits_data(config: Config) -> None:
 def _check_pools(config: Config, stages: MixStages) -> None:
     """Check that the mix names pools that exist and can do what it asks, and that all are used."""
     data, pools = config.data, config.data.pools
-    keys = {"mix.partner_pool": config.mix.partner_pool}
-    keys |= {
-        f"mix.injectors[{number}].pool": injector.pool
-        for number, injector in enumerate(config.mix.injectors)
-    }
-    for key, name in keys.items():
-        if name is not None and name not in pools:
-            raise ValueError(
-                f"{key}: there is no pool '{name}'{did_you_mean(name, pools)}; pools are named in "
-                "data.pools"
-            )
+    if config.mix.partner_pool is not None:
+        _check_pool_name(config, "mix.partner_pool", config.mix.partner_pool)
+        _check_pool_labels(config, "mix", [config.mix.partner_pool], partners=config.mix.partners)
     for number, injector in enumerate(config.mix.injectors):
         key, names = f"mix.injectors[{number}]", [injector.pool] if injector.pool else list(pools)
         if not names:
             raise ValueError(f"{key}: there is no pool to inject from; name one in data.pools")
-        for setting, value in (
-            ("label_sum", injector.label_sum),
-            ("partners", injector.partners if injector.partners == "common_class" else None),
-        ):
-            if value is not None and all(data.pool_source(name) == "background" for name in names):
-                raise ValueError(
-                    f"{key}.{setting}={value}: recordings of the pool '{names[0]}' "
-                    f"(source=background) have no labels; remove {setting}"
-                )
-    used = {*stages.pools_in(pools), *data.batch_quotas, data.substitution.pool}
+        for name in names:
+            _check_pool_name(config, f"{key}.pool", name)
+        _check_pool_labels(
+            config, key, names, partners=injector.partners, label_sum=injector.label_sum
+        )
+    used = {*stages.min_pool_sizes(pools), *data.batch_quotas}
+    if data.substitution.pool is not None and data.substitution.prob:
+        used.add(data.substitution.pool)
     unused = [name for name in pools if name not in used]
     if unused:
         raise ValueError(
-            f"data.pools.{unused[0]}: nothing uses this pool; name it in mix.injectors (with prob "
-            "above 0), mix.partner_pool, data.batch_shares or data.substitution, or remove it"
+            f"data.pools.{unused[0]}: nothing uses this pool; name it in mix.injectors, "
+            "mix.partner_pool, data.batch_shares or data.substitution, with a probability above "
+            "0, or remove it"
         )
+    _check_pool_sizes(config)
+
+
+def _check_pool_name(config: Config, key: str, name: str) -> None:
+    if name not in config.data.pools:
+        raise ValueError(
+            f"{key}: there is no pool '{name}'{did_you_mean(name, config.data.pools)}; pools are "
+            "named in data.pools"
+        )
+
+
+def _check_pool_labels(
+    config: Config, key: str, names: list[str], *, partners: str, label_sum: float | None = None
+) -> None:
+    """Check that pools have labels, if a mix needs any."""
+    if any(config.data.pool_source(name) != "background" for name in names):
+        return
+    needs = {"label_sum": label_sum, "partners": partners if partners == "common_class" else None}
+    for setting, value in needs.items():
+        if value is not None:
+            raise ValueError(
+                f"{key}.{setting}={value}: recordings of the pool '{names[0]}' "
+                f"(source=background) have no labels; remove {setting}"
+            )
+
+
+def _check_pool_sizes(config: Config, num_processes: int = 1) -> None:
+    """Check that each process's share of a batch has as many segments of a pool as a mix joins."""
+    min_sizes = build_mix_stages(config.mix).min_pool_sizes(config.data.pools)
+    for name, min_size in min_sizes.items():
+        size, needed = config.data.pool_size(name), min_size * num_processes
+        if size < needed:
+            processes = "" if num_processes == 1 else f" of {num_processes} processes"
+            raise ValueError(
+                f"data.pools.{name}.size={size}: the mix in a batch{processes} needs {needed} "
+                "segments of this pool; raise it"
+            )
 
 
 def mixed_pool_sizes(config: Config) -> dict[str, int]:
     """Return the segments to mix in per batch of all processes, by pool that the mix draws from."""
-    used = build_mix_stages(config.mix).pools_in(config.data.pools)
+    used = build_mix_stages(config.mix).min_pool_sizes(config.data.pools)
     return {name: config.data.pool_size(name) for name in config.data.pools if name in used}
 
 
@@ -422,12 +450,7 @@ def build_batch_sampler(
     Raises:
         ValueError: If a batch is too small for the mix, or a pool for the processes.
     """
-    for name, size in mixed_pool_sizes(config).items():
-        if size < processes.size:
-            raise ValueError(
-                f"data.pools.{name}.size={size}: {processes.size} processes share a batch, and "
-                f"each needs a segment of the pool; raise it to {processes.size} or more"
-            )
+    _check_pool_sizes(config, processes.size)
     batches = SegmentBatchSampler(
         compute_draws_per_epoch(data.train, config.data),
         config.data.batch_size,

@@ -7,6 +7,7 @@ imported when it is called, so operators and their settings are made and checked
 Shapes: B batch, P mix pool, C classes, F' label frames, L time intervals; x is [B, ...].
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -131,6 +132,11 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         return set()
 
     @property
+    def min_pool_size(self) -> int:
+        """Smallest size of a mix pool that is drawn from: the most examples of it in one mix."""
+        return 1
+
+    @property
     def min_batch_size(self) -> int:
         """Smallest batch that can be mixed: the most examples of it in one mix; 2 by default."""
         return 2
@@ -173,7 +179,26 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         if not mixed.any():
             return Plan.identity(batch_size)
         plan = self.draw_full_plan(context, rng, progress)
-        return plan.restrict_to(np.broadcast_to(mixed, batch_size))
+        plan = plan.restrict_to(np.broadcast_to(mixed, batch_size))
+        if plan.num_unfit:
+            warnings.warn(
+                "mix.partners: for some examples too few partners fit, and others were drawn for "
+                "them (mix_unfit_partners in metrics.csv); larger batches have more to choose from",
+                stacklevel=2,
+            )
+        return plan
+
+    def may_mix(self, context: DrawContext, rng: np.random.Generator, progress: float) -> bool:
+        """Return whether ``draw`` with this generator mixes any example, drawing as little of it.
+
+        Args:
+            context: Sizes of batch and pools.
+            rng: Source of randomness, as ``draw`` would get it.
+            progress: Fraction of the run that is done, in [0, 1].
+        """
+        if value_at(self.probability, progress) == 0 or context.batch_size == 0:
+            return False
+        return bool(self.draw_mixed(context, rng, progress).any())
 
     def draw_mixed(
         self, context: DrawContext, rng: np.random.Generator, progress: float

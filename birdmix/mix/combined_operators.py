@@ -55,7 +55,8 @@ class OneOf(Mix):
         weights: Relative frequency of each, 0 or more; None is equal frequencies.
 
     Raises:
-        ValueError: If there is not one weight of 0 or more for each operator, or all are 0.
+        ValueError: If there is not one weight of 0 or more for each operator, or all are 0; or if
+            an injector has a group.
     """
 
     def __init__(self, *operators: Operator, weights: Sequence[float] | None = None) -> None:
@@ -65,6 +66,11 @@ class OneOf(Mix):
             raise ValueError(
                 f"weights={list(weights)} for {len(operators)} operators; give each one a weight "
                 "of 0 or more, not all 0"
+            )
+        if any(getattr(operator, "group", None) is not None for operator in operators):
+            raise ValueError(
+                "OneOf applies one operator to a batch, so its injectors need no group; set "
+                "group=None"
             )
         self.operators = operators
         self.bounds = np.cumsum(weights) / np.sum(weights)

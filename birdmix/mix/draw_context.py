@@ -12,6 +12,9 @@ import numpy as np
 
 from birdmix.mix.mix_plan import Plan
 
+#: Fields of a context with an entry for each example.
+_ARRAYS = ("row", "recording", "group", "labels", "primary")
+
 
 class InjectedGroup(NamedTuple):
     """Which examples a group of injectors has changed already.
@@ -100,7 +103,10 @@ class DrawContext(NamedTuple):
             first += sum(self.pool_sizes[name] for name in names[: names.index(pool)])
             size = self.pool_sizes[pool]
         if not size:
-            raise ValueError("there is no pool to inject from; pass pool=Examples(x, target)")
+            raise ValueError(
+                "there is no pool to draw from; pass pool=Examples(x, target) and, with a context, "
+                "DrawContext.from_targets(target, {name: pool_target})"
+            )
         return range(first, first + size)
 
     def append_pools(self, pools: "Mapping[str, DrawContext]") -> "DrawContext":
@@ -111,7 +117,7 @@ class DrawContext(NamedTuple):
         """
         parts = [self, *pools.values()]
         joined: dict[str, Any] = {}
-        for name in ("row", "recording", "group", "labels", "primary"):
+        for name in _ARRAYS:
             arrays = [getattr(part, name) for part in parts]
             known = all(array is not None for array in arrays)
             joined[name] = np.concatenate(arrays) if known else None
@@ -123,10 +129,7 @@ class DrawContext(NamedTuple):
         kept = np.r_[:size, self.batch_size : self.batch_size + self.num_pool_examples]
         arrays: dict[str, Any] = {
             name: None if value is None else value[kept]
-            for name, value in (
-                (name, getattr(self, name))
-                for name in ("row", "recording", "group", "labels", "primary")
-            )
+            for name, value in ((name, getattr(self, name)) for name in _ARRAYS)
         }
         return self._replace(batch_size=size, **arrays)
 

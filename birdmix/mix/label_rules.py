@@ -120,12 +120,8 @@ class LabelRule:
         threshold = mixed_rms.amax(dim=1, keepdim=True) * 10 ** (self.min_snr_db / 20)
         return share * ((mixed_rms > 0) & (mixed_rms >= threshold))
 
-    def fit_shares_to_label_sum(
-        self, share: "Tensor", source: "Tensor", target: "Tensor"
-    ) -> "Tensor":
-        """Scale the shares of pool sources so that their labels add up to what the rule allows.
-
-        That is at most ``label_cap``, or ``label_sum``; shares may then exceed 1.
+    def label_factors(self, share: "Tensor", source: "Tensor", target: "Tensor") -> "Tensor | None":
+        """Compute the factors by which the labels of pool sources fit ``label_cap``, ``label_sum``.
 
         Args:
             share: Shares, [B, S].
@@ -133,21 +129,46 @@ class LabelRule:
             target: Targets of batch and pool, [N, C].
 
         Returns:
-            Shares, [B, S].
+            Factors of the shares, [B, S]; None if the rule has no such limit.
         """
         limit = self.label_cap if self.label_sum is None else self.label_sum
         if limit is None:
-            return share
-        label_sum = share * target.sum(dim=1)[source]
+            return None
+        label_sum = share * target.detach().sum(dim=1)[source]
         is_scaled = (source >= len(share)) & (label_sum > (0 if self.label_sum else limit))
-        return share * (limit / label_sum).where(is_scaled, 1)
+        return (limit / label_sum).where(is_scaled, 1)
+
+    def label_factors_of_bounds(
+        self, share: "Tensor", source: "Tensor", target: "Tensor", known: "Tensor | None"
+    ) -> "tuple[Tensor, Tensor] | None":
+        """Compute the smallest and the largest ``label_factors`` that unknown labels allow.
+
+        They are those with all unknown labels as 1, and as 0.
+
+        Args:
+            share: Shares, [B, S].
+            source: Indices in the batch followed by the pool, int64 [B, S].
+            target: Targets of batch and pool, [N, C].
+            known: Which of them are known, bool [N, C]; None is all.
+
+        Returns:
+            The smallest and the largest factors of the shares, [B, S] each; None if the rule has no
+            limit.
+        """
+        if self.label_cap is None and self.label_sum is None:
+            return None
+        bounds = (target if known is None else target.where(known, bound) for bound in (1, 0))
+        lowest, highest = (self.label_factors(share, source, each) for each in bounds)
+        return None if lowest is None or highest is None else (lowest, highest)
 
     def join_targets(
         self,
         share: "Tensor",
         source: "Tensor",
         target: "Tensor",
+        *,
         shift: "Tensor | None" = None,
+        factor: "Tensor | None" = None,
     ) -> "Tensor":
         """Join the targets of all sources, each times its share.
 
@@ -157,15 +178,18 @@ class LabelRule:
             target: Targets of batch and pool, [N, C] or [N, C, F'].
             shift: Shifts of the sources in time, for targets with frames, [B, S]; see
                 ``time_shifts.shift_in_time``.
+            factor: Factors of the shares (``label_factors``), [B, S]; None is 1.
 
         Returns:
             Mixed targets in [0, 1], [B, C] or [B, C, F'].
         """
+        if factor is not None:
+            share = share * factor.view(*factor.shape, *[1] * (share.dim() - 2))
         claims = (
             share[:, slot].unsqueeze(1).to(target.dtype) * slot_target
             for slot, slot_target in enumerate(_slot_targets(source, target, shift))
         )
-        if self.label_sum is not None:  # shares may exceed 1
+        if factor is not None:  # shares may exceed 1
             claims = (claim.clamp(max=1) for claim in claims)
         mixed = next(claims)
         for claim in claims:
@@ -183,13 +207,17 @@ class LabelRule:
         source: "Tensor",
         known: "Tensor",
         target: "Tensor",
+        *,
         shift: "Tensor | None" = None,
+        factors: "tuple[Tensor, Tensor] | None" = None,
     ) -> "Tensor":
         """Compute which labels of the mix are known.
 
         Known are the labels whose joined targets, with all unknown labels of the sources as 0 and
         as 1, differ by at most ``known_tolerance``. So a source of share 0 has no effect, and an
-        unknown label has little effect where another source has a label near 1.
+        unknown label has little effect where another source has a label near 1. Where unknown
+        labels decide how much the known ones are scaled, the factors count, too: the smallest with
+        unknown labels as 0, the largest with unknown labels as 1.
 
         Args:
             share: Shares, [B, S], or per label frame [B, S, F'].
@@ -197,14 +225,17 @@ class LabelRule:
             known: Which targets of batch and pool are known, bool [N, C] or [N, C, F'].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
             shift: Shifts of the sources in time, for targets with frames, [B, S].
+            factors: Smallest and largest factors of the shares (``label_factors_of_bounds``),
+                [B, S] each; None is 1.
 
         Returns:
             Known mask of the mix, bool [B, C] or [B, C, F'].
         """
-        import torch
-
-        target = torch.cat([target.float().where(known, bound) for bound in (0, 1)], dim=1)
-        lowest, highest = self.join_targets(share, source, target, shift).chunk(2, dim=1)
+        bounds = (target.float().where(known, bound) for bound in (0, 1))
+        lowest, highest = (
+            self.join_targets(share, source, each, shift=shift, factor=factor)
+            for each, factor in zip(bounds, factors or (None, None), strict=True)
+        )
         return highest - lowest <= self.known_tolerance + _ROUNDING
 
 

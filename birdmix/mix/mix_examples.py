@@ -69,6 +69,8 @@ def mix_by_plan(
     resolved = resolve_plan(plan, sources, pool_x, rule, linear, sample_rate)
     source, share, frame_share = resolved.source, resolved.share, resolved.frame_share
     shift = resolved.shift
+    factor = rule.label_factors(share, source, sources.target)
+    factors = rule.label_factors_of_bounds(share, source, sources.target, sources.known)
     x, post_gain = apply_and_return_post_gain(
         plan,
         examples.x,
@@ -82,16 +84,16 @@ def mix_by_plan(
     frames, frames_known = sources.frames, sources.frame_known_mask()
     mixed = Examples(
         x=x,
-        target=rule.join_targets(share, source, sources.target),
+        target=rule.join_targets(share, source, sources.target, factor=factor),
         weight=None
         if sources.weight is None
         else join_sample_weights(resolved.part, source, sources.weight),
         known=None
         if sources.known is None
-        else rule.join_known(share, source, sources.known, sources.target),
+        else rule.join_known(share, source, sources.known, sources.target, factors=factors),
         frames=None
         if frame_share is None or frames is None
-        else rule.join_targets(frame_share, source, frames, shift),
+        else rule.join_targets(frame_share, source, frames, shift=shift, factor=factor),
         level=mixed_level_db(
             plan,
             examples.level,
@@ -102,7 +104,9 @@ def mix_by_plan(
         ),
         frames_known=None
         if frame_share is None or frames is None or frames_known is None
-        else rule.join_known(frame_share, source, frames_known, frames, shift),
+        else rule.join_known(
+            frame_share, source, frames_known, frames, shift=shift, factors=factors
+        ),
     )
     return MixResult(mixed, plan, context)
 

@@ -151,6 +151,11 @@ class Plan:
             raise ValueError(
                 f"all gains of example {index} are 0; an example without a mix has [1, 0]"
             )
+        if self.unfit is not None and self.unfit.shape != source.shape:
+            raise ValueError(
+                f"a plan's unfit has shape {list(self.unfit.shape)} for sources "
+                f"{list(source.shape)}; they must agree"
+            )
         if self.boxes is not None and self.boxes.time.shape != source.shape:
             raise ValueError(
                 f"{len(self.boxes.time)} boxes for a source of shape {list(source.shape)}; boxes "

@@ -1,5 +1,6 @@
 """Mix operators of a run by stage (waveform, spectrogram, hidden layer), built from settings."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -50,9 +51,17 @@ class MixStages:
         stages = (self.spectrogram, self.hidden)
         return any(operator.needs_levels for stage in stages for operator in stage.values())
 
-    def pools_in(self, names: Collection[str]) -> set[str]:
-        """Return the mix pools that any operator draws from, of all pools of a batch."""
-        return {pool for operator in self.waveform.values() for pool in operator.pools_in(names)}
+    def min_pool_sizes(self, names: Collection[str]) -> dict[str, int]:
+        """Return the smallest possible size of each mix pool that any operator draws from.
+
+        Args:
+            names: All pools of a batch.
+        """
+        sizes: dict[str, int] = {}
+        for operator in self.waveform.values():
+            for pool in operator.pools_in(names):
+                sizes[pool] = max(sizes.get(pool, 1), operator.min_pool_size)
+        return sizes
 
     @property
     def min_batch_size(self) -> int:
@@ -100,12 +109,12 @@ def build_mix_stages(settings: MixSettings, sample_rate: int | None = None) -> M
 
 
 def name_injectors(injectors: Sequence[InjectSettings]) -> dict[str, InjectSettings]:
-    """Return injectors by name: inject_POOL, numbered if several draw from one pool."""
+    """Return injectors by name: inject, or inject_POOL, with a number if that is taken."""
     named: dict[str, InjectSettings] = {}
     for injector in injectors:
-        pool = injector.pool
-        number = sum(each.pool == pool for each in named.values()) + 1
-        named[f"inject_{pool or 'all'}{'' if number == 1 else f'_{number}'}"] = injector
+        name = "inject" if injector.pool is None else f"inject_{injector.pool}"
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        named[name if name not in named else next(n for n in numbered if n not in named)] = injector
     return named
 
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints
 
+#: Largest gain or ratio in dB: 120 dB are the range of hearing.
+_MAX_DB = 120
+
 
 def check_probability(name: str, value: ScheduledFloat) -> None:
     """Raise ValueError if a value, or a bound of its schedule, lies outside [0, 1]."""
@@ -41,4 +44,22 @@ def check_range(name: str, value: Sequence[float], lowest: float) -> None:
         raise ValueError(f"{name}={list(value)}: it must be a range, [lowest, highest]")
     low, high = value
     if not lowest <= low <= high < float("inf"):
-        raise ValueError(f"{name}={list(value)}: a range [low, high] with {lowest} <= low <= high")
+        raise ValueError(
+            f"{name}={list(value)}: a range [lowest, highest], the lowest first, from {lowest} on"
+        )
+
+
+def check_gain_range(name: str, value: Sequence[float]) -> None:
+    """Raise ValueError unless a value is a range of linear gains above 0; 0 is an unused source."""
+    check_range(name, value, 0)
+    if not value[0] > 0:
+        raise ValueError(f"{name}={list(value)}: gains are above 0; prob turns a mix off")
+
+
+def check_db_range(name: str, value: Sequence[float]) -> None:
+    """Raise ValueError unless a value is a range [lowest, highest] in dB, within +-120 dB."""
+    if len(value) != 2 or not -_MAX_DB <= value[0] <= value[1] <= _MAX_DB:
+        raise ValueError(
+            f"{name}={list(value)}: a range [lowest, highest] in dB, the lowest first, between "
+            f"{-_MAX_DB} and {_MAX_DB}"
+        )

@@ -3,7 +3,6 @@
 Shapes: B batch, M candidates, K partners, N examples of batch and pools, C classes.
 """
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -61,9 +60,10 @@ def draw_fitting_partners(
     """Draw distinct partners for every example among the candidates that fit it.
 
     All candidates that fit an example are equally likely. An example is never its own partner, and
-    none is its partner twice. Segments of its own recording do not fit, except as ``same_group``.
+    none is its partner twice. Segments of its own recording do not fit, nor two partners of one
+    recording, except as ``same_group``.
     With ``no_common_class`` the partners have no class in common with each other either. Where too
-    few candidates fit, others are drawn, with a warning. Unlike with ``draw_partners``, some
+    few candidates fit, others are drawn. Unlike with ``draw_partners``, some
     examples are partners more often than others: choosing partners changes how often each class is
     seen (Teney et al. 2024, arXiv:2305.16817).
 
@@ -89,9 +89,10 @@ def draw_fitting_partners(
             f"{num_partners} partners are drawn for each example, and there are only "
             f"{len(indices)} candidates; use a larger batch or pool"
         )
+    recording = None if partners == "same_group" else context.recording
     possible = np.ones(key.shape, bool)
-    if context.recording is not None and partners != "same_group":
-        possible = context.recording[:batch_size, None] != context.recording[indices]
+    if recording is not None:
+        possible = recording[:batch_size, None] != recording[indices]
     labels = None if context.labels is None else context.labels[:batch_size]
     drawn = np.empty((batch_size, num_partners), np.int64)
     unfit = np.empty(drawn.shape, bool)
@@ -102,14 +103,10 @@ def draw_fitting_partners(
         chosen = np.where(fits, key, key + 1).argmin(axis=1)
         drawn[:, number], unfit[:, number] = indices[chosen], ~fits[examples, chosen]
         key[examples, chosen] = np.inf
+        if recording is not None:  # nor two partners of one recording
+            possible &= recording[drawn[:, number], None] != recording[indices]
         if context.labels is not None and labels is not None:
             labels = labels | context.labels[drawn[:, number]]
-    if unfit.any():
-        warnings.warn(
-            f"partners={partners}: for some examples too few partners fit, and others were drawn "
-            "for them (mix_unfit_partners in metrics.csv); larger batches have more to choose from",
-            stacklevel=2,
-        )
     return drawn, unfit
 
 

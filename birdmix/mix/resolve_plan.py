@@ -38,7 +38,8 @@ class ResolvedPlan(NamedTuple):
         shift: Shift in time of each source as a fraction of its length, float32 [B, S]; None for
             none.
         part: Part of the mix that each source is, float32 [B, S], adding up to 1.
-        share: Share of its label that each source contributes, float32 [B, S].
+        share: Share of its label that each source contributes, without limits of the sum of its
+            labels, float32 [B, S].
         frame_share: The same per label frame, [B, S, F'], or [B, S, 1] if all frames are alike;
             None without strong targets.
     """
@@ -97,16 +98,14 @@ def resolve_plan(
     applied_gain = sound_gain if is_linear else gain
     if plan.unit_power:
         sound_gain, applied_gain = to_unit_power(sound_gain), to_unit_power(applied_gain)
-    uncapped_share = rule.compute_shares(part, gain, rms)
-    share = rule.fit_shares_to_label_sum(uncapped_share, source, sources.target.detach())
+    share = rule.compute_shares(part, gain, rms)
     frame_share = None
     if sources.frames is not None:
         frame_part = part[..., None]
         if plan.boxes is not None:
             frame_part = source_coverage_per_frame(plan, sources.frames.shape[2], device)
         frame_share = rule.compute_shares(frame_part, gain[..., None], rms[..., None])
-        # A source that is inaudible or capped in the whole example is so in every frame.
-        cap_ratio = torch.where(uncapped_share > 0, share / uncapped_share, 0)
-        frame_share = frame_share * cap_ratio[..., None]
+        # A source that is inaudible in the whole example is so in every frame.
+        frame_share = frame_share * (share > 0)[..., None]
     shift = resolve_shifts(plan, x, pool, is_linear)
     return ResolvedPlan(source, applied_gain, sound_gain, shift, part, share, frame_share)

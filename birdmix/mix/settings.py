@@ -87,7 +87,7 @@ class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
         total: dict[str, float] = {}
         for injector in self.injectors:
             if injector.group is not None:
-                probability = max(schedule_endpoints(injector.prob))
+                probability = max(schedule_endpoints(self.scheduled(injector.prob)))
                 total[injector.group] = total.get(injector.group, 0.0) + probability
         for group, probability in total.items():
             if probability > 1 + 1e-6:

@@ -129,7 +129,8 @@ def _loudness(x: Tensor, sample_rate: int) -> Tensor:
     frames = x.unfold(1, frame_length, frame_length // 2)
     window = torch.hann_window(frame_length, device=x.device)
     parts = torch.view_as_real(torch.fft.rfft(frames * window)).flatten(-2)
-    return (parts.square() @ weights).amax(dim=1).sqrt()
+    # Not a matrix product: under autocast it would be rounded to half precision.
+    return (parts.square() * weights).sum(dim=-1).amax(dim=1).sqrt()
 
 
 @functools.cache

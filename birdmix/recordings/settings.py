@@ -10,6 +10,8 @@ from birdmix.recordings.metadata import GROUPS, SECONDARY
 SOURCES = ("demo", "folder", "csv", "birdclef", "selections")
 #: Sources that may have a validation set without a fold: soundscapes, or a column ``split``.
 SOURCES_WITH_SPLITS = ("demo", "csv", "birdclef")
+#: Sources that may have labelled soundscapes.
+SOURCES_WITH_SOUNDSCAPES = ("demo", "birdclef")
 SEGMENT_POSITIONS = ("random", "start", "energy", "event")
 FILL_METHODS = ("loop", "pad", "gaps")
 SAMPLERS = ("uniform", "inverse", "sqrt", "capped")
@@ -357,6 +359,12 @@ class DataSettings:
                 raise ValueError(
                     f"pools.{name}.draw={pool.draw}: background recordings have no classes; use "
                     "uniform or group"
+                )
+            if source == "soundscapes" and self.source not in SOURCES_WITH_SOUNDSCAPES:
+                raise ValueError(
+                    f"pools.{name}.source=soundscapes: only data="
+                    f"{' and data='.join(SOURCES_WITH_SOUNDSCAPES)} have labelled soundscapes; use "
+                    "source=folder or background with root=DIR"
                 )
             if source == "pseudo" and self.pseudo.table is None:
                 raise ValueError(f"pools.{name}.source=pseudo: it needs data.pseudo.table=FILE")

@@ -238,7 +238,7 @@ def will_mix_batch(operators: Mapping[str, Operator], context: DrawContext, keys
         keys: Random keys of the batch.
     """
     return any(
-        not operator.draw(context, _operator_rng(keys, name), progress=keys.progress).is_identity
+        operator.may_mix(context, _operator_rng(keys, name), keys.progress)
         for name, operator in operators.items()
     )
 

@@ -14,7 +14,13 @@ from birdmix.mix.draw_context import DrawContext, InjectedGroup
 from birdmix.mix.label_rules import RULES, LabelRule
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, value_at
-from birdmix.mix.parameter_checks import check_at_most_one, check_probability, check_range
+from birdmix.mix.parameter_checks import (
+    check_at_most_one,
+    check_db_range,
+    check_gain_range,
+    check_probability,
+    check_range,
+)
 from birdmix.mix.partners import PARTNERS, draw_fitting_partners
 from birdmix.mix.random_draws import (
     db_to_gain,
@@ -71,12 +77,15 @@ class InjectSettings(ScalingOptions, PartnerOption, TimeShiftOption):
         check_at_most_one(
             gain=self.gain, gain_db=self.gain_db, snr_db=self.snr_db, blend=self.blend
         )
-        for name in ("gain", "blend"):
+        for name, check in (
+            ("gain", check_gain_range),
+            ("gain_db", check_db_range),
+            ("snr_db", check_db_range),
+        ):
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 0)
-        for name in ("gain_db", "snr_db"):
-            if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), -np.inf)
+                check(name, getattr(self, name))
+        if self.blend is not None:
+            check_range("blend", self.blend, 0)
         if self.blend is not None and self.blend[1] > 1:
             raise ValueError(f"blend={list(self.blend)}: the gains of a blend lie in [0, 1]")
         if self.snr_db is not None and self.match_level == "loudness":
@@ -155,7 +164,7 @@ class Inject(Operator, InjectSettings):
             ValueError: If there is no such pool.
         """
         pool, unfit = context.candidates(self.pool), None
-        if PARTNERS[self.partners] is None:
+        if PARTNERS[self.partners] is None and not _holds_recordings_of_batch(context, pool):
             partners = draw_from_pool(context.batch_size, pool, rng)[:, None]
         else:
             partners, unfit = draw_fitting_partners(context, 1, self.partners, pool, rng)
@@ -193,3 +202,11 @@ class Inject(Operator, InjectSettings):
             mixed, probability = mixed | before.mixed, probability + before.probability
         group = InjectedGroup(mixed, probability)
         return context_after._replace(injected={**context.injected, self.group: group})
+
+
+def _holds_recordings_of_batch(context: DrawContext, pool: range) -> bool:
+    """Return whether a pool has a segment of a recording that is in the batch, too."""
+    recording = context.recording
+    return recording is not None and bool(
+        np.isin(recording[pool.start : pool.stop], recording[: context.batch_size]).any()
+    )

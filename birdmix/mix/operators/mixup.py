@@ -17,9 +17,10 @@ from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints, value_a
 from birdmix.mix.parameter_checks import (
     check_at_most_one,
     check_concentration,
+    check_db_range,
+    check_gain_range,
     check_number_probabilities,
     check_probability,
-    check_range,
 )
 from birdmix.mix.partners import draw_fitting_partners
 from birdmix.mix.random_draws import (
@@ -86,11 +87,9 @@ class MixupSettings(ScalingOptions, PartnerOption, TimeShiftOption):
         check_number_probabilities("num_sources", self.num_sources)
         self._check_beta_binomial()
         if self.source_gain is not None:
-            check_range("source_gain", self.source_gain, 0)
-            if not self.source_gain[0] > 0:
-                raise ValueError(f"source_gain={list(self.source_gain)}: gains are above 0")
+            check_gain_range("source_gain", self.source_gain)
         if self.partner_gain_db is not None:
-            check_range("partner_gain_db", self.partner_gain_db, -np.inf)
+            check_db_range("partner_gain_db", self.partner_gain_db)
         check_at_most_one(
             mix_beta=self.mix_beta,
             source_gain=self.source_gain,
@@ -128,6 +127,11 @@ class Mixup(Operator, MixupSettings):
     def pools_in(self, names: Collection[str]) -> set[str]:
         """Return the pool of partners, if there is one; see ``Operator.pools_in``."""
         return set() if self.partner_pool is None else {self.partner_pool}
+
+    @property
+    def min_pool_size(self) -> int:
+        """The largest number of partners."""
+        return self._max_num_sources - 1
 
     @property
     def min_batch_size(self) -> int:
