@@ -274,3 +274,14 @@ def test_a_run_trains_on_a_folder_per_class_and_on_a_table(demo: Path, tmp_path:
     finally:
         (audio / "table.csv").unlink()
     assert len(read_manifest(tmp_path / "csv" / "bundle").labels) == 12
+
+
+def test_the_mixed_batch_is_drawn_with_partners_pools_and_injectors(demo: Path, tmp_path: Path):
+    pools = f"data.pools={{noise: {{source: background, root: {demo}/test_soundscapes}}, "
+    config = make_config(
+        *SMALL, "mix=between_class", pools + "rare: {source: recordings, draw: class}}",
+        "mix.partner_pool=rare", "mix.injectors=[{pool: noise, prob: 0.5, snr_db: [0, 20]}]",
+        f"data.root={demo}", "trainer.max_epochs=1", "loggers=[]", "run_dir=.",
+    )  # fmt: skip
+    run(config, tmp_path / "run")
+    assert (tmp_path / "run" / "figures" / "mixed_batch.png").is_file()
