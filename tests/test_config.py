@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -137,9 +137,9 @@ def test_every_configuration_file_composes_converts_and_builds(file: str):
         ("mix.injectors=[{prob:2}]", "mix.injectors[0].prob=2.0: a probability lies in"),
         (
             "mix.injectors=[{grp:a}]",
-            "mix.injectors: there is no setting 'grp'; did you mean 'group'",
+            "there is no setting 'mix.injectors.grp'; did you mean 'group'",
         ),
-        ("mix.injectors=[{prob:x}]", "mix.injectors: prob: Value 'x' of type 'str' could not be"),
+        ("mix.injectors=[{prob:x}]", "mix.injectors.prob: Value 'x' of type 'str' could not be"),
         ("mix.injectors=[noise]", "mix.injectors[0]: it must be settings, {name: value"),
         ("mix.injectors={prob:1}", "mix.injectors: it must be a list, [a, b]"),
         ("mix.match_rms=true", "no setting 'mix.match_rms'; use mix.match_level=rms"),
@@ -216,16 +216,27 @@ def test_pools_of_a_file_are_extended_and_changed_by_the_command_line(tmp_path: 
     assert not without.data.pools
 
 
-def test_a_resumed_run_keeps_its_pools_and_names_each_change_of_them(tmp_path: Path):
+def test_an_override_on_resume_is_checked_together_with_the_settings_of_the_run():
     former = make_config(*POOLS, "run_dir=x")
-    same = resumed_config(former, make_config("resume=x", *POOLS, "run_dir=x"), list(POOLS))
+    requested = asdict(make_config("resume=x", "run_dir=x"))
+    requested["data"]["batch_shares"] = {"soundscapes": 0.2}  # its pool is the run's
+    with pytest.raises(ValueError, match=r"would change the run: data.batch_shares .* 0.2"):
+        resumed_config(former, requested, ["data.batch_shares={soundscapes: 0.2}"])
+
+
+def test_a_resumed_run_keeps_its_pools_and_names_each_change_of_them(tmp_path: Path):
+    def plain(*overrides: str) -> dict:
+        return asdict(make_config(*overrides, "run_dir=x"))
+
+    former = make_config(*POOLS, "run_dir=x")
+    same = resumed_config(former, plain("resume=x", *POOLS), list(POOLS))
     assert same.data == former.data
-    assert resumed_config(former, make_config("resume=x", "run_dir=x"), []).data == former.data
+    assert resumed_config(former, plain("resume=x"), []).data == former.data
     changed = [
         POOLS[0].replace("size: 8", "size: 9, draw: group").replace("{}}", "{}, folder: {root: y}}")
     ]
     with pytest.raises(ValueError) as error:
-        resumed_config(former, make_config("resume=x", *changed, "run_dir=x"), changed)
+        resumed_config(former, plain("resume=x", *changed), changed)
     expected = (
         "-> ['noise', 'soundscapes', 'recordings', 'folder']",
         "data.pools.noise.size 8 -> 9, data.pools.noise.draw uniform -> group",

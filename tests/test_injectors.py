@@ -140,6 +140,11 @@ def test_a_pool_example_is_not_of_the_recording_that_it_is_added_to():
         ),
         (lambda: Inject(0.5, snr_db=[0, 1], match_level="loudness"), "it states levels by RMS"),
         (lambda: Inject(0.5, snr_db=[30, 3]), "snr_db=.*: a range .* in dB, the lowest first"),
+        (lambda: Inject(0.5, snr_db=10), "snr_db=10: it must be a range"),
+        (
+            lambda: Inject(0.5, label_rule="max"),
+            "label_rule='max': pass a LabelRule, or a name as rule",
+        ),
         (lambda: Inject(0.5, gain_db=[-np.inf, 0]), "gain_db=.* between -120 and 120"),
         (lambda: Inject(0.5, gain=[0, 1]), r"gain=\[0, 1\]: gains are above 0"),
         (lambda: OneOf(Inject(0.5, group="a")), "its injectors need no group; set group=None"),

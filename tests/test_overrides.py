@@ -6,7 +6,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from birdmix.config.composition import compose_config
-from birdmix.config.overrides import add_quotes, quote_arguments, quote_overrides, remove_quotes
+from birdmix.config.overrides import (
+    add_quotes,
+    move_flags_first,
+    quote_arguments,
+    quote_overrides,
+    remove_quotes,
+)
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.recordings.settings import PoolSettings
 from tests.conftest import make_config
@@ -156,3 +162,10 @@ def test_texts_are_equal_after_writing_and_reading_a_configuration(tmp_path: Pat
         (tmp_path / str(number)).mkdir()
         write_config(tmp_path / str(number), config)
         assert read_config(tmp_path / str(number)).data == config.data
+
+
+def test_flags_may_stand_between_overrides():
+    words = ["seed=1", "--config-dir", "my=conf", "mix=a", "-m", "~data.pools.x", "--cfg=job"]
+    expected = ["--config-dir", "my=conf", "-m", "--cfg=job", "seed=1", "mix=a", "~data.pools.x"]
+    assert move_flags_first(words) == expected
+    assert move_flags_first(["--cfg", "job", "x=1"]) == ["--cfg", "job", "x=1"]

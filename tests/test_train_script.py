@@ -81,7 +81,7 @@ def test_help_lists_examples_groups_and_settings():
     for text in (
         "data=folder",
         "resume=",
-        "mix: amplitude, both, cutmix, mixup",
+        "mix: amplitude, between_class, both, cutmix, manifold, mixup",
         "mixup_prob: 0.7",
     ):
         assert text in done.stdout

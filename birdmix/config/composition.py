@@ -1,7 +1,7 @@
 """Composition of settings: from ``conf/`` and overrides, checked against the schema."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -41,10 +41,30 @@ def to_config(composed: DictConfig) -> Config:
         ValueError: For an unknown key (also one added by ``+key=1``) or an invalid value; the
             message has the full key.
     """
+    return plain_to_config(to_plain(composed))
+
+
+def to_plain(composed: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain data, resolved but not checked.
+
+    Raises:
+        ValueError: If a ``${...}`` cannot be resolved.
+    """
     _check_interpolations(composed)
     try:
-        # As plain data, since keys that were added with + would otherwise pass the schema.
-        plain = OmegaConf.to_container(composed, resolve=True)
+        return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ValueError(explain_error(error)) from error
+
+
+def plain_to_config(plain: dict[str, Any]) -> Config:
+    """Check plain data against the schema, and convert them to settings.
+
+    Raises:
+        ValueError: As ``to_config``.
+    """
+    try:
+        # From plain data, since keys that were added with + would otherwise pass the schema.
         checked = OmegaConf.merge(OmegaConf.structured(Config), escape_interpolations(plain))
     except OmegaConfBaseException as error:
         raise ValueError(explain_error(error)) from error

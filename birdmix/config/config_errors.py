@@ -1,11 +1,11 @@
 """Configuration errors as one line: Hydra's and OmegaConf's messages in terms of birdmix's keys."""
 
-import dataclasses
 import os
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import cast, get_args, get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -21,6 +21,8 @@ from omegaconf.errors import (
 from birdmix.config.overrides import add_quotes, schema_fields, schema_type
 from birdmix.config.schema import Config
 from birdmix.messages import did_you_mean
+from birdmix.mix.operators.inject import InjectSettings
+from birdmix.recordings.settings import PoolSettings
 from birdmix.user_errors import exit_with_message
 
 #: Remedy appended to an error about ``${...}``.
@@ -56,6 +58,9 @@ _REPLACED = {
 
 _INTERPOLATION_ERRORS = (GrammarParseError, InterpolationKeyError, InterpolationResolutionError)
 
+# Beginning of Hydra's message about a file of settings.
+_IN_FILE = re.compile(r"In '(.+?)': \w+ raised while composing config:")
+
 # Hydra's messages about several values without -m.
 _SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'( 1\.|,? req)")
 
@@ -65,34 +70,16 @@ _DERIVED_FROM = {"hydra.run.dir": "run_dir", "hydra.sweep.dir": "run_dir"}
 
 def explain_error(error: BaseException) -> str:
     """Return one line that states what is wrong with a configuration and what is allowed."""
-    cause = error.__cause__
+    text = one_line_message(error)
+    in_file = _IN_FILE.match(text)
+    # Hydra raises its error about a file while it handles that of OmegaConf, not from it.
+    cause = error.__context__ if in_file else error.__cause__
     if isinstance(cause, OmegaConfBaseException):
-        return explain_error(cause)
+        return f"{in_file[1]}.yaml: {explain_error(cause)}" if in_file else explain_error(cause)
     if isinstance(error, OverrideParseException):
         return _parse_error_message(error.override)
-    text = one_line_message(error)
     if isinstance(error, OmegaConfBaseException):
-        key = _DERIVED_FROM.get(error.full_key or "", error.full_key or "")
-        if isinstance(error, MissingMandatoryValue):
-            return f"{key}: it is not set; set it"
-        items_key, names = _items_key(error.object_type)
-        if schema_fields(f"{key}.NAME") or " to Dict[" in text:
-            text = "it must be a mapping, {name: value, name: value}"
-        elif "ListConfig" in text:
-            text = "it must be a list, [a, b]"
-        elif "Invalid type assigned" in text:
-            text = "it must be settings, {name: value, name: value}"
-        if items_key and key in ("", error.key):  # OmegaConf does not say which item it is
-            if "not in" in text:
-                return f"{items_key}: there is no setting '{key}'{did_you_mean(key, names)}"
-            return f"{items_key}: {key}: {text}" if key else f"{items_key}: {text}"
-        if "not in" in text:
-            return _unknown_setting_message(key)
-        if "is not Optional" in text:
-            return f"{key}: it must not be null"
-        if isinstance(error, _INTERPOLATION_ERRORS):
-            return f"{key}: {text}{INTERPOLATION_REMEDY}"
-        return f"{key}: {text}" if key else text
+        return _explain_schema_error(error, text)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown{did_you_mean(option, error.options)}"
@@ -106,32 +93,53 @@ def explain_error(error: BaseException) -> str:
     return text
 
 
+def _explain_schema_error(error: OmegaConfBaseException, text: str) -> str:
+    """Return a line about a setting that does not fit the schema."""
+    key = _DERIVED_FROM.get(error.full_key or "", error.full_key or "")
+    group = _group_key(error.object_type)
+    if group and not f"{key}.".startswith((f"{group}.", f"{group}[")):
+        key = f"{group}.{key}".rstrip(".")  # OmegaConf's key begins at the group
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: it is not set; set it"
+    if schema_fields(f"{key}.NAME") or " to Dict[" in text:
+        text = "it must be a mapping, {name: value, name: value}"
+    elif "ListConfig" in text:
+        text = "it must be a list, [a, b]"
+    elif "Invalid type assigned" in text:
+        whole = key.split("[")[0]
+        text = f"it must be settings, {{name: value}}; set the whole of {whole}"
+    elif "not in" in text:
+        return _unknown_setting_message(key)
+    elif "is not Optional" in text:
+        text = "it must not be null"
+    elif isinstance(error, _INTERPOLATION_ERRORS):
+        text = f"{text}{INTERPOLATION_REMEDY}"
+    return f"{key}: {text}" if key else text
+
+
 def one_line_message(error: BaseException) -> str:
     """Return an error's message in one line, without the details that OmegaConf appends."""
     text = re.sub(r"\s+", " ", str(error).split("\n    full_key:")[0]).strip()
     return re.sub(r"^\w+ raised while resolving interpolation: \"?(.*?)\"?$", r"\1", text)
 
 
-def _items_key(item_type: object) -> tuple[str, list[str]]:
-    """Return the key of the list or mapping of settings that holds items of a type.
+def _group_key(settings: object) -> str:
+    """Return the key of a class of settings: of its group, or of the list or mapping that has it.
 
-    Returns:
-        The key and the names of an item's settings; an empty key for other types.
+    Args:
+        settings: The class; other types have an empty key.
     """
 
-    def find(settings: type, prefix: str) -> str:
-        for name, hint in get_type_hints(settings).items():
-            if item_type in get_args(hint):
+    def find(group: type, prefix: str) -> str:
+        for name, hint in get_type_hints(group).items():
+            if settings in (hint, *get_args(hint)):
                 return f"{prefix}{name}"
-            if dataclasses.is_dataclass(hint) and (
-                key := find(cast(type, hint), f"{prefix}{name}.")
-            ):
+            key = find(cast(type, hint), f"{prefix}{name}.") if is_dataclass(hint) else ""
+            if key:
                 return key
         return ""
 
-    if not (isinstance(item_type, type) and dataclasses.is_dataclass(item_type)):
-        return "", []
-    return find(Config, ""), [field.name for field in dataclasses.fields(item_type)]
+    return find(Config, "") if isinstance(settings, type) and is_dataclass(settings) else ""
 
 
 def all_setting_keys() -> list[str]:
@@ -184,8 +192,11 @@ def _unknown_setting_message(key: str) -> str:
         return f"there is no setting '{key}' yet; add it with {parent}={{{name}: {{KEY: VALUE}}}}"
     if parent in _OPEN_MAPPINGS:
         return f"there is no setting '{key}' yet; add it with a +: +{key}=VALUE"
-    if parent.startswith("data.pools."):
-        return f"there is no setting '{key}'{did_you_mean(name, schema_fields(parent))}"
+    for item in (InjectSettings, PoolSettings):
+        if re.sub(r"\[\d+\]", "", parent).startswith(_group_key(item)):
+            return (
+                f"there is no setting '{key}'{did_you_mean(name, [f.name for f in fields(item)])}"
+            )
     for old, new in _RENAMED.items():
         if f"{key}.".startswith(f"{old}."):
             return f"there is no setting '{key}'; its name is '{new}{key.removeprefix(old)}'"

@@ -36,6 +36,13 @@ _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,:\[\]{}'"]+""",
 _NUMBER = re.compile(r"[+-]?\d[\d_]*(\.[\d_]*)?([eE][+-]?[\d_]+)?")
 
 
+#: Flags of Hydra that are followed by their value.
+_FLAGS_WITH_VALUE = {
+    *("--cfg", "--package", "--config-path", "--config-name", "--config-dir"),
+    *("-c", "-p", "-cp", "-cn", "-cd"),
+}
+
+
 def quote_arguments(arguments: Sequence[str]) -> list[str]:
     """Quote the text settings on the command line of training: Hydra then reads what was typed.
 
@@ -56,6 +63,21 @@ def quote_arguments(arguments: Sequence[str]) -> list[str]:
         argument if argument.startswith("-") else _quote_override(argument, is_sweep)
         for argument in arguments
     ]
+
+
+def move_flags_first(arguments: Sequence[str]) -> list[str]:
+    """Move Hydra's flags, each with its value, before the overrides: argparse needs them so.
+
+    Args:
+        arguments: Overrides and flags in any order.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    takes_value = False
+    for argument in arguments:
+        (flags if takes_value or argument.startswith("-") else overrides).append(argument)
+        takes_value = argument in _FLAGS_WITH_VALUE
+    return [*flags, *overrides]
 
 
 def quote_overrides(overrides: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from birdmix.config.composition import to_config
+from birdmix.config.composition import plain_to_config, to_plain
 from birdmix.config.run_config_file import read_config
 from birdmix.config.schema import Config
 from birdmix.messages import first_few
@@ -33,33 +33,34 @@ def new_or_resumed_config(composed: DictConfig, overrides: list[str]) -> Config:
     Raises:
         ValueError: If a setting is wrong, or would change the run that is resumed.
     """
-    config = to_config(composed)
-    if config.resume is None:
-        return config
-    return resumed_config(read_config(Path(config.resume)), config, overrides)
+    requested = to_plain(composed)
+    if requested["resume"] is None:
+        return plain_to_config(requested)
+    return resumed_config(read_config(Path(requested["resume"])), requested, overrides)
 
 
-def resumed_config(former: Config, requested: Config, overrides: Sequence[str]) -> Config:
+def resumed_config(former: Config, requested: dict[str, Any], overrides: Sequence[str]) -> Config:
     """Return the settings to resume with: those of the run, changed by the command line only.
+
+    They are checked together: an override may need other settings of the run.
 
     Args:
         former: Settings of the run that is resumed.
-        requested: Settings composed from ``conf`` and the whole command line.
+        requested: Plain settings composed from ``conf`` and the whole command line.
         overrides: The command line; only the keys it names are taken from ``requested``.
 
     Raises:
-        ValueError: If the result would change and ``resume_force`` is not set; the message lists
-            the changes.
+        ValueError: If a setting is wrong, or the result would change and ``resume_force`` is not
+            set; the message lists the changes.
     """
     keys = [override.lstrip("+~").split("=")[0].split("@")[0] for override in overrides]
     keys = [key for key in keys if key != "run_dir" and not key.startswith("hydra")]
     if "experiment" in keys:  # it may set any key
         keys = [field.name for field in dataclasses.fields(Config) if field.name != "run_dir"]
-    settings = dataclasses.replace(
-        former, resume=requested.resume, resume_force=requested.resume_force
-    )
-    for key in keys:
-        settings = _copy_value(settings, requested, key.split("."))
+    plain = dataclasses.asdict(former)
+    for key in ("resume", "resume_force", *keys):
+        _copy_value(plain, requested, key.split("."))
+    settings = plain_to_config(plain)
     changes = result_changes(former, settings)
     if changes and not settings.resume_force:
         raise ValueError(
@@ -98,16 +99,12 @@ def flatten_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any
             yield key, value
 
 
-def _copy_value(settings: Any, source: Any, path: list[str]) -> Any:
-    """Return settings with the value at a path copied from ``source``."""
+def _copy_value(settings: dict[str, Any], source: dict[str, Any], path: list[str]) -> None:
+    """Copy the value at a path from ``source``; remove it if an override ~key removed it there."""
     name, *rest = path
-    if isinstance(settings, dict):
-        if name not in source:  # an override ~key removed it
-            return {key: value for key, value in settings.items() if key != name}
-        if rest and name in settings:
-            return {**settings, name: _copy_value(settings[name], source[name], rest)}
-        return {**settings, name: source[name]}
-    value = getattr(source, name)
-    if rest:
-        value = _copy_value(getattr(settings, name), value, rest)
-    return dataclasses.replace(settings, **{name: value})
+    if name not in source:
+        settings.pop(name, None)
+    elif rest and isinstance(settings.get(name), dict):
+        _copy_value(settings[name], source[name], rest)
+    else:
+        settings[name] = source[name]

@@ -109,7 +109,12 @@ def _check_pools(config: Config, stages: MixStages) -> None:
         for name in names:
             _check_pool_name(config, f"{key}.pool", name)
         _check_pool_labels(
-            config, key, names, partners=injector.partners, label_sum=injector.label_sum
+            config,
+            key,
+            names,
+            partners=injector.partners,
+            label_sum=injector.label_sum,
+            label_cap=injector.label_cap,
         )
     used = {*stages.min_pool_sizes(pools), *data.batch_quotas}
     if data.substitution.pool is not None and data.substitution.prob:
@@ -133,12 +138,22 @@ def _check_pool_name(config: Config, key: str, name: str) -> None:
 
 
 def _check_pool_labels(
-    config: Config, key: str, names: list[str], *, partners: str, label_sum: float | None = None
+    config: Config,
+    key: str,
+    names: list[str],
+    *,
+    partners: str,
+    label_sum: float | None = None,
+    label_cap: float | None = None,
 ) -> None:
     """Check that pools have labels, if a mix needs any."""
     if any(config.data.pool_source(name) != "background" for name in names):
         return
-    needs = {"label_sum": label_sum, "partners": partners if partners == "common_class" else None}
+    needs = {
+        "label_sum": label_sum,
+        "label_cap": label_cap,
+        "partners": partners if partners == "common_class" else None,
+    }
     for setting, value in needs.items():
         if value is not None:
             raise ValueError(

@@ -15,7 +15,7 @@ from birdmix.config import schema
 from birdmix.config.conf_folders import check_config_dir, packaged_conf
 from birdmix.config.config_errors import one_line_hydra_errors
 from birdmix.config.hydra_folders import NewFolderRecorder
-from birdmix.config.overrides import quote_arguments
+from birdmix.config.overrides import move_flags_first, quote_arguments
 from birdmix.config.resume_policy import new_or_resumed_config
 from birdmix.experiments.sweep import record_and_continue_on_error
 from birdmix.files import remove_empty_on_error
@@ -32,7 +32,7 @@ def train(arguments: Sequence[str]) -> None:
     replace_unencodable_output()
     schema.register()
     with one_line_errors():
-        sys.argv[1:] = quote_arguments(arguments)  # where Hydra reads them
+        sys.argv[1:] = move_flags_first(quote_arguments(arguments))  # where Hydra reads them
     with one_line_hydra_errors():
         command = hydra.main(
             version_base="1.3", config_path=str(packaged_conf()), config_name="config"

@@ -105,6 +105,13 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     linear: bool | None = None
     sample_rate: int | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.label_rule, LabelRule | None):
+            raise ValueError(
+                f"label_rule={self.label_rule!r}: pass a LabelRule, or a name as {self.rule_setting}"
+            )
+
     @property
     def probability(self) -> ScheduledFloat:
         """Probability of mixing, in [0, 1], of a batch or of an example (``scope``)."""

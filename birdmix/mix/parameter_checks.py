@@ -40,9 +40,7 @@ def check_at_most_one(**settings: object) -> None:
 
 def check_range(name: str, value: Sequence[float], lowest: float) -> None:
     """Raise ValueError unless ``lowest <= low <= high < inf`` for a range [low, high]."""
-    if len(value) != 2:
-        raise ValueError(f"{name}={list(value)}: it must be a range, [lowest, highest]")
-    low, high = value
+    low, high = _read_range(name, value)
     if not lowest <= low <= high < float("inf"):
         raise ValueError(
             f"{name}={list(value)}: a range [lowest, highest], the lowest first, from {lowest} on"
@@ -58,8 +56,18 @@ def check_gain_range(name: str, value: Sequence[float]) -> None:
 
 def check_db_range(name: str, value: Sequence[float]) -> None:
     """Raise ValueError unless a value is a range [lowest, highest] in dB, within +-120 dB."""
-    if len(value) != 2 or not -_MAX_DB <= value[0] <= value[1] <= _MAX_DB:
+    low, high = _read_range(name, value)
+    if not -_MAX_DB <= low <= high <= _MAX_DB:
         raise ValueError(
             f"{name}={list(value)}: a range [lowest, highest] in dB, the lowest first, between "
             f"{-_MAX_DB} and {_MAX_DB}"
         )
+
+
+def _read_range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Return the two numbers of a range; raise ValueError if they are not two."""
+    try:
+        low, high = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value}: it must be a range, [lowest, highest]") from None
+    return low, high
