@@ -24,7 +24,7 @@ from birdmix.mix.mix_plan import Boxes
 from birdmix.report.style import MUTED, SMALL_SIZE, axes_at, new_figure, text_at
 
 SECONDS = 4
-#: Numbers of two species of the demo, and the second at which their songs begin.
+#: Numbers of two species of the demo, and the seconds that their recordings are moved later.
 SPECIES = {2: 0, 7: 1}
 
 
@@ -54,8 +54,8 @@ def read_two_songs(demo: Path, sample_rate: int) -> Tensor:
     for segment, (species, start) in zip(segments, SPECIES.items(), strict=True):
         samples, rate = soundfile.read(min(folders[species].iterdir()), dtype="float32")
         assert rate == sample_rate
-        piece = samples[: len(segment) - start * sample_rate]
-        segment[start * sample_rate :][: len(piece)] = 0.5 * piece / np.abs(piece).max()
+        piece = np.roll(samples[: len(segment)], start * sample_rate)
+        segment[: len(piece)] = 0.5 * piece / np.abs(piece).max()
     return torch.from_numpy(segments)
 
 

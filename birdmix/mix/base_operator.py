@@ -108,8 +108,9 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.label_rule, LabelRule | None):
+            name = self.rule_setting
             raise ValueError(
-                f"label_rule={self.label_rule!r}: pass a LabelRule, or a name as {self.rule_setting}"
+                f"label_rule={self.label_rule!r}: pass a LabelRule, or a name as {name}"
             )
 
     @property
