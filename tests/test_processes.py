@@ -164,6 +164,7 @@ def record_hidden_layers() -> None:
     training_step.draw_hidden_layer = draw_and_record
 
 
+@pytest.mark.slow
 def test_two_processes_mix_the_same_layers(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

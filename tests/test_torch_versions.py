@@ -97,6 +97,7 @@ def test_errors_of_torch_that_no_import_raised_keep_their_traceback():
         torch.zeros(2) @ torch.zeros(3)
 
 
+@pytest.mark.slow
 def test_training_and_prediction_work_without_torchaudio(
     demo: Path, recording: Path, tmp_path: Path
 ):

@@ -229,7 +229,10 @@ main()
 """
 
 
-@pytest.mark.parametrize("threshold", ["0.05", "0.5", "0.9"])
+@pytest.mark.parametrize(
+    "threshold",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in ("0.05", "0.9")), "0.5"],
+)
 def test_after_a_kill_between_tables_and_run_json_no_wrong_table_is_kept(
     bundle: Path, copied: Path, threshold: str
 ):
