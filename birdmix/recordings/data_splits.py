@@ -124,22 +124,24 @@ def _remove_paths(name: str, recordings: Recordings, held_back: Collection[str])
     real_held_back = {os.path.realpath(root / path) for path in held_back}
     real_paths = {path: os.path.realpath(root / path) for path in set(recordings.paths)}
     kept = np.array([real_paths[path] not in real_held_back for path in recordings.paths], bool)
-    if not kept.all():
-        warnings.warn(
-            f"{name}: {int((~kept).sum())} rows are of recordings for validation or test, or "
-            "excluded ones, and are left out",
-            stacklevel=2,
-        )
-    return recordings.take(kept)
+    return _take_with_warning(
+        name, recordings, kept, "recordings for validation or test, or excluded ones"
+    )
 
 
 def _remove_groups(name: str, recordings: Recordings, held_out: Collection[str]) -> Recordings:
     """Remove labelled recordings of groups that are validated on, with a warning."""
     kept = np.array([group not in held_out for group in recordings.groups], bool)
+    return _take_with_warning(f"data.pools.{name}", recordings, kept, "groups for validation")
+
+
+def _take_with_warning(
+    name: str, recordings: Recordings, kept: np.ndarray, others: str
+) -> Recordings:
+    """Return the rows to keep, bool [N]; warn of the rest, which are of ``others``."""
     if not kept.all():
         warnings.warn(
-            f"data.pools.{name}: {int((~kept).sum())} rows are of groups for validation, and are "
-            "left out",
-            stacklevel=2,
+            f"{name}: {int((~kept).sum())} rows are of {others}, and are left out",
+            stacklevel=3,
         )
     return recordings.take(kept)
