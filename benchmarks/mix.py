@@ -1,6 +1,6 @@
 """Time mix operators against torch.add and other implementations, on a CPU and on a GPU.
 
-    python benchmarks/mix.py [--rounds 40] [--batch 64] [--samples 160000]
+    python benchmarks/mix.py [--rounds 40] [--batch 64] [--samples 160000] [--gpu-only]
 
 The time of whole operator calls is measured: draw, resolve, apply and join, with a new plan each
 time. All cases run once per round, so that other load on the machine affects all of them alike. The
@@ -8,7 +8,8 @@ results are medians over rounds, and ratios to the baseline, torch.add, which re
 writes one. Other implementations are timed if they are installed: timm, and torch-audiomentations
 (``pip install --no-deps torch-audiomentations julius torch-pitch-shift``). With a GPU the same
 table is printed for it, in float32 and bfloat16 against a device copy and without any host
-synchronisation, and the fraction of a training step that mixing takes.
+synchronisation; the time that calls take on the host and the operations that they queue; the kernel
+alone compared with the bytes it moves; and the fraction of a training step that mixing takes.
 """
 
 import argparse
@@ -34,7 +35,14 @@ from birdmix.mix import (
     Mixup,
     Mixup2,
     Operator,
+    Plan,
 )
+from birdmix.mix.apply_plan import apply_resolved_plan
+from birdmix.mix.resolve_plan import AppliedPlan
+
+# Goals on a GPU: time of the kernel as a multiple of the bytes moved over the bandwidth of a copy,
+# and milliseconds until a call returns.
+GOAL_KERNEL, GOAL_HOST_MS = 1.25, 0.4
 
 # Cost of one more pass that reads the batch: the baseline reads two tensors and writes one.
 READ_PASS = 1 / 3
@@ -215,17 +223,128 @@ def report_gpu(shape: tuple[int, int], rounds: int) -> None:
         x = torch.randn(shape, device="cuda", dtype=dtype)
         target = torch.eye(shape[0], device="cuda")
         timed = {"baseline: device copy": x.clone, **cases(x, target)}
-        torch.cuda.set_sync_debug_mode("error")  # fails if an operator synchronises
         rng, context = np.random.default_rng(0), context_of(shape[0])
+        pool = Examples(x[:16], target[:16])
+        for operator, _ in OPERATORS.values():  # the first call compiles kernels
+            operator(x, target, rng=rng, pool=pool, context=context)
+        torch.cuda.set_sync_debug_mode("error")  # fails if an operator synchronises
         for operator, _ in OPERATORS.values():
-            operator(x, target, rng=rng, pool=Examples(x[:16], target[:16]), context=context)
+            operator(x, target, rng=rng, pool=pool, context=context)
         torch.cuda.set_sync_debug_mode("default")
         print(f"{dtype}, no host synchronisation")
         report(medians(timed, rounds, torch.cuda.synchronize))
+    print(f"\n{'':34}{'host ms':>10}{'goal':>6}{'operations on the device':>26}")
+    for name, (operator, _) in OPERATORS.items():
+        x = torch.randn(shape, device="cuda")
+        host_ms = measure_host_ms(operator, x, target, rounds)
+        count = count_device_operations(operator, x, target)
+        print(
+            f"{name:34}{host_ms:10.2f}{GOAL_HOST_MS:6.1f}{count:26d}{missed(host_ms, GOAL_HOST_MS)}"
+        )
 
 
-def report_step_fraction(device: str, batch_size: int, dtype: torch.dtype) -> None:
-    """Print the fraction of an efficientnet_b0 training step on 5 s that mixing takes; goal 2 %."""
+def missed(value: float, goal: float) -> str:
+    return "" if value <= goal else " missed"
+
+
+def gpu_call(operator: Operator, x: Tensor, target: Tensor) -> Callable[[], object]:
+    """Return a call of an operator on a batch with a pool of 16."""
+    rng, context = np.random.default_rng(0), context_of(len(x))
+    pool = Examples(x[:16].clone(), target[:16])
+    return lambda: operator(x, target, rng=rng, pool=pool, context=context)
+
+
+def measure_host_ms(operator: Operator, x: Tensor, target: Tensor, rounds: int) -> float:
+    """Return the median milliseconds until a call returns, with an empty queue on the device."""
+    call = gpu_call(operator, x, target)
+    seconds = []
+    for _ in range(rounds + 3):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds[3:])
+
+
+def count_device_operations(operator: Operator, x: Tensor, target: Tensor) -> int:
+    """Return the number of kernels and copies that one call queues on the device."""
+    from torch.profiler import DeviceType, ProfilerActivity, profile
+
+    call = gpu_call(operator, x, target)
+    call()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        call()
+        torch.cuda.synchronize()
+    return sum(event.device_type == DeviceType.CUDA for event in profiler.events())
+
+
+def device_ms(case: Callable[[], object], rounds: int) -> float:
+    """Return the median milliseconds of a call on the device, by CUDA events."""
+    times = []
+    for _ in range(rounds + 3):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(1_000_000)  # the host is ahead: no waits between launches are measured
+        begin.record()
+        case()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times[3:])
+
+
+def report_kernel(shape: tuple[int, int], rounds: int) -> None:
+    """Print the time of the sum alone, compared with the bytes it moves at a copy's bandwidth."""
+    print(f"\nthe kernel alone, {shape[0]} x {shape[1]:,}, by CUDA events")
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(shape, device="cuda", dtype=dtype)
+        pass_ms = device_ms(x.clone, rounds) / 2  # one read or one write of the batch
+        for num_sources in (2, 3, 4):
+            partners = [np.roll(np.arange(shape[0]), 7 * step) for step in range(num_sources)]
+            source = np.stack(partners, axis=1)
+            plan = Plan(source, np.full(source.shape, 0.5, np.float32))
+            applied = AppliedPlan.from_plan(plan, shape, x.device)
+            ms = device_ms(lambda: apply_resolved_plan(plan, applied, x, None, "none"), rounds)  # noqa: B023
+            ratio = ms / (pass_ms * (num_sources + 1))
+            print(
+                f"{dtype}, {num_sources} sources: {ms:.3f} ms, {ms / pass_ms / 2:.2f} copies, "
+                f"{ratio:.2f} x bytes moved / bandwidth (goal {GOAL_KERNEL})"
+                f"{missed(ratio, GOAL_KERNEL)}"
+            )
+
+
+def report_gpu_step_fraction(batch_size: int) -> None:
+    """Print the fraction of an efficientnet_b0 step that mixing takes on a GPU; goal 1 %."""
+    mix, step = training_step("cuda", batch_size, torch.bfloat16)
+    for _ in range(5):
+        mix()
+        step()
+    mixing, whole = [], []
+    for _ in range(20):  # queued without waiting, as in training
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(3)]
+        events[0].record()
+        mix()
+        events[1].record()
+        step()
+        events[2].record()
+        mixing.append(events[:2])
+        whole.append(events[::2])
+    torch.cuda.synchronize()
+    mix_ms, step_ms = (
+        statistics.median(begin.elapsed_time(end) for begin, end in pairs)
+        for pairs in (mixing, whole)
+    )
+    percent = 100 * mix_ms / step_ms
+    print(
+        f"both mixes in an efficientnet_b0 step of {batch_size} segments, cuda, bfloat16, by CUDA "
+        f"events: {mix_ms:.2f} of {step_ms:.1f} ms, {percent:.2f} % (goal 1 %){missed(percent, 1)}"
+    )
+
+
+def training_step(
+    device: str, batch_size: int, dtype: torch.dtype
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return both mixes of a batch, and the rest of a training step of efficientnet_b0 on 5 s."""
     import timm
 
     from birdmix.frontend.log_mel import LogMel
@@ -239,12 +358,12 @@ def report_step_fraction(device: str, batch_size: int, dtype: torch.dtype) -> No
     x = torch.randn(batch_size, settings.seconds_to_num_samples(5.0), device=device)
     mel = log_mel(x)
     target = torch.rand(batch_size, 20, device=device)
-    rng = np.random.default_rng(0)
+    rng, context = np.random.default_rng(0), context_of(batch_size)
     mixup, mixup2 = Mixup(1.0, 0.5), Mixup2(1.0, 1.0)
 
     def mix() -> None:
-        mixup(x, target, rng=rng)
-        mixup2(mel, target, rng=rng)
+        mixup(x, target, rng=rng, context=context)
+        mixup2(mel, target, rng=rng, context=context)
 
     def step() -> None:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
@@ -253,11 +372,16 @@ def report_step_fraction(device: str, batch_size: int, dtype: torch.dtype) -> No
         optimizer.step()
         optimizer.zero_grad()
 
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    times = medians({"mix": mix, "step": step}, 8, wait)
+    return mix, step
+
+
+def report_step_fraction(batch_size: int) -> None:
+    """Print the fraction of an efficientnet_b0 step that mixing takes on a CPU; goal 2 %."""
+    mix, step = training_step("cpu", batch_size, torch.float32)
+    times = medians({"mix": mix, "step": step}, 8, lambda: None)
     percent = 100 * times["mix"] / (times["mix"] + times["step"])
     print(
-        f"both mixes in an efficientnet_b0 step of {batch_size} segments, {device}, {dtype}: "
+        f"both mixes in an efficientnet_b0 step of {batch_size} segments, cpu, float32: "
         f"{times['mix'] * 1e3:.1f} ms, {percent:.1f} % of the step"
     )
 
@@ -270,8 +394,13 @@ def main() -> None:
     parser.add_argument(
         "--memory", choices=list(OPERATORS), help="measure this operator's memory only"
     )
+    parser.add_argument("--gpu-only", action="store_true", help="leave out the part on the CPU")
     options = parser.parse_args()
     shape = (options.batch, options.samples)
+    if options.gpu_only:
+        torch.manual_seed(0)
+        report_on_gpu(shape, options.rounds)
+        return
     if options.memory:
         print(extra_memory(options.memory, shape))
         return
@@ -285,10 +414,16 @@ def main() -> None:
     print()
     report_memory(shape)
     print()
-    report_step_fraction("cpu", 16, torch.float32)
+    report_step_fraction(16)
     if torch.cuda.is_available():
-        report_gpu(shape, options.rounds)
-        report_step_fraction("cuda", 64, torch.bfloat16)
+        report_on_gpu(shape, options.rounds)
+
+
+def report_on_gpu(shape: tuple[int, int], rounds: int) -> None:
+    """Print all that is measured on a GPU."""
+    report_gpu(shape, rounds)
+    report_kernel((256, 160_000), rounds)
+    report_gpu_step_fraction(64)
 
 
 if __name__ == "__main__":

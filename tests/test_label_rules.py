@@ -145,7 +145,7 @@ def test_levels_are_measured_inside_and_outside_every_box(axis: str):
     x = torch.randn(6, 7, 30, generator=torch.Generator().manual_seed(0))
     x *= 10 ** torch.linspace(-2, 1, 6)[:, None, None]
     plan = CutMix(0.8, axis=axis, scope="sample").draw(DrawContext(6), np.random.default_rng(1))
-    rms = source_rms(plan, x, None, None, linear=True)
+    rms = source_rms(plan, torch.from_numpy(plan.source), x, None, None, linear=True)
     times, mels = plan.boxes.bounds_in_cells(tuple(x.shape))
     for index, (own, partner) in enumerate(plan.source):
         inside = np.zeros(x.shape[1:], bool)

@@ -41,6 +41,7 @@ IMPORTERS = {
     "audiomentations": {"audio"},
     "torchaudio": {"frontend"},
     "librosa": {"mix", "report"},
+    "triton": {"mix"},
     "timm": {"model"},
     "huggingface_hub": {"model"},
     "lightning": {"training"},

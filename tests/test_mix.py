@@ -38,6 +38,7 @@ from birdmix.mix import (
 )
 from birdmix.mix.apply_plan import _apply_by_slot, apply_plan_to_inputs
 from birdmix.mix.random_draws import draw_boxes_of_area, draw_partners
+from birdmix.mix.resolve_plan import AppliedPlan
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -52,6 +53,12 @@ def identity(batch_size: int, *shape: int, dtype: torch.dtype = torch.float32) -
     """Return an identity batch, repeated over the cells of ``shape``: [B, B, ...]."""
     eye = torch.eye(batch_size, dtype=dtype)
     return eye.view(batch_size, batch_size, *[1] * len(shape)).expand(-1, -1, *shape).contiguous()
+
+
+def mix_by_slot(plan: Plan, x: Tensor, pool: Tensor | None = None, post: str = "none") -> Tensor:
+    """Apply a plan as on an accelerator without Triton."""
+    applied = AppliedPlan.from_plan(plan, tuple(x.shape), x.device)
+    return _apply_by_slot(plan, applied, x, pool, post)[0]
 
 
 SUMS: dict[str, Operator] = {
@@ -235,7 +242,7 @@ def test_mixing_by_example_and_by_slot_agree(name: str, post: str):
     plan = OPERATORS[name].draw(DrawContext(8), rng(1))
     by_example, by_slot = (
         apply_plan_to_inputs(plan, x, post=post),
-        _apply_by_slot(plan, x, None, None, None, post)[0],
+        mix_by_slot(plan, x, post=post),
     )
     assert torch.allclose(by_example, by_slot, atol=1e-5)
 
@@ -245,7 +252,7 @@ def test_mixing_by_example_and_by_slot_agree_with_a_pool(post: str):
     x, pool = normal(6, 40), normal(4, 40, seed=1)
     plan = Inject(0.7, gain=[0.2, 0.8]).draw(DrawContext(6, {"pool": 4}), rng(1))
     assert 0 < (plan.source >= 6).sum() < 6
-    expected = _apply_by_slot(plan, x, pool, None, None, post)[0]
+    expected = mix_by_slot(plan, x, pool, post)
     assert torch.allclose(apply_plan_to_inputs(plan, x, pool, post=post), expected, atol=1e-6)
 
 
@@ -268,7 +275,7 @@ def test_gradients_flow_back_to_every_source():
 
 @pytest.mark.parametrize(
     "apply_function",
-    [apply_plan_to_inputs, lambda plan, x: _apply_by_slot(plan, x, None, None, None, "none")[0]],
+    [apply_plan_to_inputs, mix_by_slot],
 )
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_non_finite_example_changes_only_the_examples_it_is_mixed_into(

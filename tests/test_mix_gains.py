@@ -225,7 +225,7 @@ def test_they_are_linear_in_the_inputs_given_gains_and_mix_alike_under_autograd(
     expected = torch.zeros(6)
     examples = Examples(x, torch.eye(6))
     rule = LAWS[name].effective_rule
-    gain = resolve_plan(mixed.plan, examples, None, rule, None, RATE).gain
+    gain = resolve_plan(mixed.plan, examples, None, rule, None, RATE).applied.gain
     expected.index_add_(0, torch.from_numpy(mixed.plan.source).flatten(), gain.flatten())
     assert torch.allclose(total, expected, rtol=1e-4)
 

@@ -7,6 +7,7 @@ from scipy import stats
 
 from birdmix.mix import DrawContext, Examples, Inject, Mixup, Mixup2, Plan, measure_level_db
 from birdmix.mix.apply_plan import _apply_by_slot, apply_plan_to_inputs
+from birdmix.mix.resolve_plan import AppliedPlan
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -39,9 +40,8 @@ def test_a_shifted_partner_is_rolled_around_the_end(shape: tuple, dtype: torch.d
     plan = shifted_plan(0.25, 0.5)
     expected = torch.stack([x[0] + x[1].roll(2, -1), x[1] + x[0].roll(4, -1)])
     assert torch.equal(apply_plan_to_inputs(plan, x), expected)
-    assert torch.equal(
-        _apply_by_slot(plan, x, None, None, torch.from_numpy(plan.shift), "none")[0], expected
-    )
+    applied = AppliedPlan.from_plan(plan, tuple(x.shape), x.device)
+    assert torch.equal(_apply_by_slot(plan, applied, x, None, "none")[0], expected)
 
 
 def test_frames_and_levels_move_with_the_sound():

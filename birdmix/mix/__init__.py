@@ -15,7 +15,10 @@ resolve   quantities that depend on the data: levels, label shares, audibility; 
           device of the data (`resolve_plan`, `sound_levels`)
 apply     the weighted sum of the inputs, and its scaling, ``post``; only sources that the plan
           uses are read (`apply_plan`, `post_scaling`)
-join      targets, per example and per label frame, by a `LabelRule` (`label_rules`)
+join      targets, per example and per label frame, by a `LabelRule` (`label_rules`, `join_labels`)
+
+On a GPU, apply and join are one launch each, of kernels in Triton (`kernels`), which torch's builds
+for CUDA contain. Without Triton, elsewhere and for autograd, torch does both.
 
 Operators differ in how they draw and in their default label rule only.
 

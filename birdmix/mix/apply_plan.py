@@ -6,24 +6,23 @@ Shapes: B batch, P mix pool, S sources, M mel bins, T last axis (samples or fram
 the first and the last two are passed through.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.post_scaling import POSTS
-from birdmix.mix.tensor_access import allows_in_place, array_to_device
-from birdmix.mix.time_shifts import shift_in_time, shift_offsets
+from birdmix.mix.resolve_plan import AppliedPlan
+from birdmix.mix.tensor_access import (
+    allows_in_place,
+    array_to_device,
+    can_use_kernels,
+    have_one_dense_layout,
+)
+from birdmix.mix.time_shifts import shift_in_time
 
 
 def apply_plan_to_inputs(
-    plan: Plan,
-    x: Tensor,
-    pool: Tensor | None = None,
-    *,
-    gain: Tensor | None = None,
-    shift: Tensor | None = None,
-    post: str = "none",
+    plan: Plan, x: Tensor, pool: Tensor | None = None, *, post: str = "none"
 ) -> Tensor:
     """Return ``post(sum_s gain[b, s] * X[source[b, s]])``, X being the batch followed by the pool.
 
@@ -31,11 +30,9 @@ def apply_plan_to_inputs(
     without a mix are returned unchanged, without ``post``.
 
     Args:
-        plan: Plan for this batch and pool.
+        plan: Plan for this batch and pool; its own gains and shifts are applied.
         x: Floating tensor [B, ...].
         pool: Floating tensor [P, ...] with the example shape, dtype and device of ``x``.
-        gain: Gains that replace the plan's, float32 [B, S], on the device of ``x``.
-        shift: Shifts in time that replace the plan's, as fractions of the length, float32 [B, S].
         post: Scaling of mixed examples: ``none``, ``peak_guard``, ``peak_normalise`` or
             ``standardise``.
 
@@ -45,36 +42,39 @@ def apply_plan_to_inputs(
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
     """
-    return apply_and_return_post_gain(plan, x, pool, gain=gain, shift=shift, post=post)[0]
+    check_plan(plan, x, pool)
+    applied = AppliedPlan.from_plan(plan, tuple(x.shape), x.device)
+    return apply_resolved_plan(plan, applied, x, pool, post)[0]
 
 
-def apply_and_return_post_gain(
-    plan: Plan,
-    x: Tensor,
-    pool: Tensor | None = None,
-    *,
-    gain: Tensor | None = None,
-    shift: Tensor | None = None,
-    post: str = "none",
+def apply_resolved_plan(
+    plan: Plan, applied: AppliedPlan, x: Tensor, pool: Tensor | None, post: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Apply a plan, and also return the factor by which ``post`` scaled each example.
+    """Apply a plan with given gains and shifts; return the factor of ``post``, too.
 
-    Arguments are those of ``apply_plan_to_inputs``.
+    It is one launch on a GPU where Triton runs (``kernels``), two with ``post``. On a CPU examples
+    are mixed one after the other, elsewhere and for autograd source by source.
+
+    Args:
+        plan: Plan for this batch and pool (``check_plan``).
+        applied: Its numbers for these data, on the device of ``x``.
+        x: Floating tensor [B, ...].
+        pool: Floating tensor [P, ...].
+        post: Scaling of mixed examples, a name in ``POSTS``.
 
     Returns:
         The mixed inputs, and the post factors [B], or None if all are 1.
-
-    Raises:
-        ValueError: If the plan was drawn for another batch or pool.
     """
-    check_plan(plan, x, pool)
     if plan.is_identity:
         return x, None
-    if shift is None and plan.shift is not None:
-        shift = array_to_device(plan.shift, x.device)
-    if x.device.type == "cpu" and _all_allow_in_place(x, pool, gain, shift):
-        return _apply_by_example(plan, x, pool, gain, shift, post)
-    return _apply_by_slot(plan, x, pool, gain, shift, post)
+    tensors = (x, pool, *applied)
+    if can_use_kernels(*tensors) and have_one_dense_layout(x, pool):
+        from birdmix.mix.kernel_launches import launch_mix_inputs
+
+        return launch_mix_inputs(applied, x, pool, post)
+    if x.device.type == "cpu" and _all_allow_in_place(*tensors):
+        return _apply_by_example(plan, applied, x, pool, post)
+    return _apply_by_slot(plan, applied, x, pool, post)
 
 
 def _all_allow_in_place(*tensors: Tensor | None) -> bool:
@@ -114,40 +114,36 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
 
 
 def _apply_by_example(
-    plan: Plan,
-    x: Tensor,
-    pool: Tensor | None,
-    gain: Tensor | None,
-    shift: Tensor | None,
-    post: str,
+    plan: Plan, applied: AppliedPlan, x: Tensor, pool: Tensor | None, post: str
 ) -> tuple[Tensor, Tensor | None]:
     """Mix one example after the other, on a CPU: it stays in the cache while it is summed."""
     out = torch.empty_like(x)
     inputs = x.unbind() if pool is None else x.unbind() + pool.unbind()
-    gains = (plan.gain if gain is None else gain).tolist()
-    if shift is None:
-        offsets = np.zeros(plan.source.shape, int).tolist()
-    else:
-        offsets = shift_offsets(shift, x.shape[-1]).tolist()
-    boxes = None if plan.boxes is None else _box_slices(plan, x)
+    offset = torch.zeros_like(applied.source) if applied.offset is None else applied.offset
+    boxes = None if applied.box is None else _box_slices(applied.box, x.dim())
     scaling = POSTS[post]
     post_gain = None if scaling is None else x.new_ones(len(x))
-    slots = (plan.source.tolist(), plan.used_mask.tolist(), gains, offsets)
-    for index, (mixed, *example_slots) in enumerate(zip(out.unbind(), *slots, strict=True)):
+    gains, offsets = applied.gain.tolist(), offset.tolist()
+    slots = (plan.source.tolist(), gains, offsets)
+    used = plan.used_mask.tolist()
+    for index, (mixed, is_used, *example_slots) in enumerate(
+        zip(out.unbind(), used, *slots, strict=True)
+    ):
         terms = [
             (inputs[source].roll(offset, -1) if offset else inputs[source], source_gain)
-            for source, is_used, source_gain, offset in zip(*example_slots, strict=True)
-            if is_used
+            for is_slot_used, source, source_gain, offset in zip(
+                is_used, *example_slots, strict=True
+            )
+            if is_slot_used
         ]
-        if len(terms) == 1:
-            _sum_into(mixed, terms)
-            continue
-        if boxes is None:
+        if boxes is None or not is_used[1]:
             _sum_into(mixed, terms)
         else:
-            own_term, (partner, partner_gain) = terms
-            _sum_into(mixed, [own_term])
+            partner, partner_gain = terms.pop()
+            _sum_into(mixed, terms)
             torch.mul(partner[boxes[index]], partner_gain, out=mixed[boxes[index]])
+        if is_used.count(True) < 2:
+            continue
         if scaling is not None and post_gain is not None:
             offset, scale = scaling(mixed[None])
             mixed.sub_(offset[0]).mul_(scale[0])
@@ -156,7 +152,10 @@ def _apply_by_example(
 
 
 def _sum_into(out: Tensor, terms: list[tuple[Tensor, float]]) -> None:
-    """Write the sum of inputs times gains to ``out``; the first two in one pass if possible."""
+    """Write the sum of inputs times gains, 0 of none, the first two in one pass if possible."""
+    if not terms:
+        out.zero_()
+        return
     (first, gain), *others = terms
     if not others:
         torch.mul(first, gain, out=out) if gain != 1 else out.copy_(first)
@@ -173,32 +172,24 @@ def _sum_into(out: Tensor, terms: list[tuple[Tensor, float]]) -> None:
         out.add_(other, alpha=other_gain)
 
 
-def _box_slices(plan: Plan, x: Tensor) -> list[tuple]:
-    """Return each example's box as an index into its input."""
-    assert plan.boxes is not None
-    time, mel = plan.boxes.bounds_in_cells(tuple(x.shape))
-    if x.dim() == 2:
-        return [(slice(*t),) for t in time.tolist()]
-    return [(..., slice(*m), slice(*t)) for m, t in zip(mel.tolist(), time.tolist(), strict=True)]
+def _box_slices(box: Tensor, num_axes: int) -> list[tuple]:
+    """Return each example's box [B, 4] as an index into its input."""
+    bounds = [(slice(*each[:2]), slice(*each[2:])) for each in box.tolist()]
+    return [(time,) if num_axes == 2 else (..., mel, time) for time, mel in bounds]
 
 
 def _apply_by_slot(
-    plan: Plan,
-    x: Tensor,
-    pool: Tensor | None,
-    gain: Tensor | None,
-    shift: Tensor | None,
-    post: str,
+    plan: Plan, applied: AppliedPlan, x: Tensor, pool: Tensor | None, post: str
 ) -> tuple[Tensor, Tensor | None]:
     """Mix the whole batch source by source: on accelerators, under autograd and torch.func."""
     column = (-1, *[1] * (x.dim() - 1))
+    gain, offset = applied.gain.to(x.dtype), applied.offset
     in_place = _all_allow_in_place(x, pool, gain)
-    gain = (array_to_device(plan.gain, x.device) if gain is None else gain).to(x.dtype)
+    in_box = None if applied.box is None else _box_mask(applied.box, x)
     out = x * gain[:, 0].view(column)
     if not plan.used_mask[:, 0].all():
         out = torch.where(array_to_device(plan.used_mask[:, 0], x.device).view(column), out, 0)
     for slot in range(1, plan.source.shape[1]):
-        in_box = None if plan.boxes is None else _box_mask(plan, x)
         for inputs, first_index in ((x, 0), (pool, len(x))):
             if inputs is None:
                 continue
@@ -208,8 +199,8 @@ def _apply_by_slot(
                 continue
             indices = array_to_device(selected.nonzero()[0], x.device)
             partner = inputs[array_to_device(source[selected], x.device)]
-            if shift is not None:
-                partner = shift_in_time(partner, shift[indices, slot])
+            if offset is not None:
+                partner = shift_in_time(partner, offset[indices, slot])
             partner = partner * gain[indices, slot].view(column)
             if in_box is None:
                 add = out.index_add_ if in_place else out.index_add
@@ -220,22 +211,19 @@ def _apply_by_slot(
     return _scale_mixed(plan, out, post)
 
 
-def _box_mask(plan: Plan, x: Tensor) -> Tensor:
+def _box_mask(box: Tensor, x: Tensor) -> Tensor:
     """Return which cells lie in the box of their example: bool, broadcastable to ``x``."""
-    assert plan.boxes is not None
-    time, mel = plan.boxes.bounds_in_cells(tuple(x.shape))
     shape = (len(x), *[1] * (x.dim() - 2), -1)
-    in_box = _range_mask(time, x.shape[-1], x.device).view(shape)
+    in_box = _range_mask(box[:, :2], x.shape[-1]).view(shape)
     if x.dim() == 2:
         return in_box
-    return in_box & _range_mask(mel, x.shape[-2], x.device).view(*shape[:-2], -1, 1)
+    return in_box & _range_mask(box[:, 2:], x.shape[-2]).view(*shape[:-2], -1, 1)
 
 
-def _range_mask(bounds: np.ndarray, length: int, device: torch.device) -> Tensor:
+def _range_mask(bounds: Tensor, length: int) -> Tensor:
     """Return which positions lie in [begin, end) of bounds [B, 2]: bool [B, length]."""
-    positions = torch.arange(length, device=device)
-    begin_end = array_to_device(bounds, device)
-    return (positions >= begin_end[:, :1]) & (positions < begin_end[:, 1:])
+    positions = torch.arange(length, device=bounds.device)
+    return (positions >= bounds[:, :1]) & (positions < bounds[:, 1:])
 
 
 def _scale_mixed(plan: Plan, out: Tensor, post: str) -> tuple[Tensor, Tensor | None]:

@@ -167,7 +167,7 @@ class LabelRule:
         source: "Tensor",
         target: "Tensor",
         *,
-        shift: "Tensor | None" = None,
+        offset: "Tensor | None" = None,
         factor: "Tensor | None" = None,
     ) -> "Tensor":
         """Join the targets of all sources, each times its share.
@@ -176,8 +176,8 @@ class LabelRule:
             share: Shares, [B, S], or per label frame [B, S, F'].
             source: Indices in the batch followed by the pool, int64 [B, S].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
-            shift: Shifts of the sources in time, for targets with frames, [B, S]; see
-                ``time_shifts.shift_in_time``.
+            offset: Shifts of the sources in time, for targets with frames, in frames, int64 [B, S];
+                see ``time_shifts.shift_in_time``.
             factor: Factors of the shares (``label_factors``), [B, S]; None is 1.
 
         Returns:
@@ -187,7 +187,7 @@ class LabelRule:
             share = share * factor.view(*factor.shape, *[1] * (share.dim() - 2))
         claims = (
             share[:, slot].unsqueeze(1).to(target.dtype) * slot_target
-            for slot, slot_target in enumerate(_slot_targets(source, target, shift))
+            for slot, slot_target in enumerate(_slot_targets(source, target, offset))
         )
         if factor is not None:  # shares may exceed 1
             claims = (claim.clamp(max=1) for claim in claims)
@@ -208,7 +208,7 @@ class LabelRule:
         known: "Tensor",
         target: "Tensor",
         *,
-        shift: "Tensor | None" = None,
+        offset: "Tensor | None" = None,
         factors: "tuple[Tensor, Tensor] | None" = None,
     ) -> "Tensor":
         """Compute which labels of the mix are known.
@@ -224,7 +224,7 @@ class LabelRule:
             source: Indices in the batch followed by the pool, int64 [B, S].
             known: Which targets of batch and pool are known, bool [N, C] or [N, C, F'].
             target: Targets of batch and pool, [N, C] or [N, C, F'].
-            shift: Shifts of the sources in time, for targets with frames, [B, S].
+            offset: Shifts of the sources in time, for targets with frames, in frames, int64 [B, S].
             factors: Smallest and largest factors of the shares (``label_factors_of_bounds``),
                 [B, S] each; None is 1.
 
@@ -233,21 +233,28 @@ class LabelRule:
         """
         bounds = (target.float().where(known, bound) for bound in (0, 1))
         lowest, highest = (
-            self.join_targets(share, source, each, shift=shift, factor=factor)
+            self.join_targets(share, source, each, offset=offset, factor=factor)
             for each, factor in zip(bounds, factors or (None, None), strict=True)
         )
-        return highest - lowest <= self.known_tolerance + _ROUNDING
+        return highest - lowest <= self.tolerance
+
+    @property
+    def tolerance(self) -> float:
+        """``known_tolerance`` and the rounding error of a difference of two targets."""
+        return self.known_tolerance + _ROUNDING
 
 
-def _slot_targets(source: "Tensor", target: "Tensor", shift: "Tensor | None") -> "Iterator[Tensor]":
+def _slot_targets(
+    source: "Tensor", target: "Tensor", offset: "Tensor | None"
+) -> "Iterator[Tensor]":
     """Yield the targets of the sources in each slot, [B, C] or [B, C, F'], shifted in time."""
     for slot, indices in enumerate(source.unbind(dim=1)):
-        if shift is None or not slot:
+        if offset is None or not slot:
             yield target[indices]
         else:
             from birdmix.mix.time_shifts import shift_in_time
 
-            yield shift_in_time(target[indices], shift[:, slot])
+            yield shift_in_time(target[indices], offset[:, slot])
 
 
 #: Shares are parts of the mix: the target of Zhang et al. 2018, arXiv:1710.09412.
@@ -277,17 +284,3 @@ RULES = {
     "amplitude": AMPLITUDE,
     "saturating": SATURATING,
 }
-
-
-def join_sample_weights(part: "Tensor", source: "Tensor", weight: "Tensor") -> "Tensor":
-    """Compute the sample weights of a mix: the mean over sources, weighted by their parts.
-
-    Args:
-        part: Part of the mix that each source is, [B, S], adding up to 1.
-        source: Indices in the batch followed by the pool, int64 [B, S].
-        weight: Sample weights of batch and pool, [N].
-
-    Returns:
-        Sample weights [B].
-    """
-    return (part.to(weight.dtype) * weight[source]).sum(dim=1)

@@ -3,10 +3,11 @@
 Shapes: B batch, P mix pool.
 """
 
-from birdmix.mix.apply_plan import apply_and_return_post_gain, check_plan
+from birdmix.mix.apply_plan import apply_resolved_plan, check_plan
 from birdmix.mix.draw_context import DrawContext
 from birdmix.mix.examples import Examples, MixResult
-from birdmix.mix.label_rules import LabelRule, join_sample_weights
+from birdmix.mix.join_labels import join_labels
+from birdmix.mix.label_rules import LabelRule
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.resolve_plan import resolve_plan
 from birdmix.mix.sound_levels import is_linear_input, mixed_level_db
@@ -67,47 +68,20 @@ def mix_by_plan(
         return return_unmixed(examples, plan, context)
     sources = examples.append_pool_except_x(pool)
     resolved = resolve_plan(plan, sources, pool_x, rule, linear, sample_rate)
-    source, share, frame_share = resolved.source, resolved.share, resolved.frame_share
-    shift = resolved.shift
-    factor = rule.label_factors(share, source, sources.target)
-    factors = rule.label_factors_of_bounds(share, source, sources.target, sources.known)
-    x, post_gain = apply_and_return_post_gain(
-        plan,
-        examples.x,
-        pool_x,
-        gain=resolved.gain if plan.gains_depend_on_data else None,
-        shift=shift,
-        post=post,
-    )
+    x, post_gain = apply_resolved_plan(plan, resolved.applied, examples.x, pool_x, post)
     if not is_linear_input(x, linear):
         post_gain = None  # scaling a spectrogram does not change the level of its sound
-    frames, frames_known = sources.frames, sources.frame_known_mask()
-    mixed = Examples(
-        x=x,
-        target=rule.join_targets(share, source, sources.target, factor=factor),
-        weight=None
-        if sources.weight is None
-        else join_sample_weights(resolved.part, source, sources.weight),
-        known=None
-        if sources.known is None
-        else rule.join_known(share, source, sources.known, sources.target, factors=factors),
-        frames=None
-        if frame_share is None or frames is None
-        else rule.join_targets(frame_share, source, frames, shift=shift, factor=factor),
-        level=mixed_level_db(
-            plan,
-            examples.level,
-            None if pool is None else pool.level,
-            gain=resolved.sound_gain,
-            post_gain=post_gain,
-            shift=shift,
-        ),
-        frames_known=None
-        if frame_share is None or frames is None or frames_known is None
-        else rule.join_known(
-            frame_share, source, frames_known, frames, shift=shift, factors=factors
-        ),
+    labels = join_labels(rule, resolved, sources)
+    level = mixed_level_db(
+        plan,
+        examples.level,
+        None if pool is None else pool.level,
+        gain=resolved.sound_gain,
+        post_gain=post_gain,
+        shift=resolved.shift,
+        source=resolved.applied.source,
     )
+    mixed = Examples(x=x, level=level, **labels._asdict())
     return MixResult(mixed, plan, context)
 
 

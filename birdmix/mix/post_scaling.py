@@ -7,22 +7,18 @@ Shapes: N examples [N, ...].
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_EPS = 1e-5
+#: Added to standard deviations, and the smallest peak that is scaled to 1.
+EPS = 1e-5
 
-
-def _peak_guard(x: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Return the scaling that attenuates a peak above full scale, 1, to 1."""
-    return _scale_peak_to_one(x, min_peak=1.0)
-
-
-def _peak_normalise(x: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Return the scaling to a peak of 1."""
-    return _scale_peak_to_one(x, min_peak=_EPS)
+#: Scalings of the peak to 1, and the peak below which it is treated as that peak: so peak_guard
+#: attenuates peaks above full scale only.
+MIN_PEAKS = {"peak_guard": 1.0, "peak_normalise": EPS}
 
 
 def _scale_peak_to_one(x: "Tensor", min_peak: float) -> "tuple[Tensor, Tensor]":
@@ -41,7 +37,7 @@ def _standardise(x: "Tensor") -> "tuple[Tensor, Tensor]":
     deviation = (
         torch.linalg.vector_norm(flat - mean[:, None], dim=1) / max(flat.shape[1] - 1, 1) ** 0.5
     )
-    return mean.to(x.dtype), (1 / (deviation + _EPS)).to(x.dtype)
+    return mean.to(x.dtype), (1 / (deviation + EPS)).to(x.dtype)
 
 
 def peaks(x: "Tensor") -> "Tensor":
@@ -63,7 +59,6 @@ def peaks(x: "Tensor") -> "Tensor":
 #: is subtracted and the factor that the difference is multiplied by, [N] each; None is no scaling.
 POSTS: dict[str, "Callable[[Tensor], tuple[Tensor, Tensor]] | None"] = {
     "none": None,
-    "peak_guard": _peak_guard,
-    "peak_normalise": _peak_normalise,
+    **{name: partial(_scale_peak_to_one, min_peak=peak) for name, peak in MIN_PEAKS.items()},
     "standardise": _standardise,
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.tensor_access import array_to_device
-from birdmix.mix.time_shifts import shift_in_time
+from birdmix.mix.time_shifts import shift_in_time, shift_offsets
 
 # Partners are not scaled by more than this, 60 dB: near-silence would be amplified to noise.
 _MAX_MATCH = 10 ** (60 / 20)
@@ -60,12 +60,18 @@ def is_linear_input(x: Tensor, linear: bool | None) -> bool:
 
 
 def source_rms(
-    plan: Plan, x: Tensor, level: Tensor | None, pool: Tensor | None, linear: bool | None
+    plan: Plan,
+    source: Tensor,
+    x: Tensor,
+    level: Tensor | None,
+    pool: Tensor | None,
+    linear: bool | None,
 ) -> Tensor:
     """Return the RMS of each source in the region where it is mixed.
 
     Args:
         plan: Plan for this batch and pool.
+        source: Its indices of the sources, int64 [B, S], on the device of ``x``.
         x: Inputs of the batch.
         level: Levels of the batch followed by the pool in dB, [N] or [N, L]; None measures those
             of ``x`` and ``pool``.
@@ -79,9 +85,9 @@ def source_rms(
         ValueError: If no level is given and it cannot be measured from ``x``.
     """
     if level is not None:
-        rms = _rms_from_levels(plan, level)
+        rms = _rms_from_levels(plan, source, level)
     elif is_linear_input(x, linear):
-        rms = _measured_rms(plan, x, pool)
+        rms = _measured_rms(plan, source, x, pool)
     else:
         raise ValueError(
             f"this mix needs sound levels, which cannot be measured from inputs of shape "
@@ -92,7 +98,7 @@ def source_rms(
     return rms.float().nan_to_num(nan=0.0, posinf=0.0)
 
 
-def source_loudness(plan: Plan, x: Tensor, pool: Tensor | None, sample_rate: int) -> Tensor:
+def source_loudness(source: Tensor, x: Tensor, pool: Tensor | None, sample_rate: int) -> Tensor:
     """Return the loudness of each source: the A-weighted amplitude of its loudest frame.
 
     Source: the sound pressure level of Tokozume et al. 2018, arXiv:1711.10282: frames of 93 ms that
@@ -100,9 +106,9 @@ def source_loudness(plan: Plan, x: Tensor, pool: Tensor | None, sample_rate: int
     power of two samples long, for any sample rate.
 
     Args:
-        plan: Plan for this batch and pool.
+        source: Indices of the sources in the batch followed by the pool, int64 [B, S].
         x: Waveforms of the batch [B, T].
-        pool: Waveforms of the pool [P, T], if the plan draws from it.
+        pool: Waveforms of the pool [P, T], if there are sources from it.
         sample_rate: Hz.
 
     Returns:
@@ -117,7 +123,7 @@ def source_loudness(plan: Plan, x: Tensor, pool: Tensor | None, sample_rate: int
         )
     loudness = torch.cat([_loudness(each, sample_rate) for each in (x, pool) if each is not None])
     loudness = loudness.nan_to_num(nan=0.0, posinf=0.0)
-    return loudness[array_to_device(plan.source, x.device)]
+    return loudness[source]
 
 
 def _loudness(x: Tensor, sample_rate: int) -> Tensor:
@@ -160,11 +166,11 @@ def level_matching_gains(amplitude: Tensor) -> Tensor:
     return torch.where((match < _MAX_MATCH) & (match > 1 / _MAX_MATCH), match, 1)
 
 
-def _measured_rms(plan: Plan, x: Tensor, pool: Tensor | None) -> Tensor:
+def _measured_rms(plan: Plan, source: Tensor, x: Tensor, pool: Tensor | None) -> Tensor:
     """Measure the RMS of each source, in its box or around it where there are boxes: [B, S]."""
     if plan.boxes is None:
         rms = _rms(x) if pool is None else torch.cat([_rms(x), _rms(pool)])
-        return rms[array_to_device(plan.source, x.device)]
+        return rms[source]
     inputs = (*x, *(() if pool is None else pool))
     if x.dim() == 2:
         inputs = tuple(waveform[None] for waveform in inputs)
@@ -207,9 +213,9 @@ def _norm_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _rms_from_levels(plan: Plan, levels: Tensor) -> Tensor:
+def _rms_from_levels(plan: Plan, source: Tensor, levels: Tensor) -> Tensor:
     """Return the RMS of each source from levels in dB, [N] or [N, L], averaged by area: [B, S]."""
-    power = _source_power(plan, levels)
+    power = _source_power(source, levels)
     if plan.boxes is None:
         return power.mean(dim=2).sqrt()
     area = source_coverage_per_frame(plan, power.shape[2], levels.device)
@@ -230,12 +236,12 @@ def source_coverage_per_frame(plan: Plan, num_frames: int, device: torch.device)
         Fractions in [0, 1], float32 [B, 2, F].
     """
     assert plan.boxes is not None
-    time = array_to_device(plan.boxes.time.astype(np.float32), device) * num_frames
-    frame_start = torch.arange(num_frames, device=device)
-    covered = torch.minimum(time[:, 1:], frame_start + 1) - torch.maximum(time[:, :1], frame_start)
+    time = plan.boxes.time.astype(np.float32) * np.float32(num_frames)
+    frame_start = np.arange(num_frames, dtype=np.float32)
+    covered = np.minimum(time[:, 1:], frame_start + 1) - np.maximum(time[:, :1], frame_start)
     height = np.diff(plan.boxes.mel).astype(np.float32) * plan.used_mask[:, 1:]
-    partner_area = covered.clamp(0, 1) * array_to_device(height, device)
-    return torch.stack([1 - partner_area, partner_area], dim=1)
+    partner_area = covered.clip(0, 1) * height
+    return array_to_device(np.stack([1 - partner_area, partner_area], axis=1), device)
 
 
 def mixed_level_db(
@@ -246,6 +252,7 @@ def mixed_level_db(
     gain: Tensor | None = None,
     post_gain: Tensor | None = None,
     shift: Tensor | None = None,
+    source: Tensor | None = None,
 ) -> Tensor | None:
     """Return the levels after a mix, in dB: the RMS of a sum of uncorrelated sounds.
 
@@ -261,6 +268,7 @@ def mixed_level_db(
             and the levels.
         post_gain: Factor that each example was scaled by after the sum, [B]; None is 1.
         shift: Shift of each source as a fraction of its length, [B, S]; None is that of the plan.
+        source: Indices of the sources on the device of the levels, [B, S]; None copies the plan's.
 
     Returns:
         Levels in dB, shaped as ``level``. None where the levels of the batch, or of a pool that the
@@ -287,8 +295,10 @@ def mixed_level_db(
         )
     level = level if level.is_floating_point() else level.float()
     levels = (level if pool_level is None else torch.cat([level, pool_level])).detach()
+    if source is None:
+        source = array_to_device(plan.source, level.device)
     if gain is None:
-        gain = _gains_from_levels(plan, levels)
+        gain = _gains_from_levels(plan, source, levels)
     if shift is None and plan.shift is not None:
         shift = array_to_device(plan.shift, level.device)
     if shift is None and plan.aligned and level.dim() > 1:
@@ -299,21 +309,22 @@ def mixed_level_db(
     if plan.boxes is not None:
         num_intervals = levels.view(len(levels), -1).shape[1]
         power_gain = power_gain * source_coverage_per_frame(plan, num_intervals, level.device)
-    power = _source_power(plan, levels)
+    power = _source_power(source, levels)
     if shift is not None:
-        power = shift_in_time(power.flatten(0, 1), shift.flatten()).view_as(power)
+        offset = shift_offsets(shift.flatten(), power.shape[2])
+        power = shift_in_time(power.flatten(0, 1), offset).view_as(power)
     # Unused slots may hold NaN levels, and 0 times NaN is NaN: they are left out.
     power = torch.where(power_gain > 0, power * power_gain, 0).sum(dim=1)
     return (10 * power.log10()).to(level.dtype).view_as(level)
 
 
-def _gains_from_levels(plan: Plan, levels: Tensor) -> Tensor:
+def _gains_from_levels(plan: Plan, source: Tensor, levels: Tensor) -> Tensor:
     """Return the gain of each source's sound, [B, S], from levels [N] or [N, L]."""
     gain = array_to_device(plan.gain, levels.device)
     if plan.match == "loudness":
         raise ValueError("levels of a plan with match=loudness need the gain of its sources")
     if plan.match == "rms":
-        rms = _rms_from_levels(plan, levels).nan_to_num(nan=0.0, posinf=0.0)
+        rms = _rms_from_levels(plan, source, levels).nan_to_num(nan=0.0, posinf=0.0)
         gain = gain * level_matching_gains(rms)
     return to_unit_power(gain) if plan.unit_power else gain
 
@@ -326,7 +337,7 @@ def to_unit_power(gain: Tensor) -> Tensor:
     return gain / gain.square().sum(dim=1, keepdim=True).sqrt()
 
 
-def _source_power(plan: Plan, levels: Tensor) -> Tensor:
+def _source_power(source: Tensor, levels: Tensor) -> Tensor:
     """Return the power of each source in each time interval, [B, S, L], from dB [N] or [N, L]."""
     power = 10 ** (levels.view(len(levels), -1).float() / 10)
-    return power[array_to_device(plan.source, levels.device)]
+    return power[source]

@@ -7,9 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d
 
-from birdmix.mix.mix_plan import Plan
-from birdmix.mix.tensor_access import array_to_device
-
 # Time intervals of the envelopes that are aligned: 50 ms of 5 s, shorter than most notes.
 _NUM_INTERVALS = 100
 
@@ -24,37 +21,37 @@ def shift_offsets(shift: Tensor, length: int) -> Tensor:
     return (shift * length).round().long()
 
 
-def shift_in_time(x: Tensor, shift: Tensor) -> Tensor:
+def shift_in_time(x: Tensor, offset: Tensor) -> Tensor:
     """Shift examples later in time; what leaves the end comes in at the beginning.
 
     Args:
         x: Examples [K, ..., T].
-        shift: Shift of each as a fraction of its length, [K].
+        offset: Shift of each in cells of the time axis, int64 [K].
     """
     length = x.shape[-1]
-    offset = shift_offsets(shift, length)
     index = (torch.arange(length, device=x.device) - offset[:, None]) % max(length, 1)
     return x.gather(-1, index.view(len(x), *[1] * (x.dim() - 2), length).expand_as(x))
 
 
-def resolve_shifts(plan: Plan, x: Tensor, pool: Tensor | None, is_linear: bool) -> Tensor | None:
-    """Return the shift of each source as a fraction of its length, float32 [B, S]; None for none.
+def align_shifts(source: Tensor, x: Tensor, pool: Tensor | None, is_linear: bool) -> Tensor:
+    """Return the shifts at which loud parts of partners and examples meet.
 
-    Where loud parts shall meet, it is the shift at which the envelopes of the partner and of the
-    example itself have the largest circular correlation.
+    At each of them the envelopes of the partner and of the example itself have the largest circular
+    correlation.
 
     Args:
-        plan: The plan.
+        source: Indices of the sources in the batch followed by the pool, int64 [B, S].
         x: Inputs of the batch [B, ..., T].
-        pool: Inputs of the mix pool [P, ..., T], if the plan draws from it.
+        pool: Inputs of the mix pool [P, ..., T], if there are sources from it.
         is_linear: Whether x is a sound, and not a spectrogram in dB.
+
+    Returns:
+        Fractions of the length, float32 [B, S]; 0 for the examples themselves.
     """
-    if plan.shift is not None:
-        return array_to_device(plan.shift, x.device)
-    if not plan.aligned or x.shape[-1] == 0:
-        return None
+    if x.shape[-1] == 0:
+        return x.new_zeros(source.shape, dtype=torch.float32)
     envelopes = [_envelope(each, is_linear) for each in (x, pool) if each is not None]
-    spectrum = torch.fft.rfft(torch.cat(envelopes)[array_to_device(plan.source, x.device)])
+    spectrum = torch.fft.rfft(torch.cat(envelopes)[source])
     num_intervals = envelopes[0].shape[1]
     correlation = torch.fft.irfft(spectrum[:, :1] * spectrum.conj(), n=num_intervals)
     shift = correlation.argmax(dim=2) / num_intervals
