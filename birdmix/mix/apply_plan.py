@@ -8,6 +8,7 @@ the first and the last two are passed through.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.post_scaling import POSTS
@@ -52,8 +53,9 @@ def apply_resolved_plan(
 ) -> tuple[Tensor, Tensor | None]:
     """Apply a plan with given gains and shifts; return the factor of ``post``, too.
 
-    It is one launch on a GPU where Triton runs (``kernels``), two with ``post``. On a CPU examples
-    are mixed one after the other, elsewhere and for autograd source by source.
+    One launch on a GPU where Triton runs (``kernels``), two with ``post``. On a CPU plain sums
+    are computed side by side and other mixes one after the other; elsewhere and for autograd, the
+    whole batch is mixed source by source.
 
     Args:
         plan: Plan for this batch and pool (``check_plan``).
@@ -73,6 +75,14 @@ def apply_resolved_plan(
 
         return launch_mix_inputs(applied, x, pool, post)
     if x.device.type == "cpu" and _all_allow_in_place(*tensors):
+        is_sum = pool is None and applied.offset is None and applied.box is None
+        if (
+            is_sum
+            and post == "none"
+            and x.dtype == torch.float32
+            and have_one_dense_layout(x, None)
+        ):
+            return _sum_by_example(plan, applied, x), None
         return _apply_by_example(plan, applied, x, pool, post)
     return _apply_by_slot(plan, applied, x, pool, post)
 
@@ -111,6 +121,30 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
             f"the plan has source index {plan.source.max()}, batch and pool hold {num_examples} "
             "examples; pass the pool that the plan was drawn for"
         )
+
+
+def _sum_by_example(plan: Plan, applied: AppliedPlan, x: Tensor) -> Tensor:
+    """Sum sources of a batch on a CPU, examples side by side, each by one thread.
+
+    Threads that share each example would wait for each other after each of them: beside other work
+    that takes several times as long.
+
+    Args:
+        plan: A plan without boxes, shifts and pool.
+        applied: Its numbers.
+        x: float32 [B, ...] with ``have_one_dense_layout``.
+    """
+    used = torch.from_numpy(plan.used_mask)
+    counts = torch.from_numpy(plan.source_counts)
+    flat = x.as_strided((len(x), x[0].numel()), (x[0].numel(), 1))
+    mixed = embedding_bag(
+        applied.source[used],
+        flat,
+        counts.cumsum(0) - counts,
+        mode="sum",
+        per_sample_weights=applied.gain[used],
+    )
+    return mixed.as_strided(x.shape, x.stride())
 
 
 def _apply_by_example(
