@@ -1,5 +1,6 @@
 """Offline kits: their wheels, and the notebook cell that submits with them."""
 
+import ast
 import json
 import os
 import shutil
@@ -113,6 +114,40 @@ def test_requirements_are_those_of_the_kits_python_on_linux(monkeypatch: pytest.
         "with-extra",
         "loud-too",
     }
+
+
+def test_a_kit_holds_every_package_that_a_submission_imports(
+    exported: Path, demo: Path, tmp_path: Path
+):
+    options = ["submit", "--bundle", exported, "--data", demo, "--engine", "onnx"]
+    options += ["--out", tmp_path / "submission.csv"]
+    code = f"""
+import sys
+from birdmix.cli.main import app
+app({[str(each) for each in options]}, standalone_mode=False)
+modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "birdmix"]
+print(*{{module.__file__ for module in modules}}, sep="\\n")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    files = [Path(line) for line in done.stdout.splitlines() if line.endswith(".py")]
+    assert len(files) > 50
+    imported = {name.split(".")[0] for file in files for name in imports_when_loaded(file)}
+    third_party = imported - set(sys.stdlib_module_names) - {"birdmix"}
+    needed = set(wheels.required_package_versions("onnx", HERE))
+    assert {name.replace("_", "-") for name in third_party} <= needed
+
+
+def imports_when_loaded(file: Path) -> set[str]:
+    """Return the modules that a file imports at its top level."""
+    names = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
 
 
 def test_the_wheel_of_birdmix_runs_where_it_is_installed(tmp_path: Path):

@@ -21,10 +21,12 @@ from birdmix.engines.registry import EXPORTED_ENGINES
 from birdmix.files import walk_files
 
 #: Packages that prediction imports, for every engine.
-PREDICTION = ("numpy", "pandas", "pyarrow", "rich", "scipy", "soundfile", "soxr", "typer")
+PREDICTION = (
+    *("lazy-loader", "numpy", "pandas", "pyarrow", "rich", "scipy", "soundfile", "soxr", "typer"),
+)
 
 #: Packages that the torch engine imports as well.
-TORCH_ENGINE = ("huggingface-hub", "lazy-loader", "safetensors", "timm")
+TORCH_ENGINE = ("huggingface-hub", "safetensors", "timm")
 
 #: Packages that a kit never holds: they take gigabytes, and Kaggle has builds for its own drivers.
 PREINSTALLED = ("torch", "torchaudio", "torchvision")
