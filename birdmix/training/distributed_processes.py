@@ -142,9 +142,11 @@ def connect_processes(settings: TrainerSettings) -> Processes:
             f"trainer.accelerator={settings.accelerator} is not available here ({error}); "
             "use trainer.accelerator=auto, and no more processes than devices"
         ) from error
-    fabric.launch()
     if fabric.device.type == "cpu":
         keep_freed_host_memory()
+    else:
+        torch.set_float32_matmul_precision(settings.matmul_precision)
+    fabric.launch()
     group = dist.new_group(backend="gloo") if fabric.world_size > 1 else None
     return Processes(fabric, fabric.global_rank, fabric.world_size, group)
 

@@ -10,6 +10,8 @@ LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+
 
 @dataclass
 class TrainerSettings:
@@ -22,6 +24,8 @@ class TrainerSettings:
         accelerator: auto, cpu, gpu or mps; one device for each process that torchrun or SLURM
             starts.
         precision: 32-true, 16-mixed or bf16-mixed.
+        matmul_precision: Precision of products of float32 matrices on a GPU, as torch names it:
+            highest; high, which uses tensor cores if there are any (TF32); or medium (bfloat16).
         accumulate: Batches per optimizer step; their gradients are accumulated.
         clip: Largest gradient norm; null does not clip.
         channels_last: Use the channels-last memory layout; faster for most networks of timm.
@@ -34,6 +38,7 @@ class TrainerSettings:
     max_time: str | None = None
     accelerator: str = "auto"
     precision: str = "32-true"
+    matmul_precision: str = "high"
     accumulate: int = 1
     clip: float | None = 5.0
     channels_last: bool = True
@@ -49,6 +54,7 @@ class TrainerSettings:
                 raise ValueError(f"max_time={error}") from error
         check_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip}: it must be above 0; null does not clip")
         for name in ("max_epochs", "accumulate"):

@@ -7,7 +7,6 @@ position.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from birdmix.mix import MixStats
 from birdmix.model.optimizers import set_frozen_to_eval
 from birdmix.training.async_scalar import AsyncScalar
 from birdmix.training.checkpoint_state import collect_state
+from birdmix.training.device_batches import DeviceBatches
 from birdmix.training.out_of_memory import run_or_suggest_batch_size
 from birdmix.training.run_position import RunPosition
 from birdmix.training.stop_requests import EXIT_TIME_LIMIT, RunStopped
@@ -42,7 +42,7 @@ def fit(run: TrainingRun) -> None:
         RunStopped: If a stop was requested; the run is saved.
         ValueError: If the loss or the weights are not finite, or memory is exhausted.
     """
-    batches = iter(run.batches)
+    batches = DeviceBatches(iter(run.batches), run.fabric)
     try:
         with run.stop_requests, run.processes.shorten_lost_process_errors():
             while not run.is_done:
@@ -65,14 +65,14 @@ def fit(run: TrainingRun) -> None:
             end_workers(loader)
 
 
-def _optimizer_step(run: TrainingRun, batches: Iterator[Batch]) -> None:
+def _optimizer_step(run: TrainingRun, batches: DeviceBatches) -> None:
     """Accumulate the gradients of ``trainer.accumulate`` batches, and update the weights."""
     position = run.position
     count = min(run.trainer.accumulate, run.batches_per_epoch - position.batch)
     for index in range(position.batch, position.batch + count):
-        batch = next(batches)
+        batches.load()
         run.timer.end_phase("loading")
-        batch = run.fabric.to_device(batch)
+        batch = batches.take()
         run.timer.end_phase("transfer")
         is_last = index == position.batch + count - 1
         wrapped: Any = run.step.classifier  # by fabric, in a private type
@@ -81,6 +81,8 @@ def _optimizer_step(run: TrainingRun, batches: Iterator[Batch]) -> None:
         run.losses.append((index, AsyncScalar(loss)))
         _add_losses(run, num_pending=1)
         run.timer.end_phase("model")
+        batches.load_ahead()
+        run.timer.end_phase("loading")
         for hook in run.hooks:
             hook.on_batch(position, batch.context.batch_size * run.processes.size)
     rate = run.optim.learning_rate(position.step, run.total_steps)
