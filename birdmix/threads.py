@@ -20,7 +20,11 @@ _ITEMS_AT_A_TIME = 1024
 
 
 def map_in_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], on_progress: OnItemDone | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    on_progress: OnItemDone | None = None,
+    *,
+    num_threads: int | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Apply a function to items in threads; yield each item with its result, in order.
 
@@ -28,8 +32,9 @@ def map_in_threads(
         work: The function; its errors are raised here.
         items: The items.
         on_progress: Called after each item.
+        num_threads: Items in work at a time; None is ``num_processors()``.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
+    with ThreadPoolExecutor(num_threads or num_processors()) as executor:
         try:
             for begin in range(0, len(items), _ITEMS_AT_A_TIME):
                 chunk = items[begin : begin + _ITEMS_AT_A_TIME]

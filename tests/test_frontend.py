@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import sys
+import threading
+from collections.abc import Callable
 from functools import cache
 
 import librosa
@@ -16,6 +18,7 @@ from birdmix.frontend import log_mel
 from birdmix.frontend.attenuation import attenuate_high_frequencies
 from birdmix.frontend.deltas import append_deltas
 from birdmix.frontend.log_mel import LogMel
+from birdmix.frontend.log_mel_torch import TorchLogMel
 from birdmix.frontend.masking import mask_spectrograms
 from birdmix.frontend.settings import (
     AttenuationSettings,
@@ -25,10 +28,22 @@ from birdmix.frontend.settings import (
 )
 from birdmix.json_data import parse_dataclass
 
+MakeLogMel = Callable[[LogMelSettings], torch.nn.Module]
+
 
 def noise(batch_size: int = 2, num_samples: int = 32_000) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(batch_size, num_samples, generator=generator)
+
+
+def torch_log_mel(settings: LogMelSettings) -> TorchLogMel:
+    """Return what ``LogMel`` runs on a GPU; here it runs on the CPU."""
+    return LogMel(settings).on_device
+
+
+@pytest.fixture(params=[LogMel, torch_log_mel], ids=["on CPUs", "on GPUs"])
+def make_log_mel(request: pytest.FixtureRequest) -> MakeLogMel:
+    return request.param
 
 
 def fixed_to_decibel(x: torch.Tensor) -> np.ndarray:
@@ -116,8 +131,8 @@ def test_pcen_attenuates_a_steady_hum_more_than_a_short_call():
     assert high[:, at_call].max() > 2 * low[:, at_call].max()
 
 
-def test_a_log_mel_is_float32_and_the_same_under_autocast():
-    log_mel, wave = LogMel(LogMelSettings()), noise()
+def test_a_log_mel_is_float32_and_the_same_under_autocast(make_log_mel: MakeLogMel):
+    log_mel, wave = make_log_mel(LogMelSettings()), noise()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mel = log_mel(wave)
     assert mel.dtype == torch.float32
@@ -138,18 +153,18 @@ def test_minmax_scales_each_example_to_0_to_1():
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_silence_is_at_minus_100_db_for_power_and_magnitude(power: int):
+def test_silence_is_at_minus_100_db_for_power_and_magnitude(power: int, make_log_mel: MakeLogMel):
     settings = LogMelSettings(power=power, normalise="fixed", offset=0, scale=1)
     torch.testing.assert_close(
-        LogMel(settings)(torch.zeros(1, 4096)), torch.full((1, 1, 128, 9), -100.0)
+        make_log_mel(settings)(torch.zeros(1, 4096)), torch.full((1, 1, 128, 9), -100.0)
     )
 
 
 @pytest.mark.parametrize("compression", ["decibel", "pcen"])
-def test_a_nan_example_does_not_affect_the_others(compression: str):
+def test_a_nan_example_does_not_affect_the_others(compression: str, make_log_mel: MakeLogMel):
     wave = noise(3)
     wave[1, 100] = torch.nan
-    mel = LogMel(LogMelSettings(compression=compression))(wave)
+    mel = make_log_mel(LogMelSettings(compression=compression))(wave)
     assert mel.isfinite().all(dim=-1).all(dim=-1)[:, 0].tolist() == [True, False, True]
 
 
@@ -189,22 +204,42 @@ def test_too_few_samples_for_reflect_padding_raise_an_error():
         LogMel(LogMelSettings(pad_mode="reflect"))(noise(1, 1024))
 
 
-def test_a_loud_example_does_not_change_a_quiet_one_of_its_batch():
+def test_a_loud_example_does_not_change_a_quiet_one_of_its_batch(make_log_mel: MakeLogMel):
     quiet, loud = noise(1) * 1e-4, noise(1) * 10
-    log_mel = LogMel(LogMelSettings())
+    log_mel = make_log_mel(LogMelSettings())
     in_batch = log_mel(torch.cat([quiet, loud]))[:1]
     assert torch.equal(in_batch, log_mel(quiet))
 
 
-def test_a_mel_does_not_depend_on_the_rest_of_the_batch():
+def test_a_log_mel_on_a_cpu_depends_on_neither_its_batch_nor_the_number_of_threads():
     log_mel = LogMel(LogMelSettings())
     wave = noise(5) * torch.tensor([1.0, 1e-3, 10.0, 1e-2, 0.1])[:, None]
     one_by_one = torch.cat([log_mel(waveform[None]) for waveform in wave])
-    assert torch.allclose(log_mel(wave), one_by_one, atol=1e-5)
+    assert torch.equal(torch.from_numpy(log_mel.on_cpu(wave.numpy(), num_threads=1)), one_by_one)
+    assert torch.equal(torch.from_numpy(log_mel.on_cpu(wave.numpy(), num_threads=3)), one_by_one)
+
+
+def test_log_mels_on_a_cpu_use_the_threads_of_torch(monkeypatch: pytest.MonkeyPatch):
+    log_mel, threads = LogMel(LogMelSettings()), set()
+
+    def write_thread(waveform: np.ndarray) -> np.ndarray:
+        both.wait(10)  # returns once two waveforms are in work
+        threads.add(threading.get_ident())
+        return np.zeros((128, 63), np.float32)
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(log_mel.on_cpu, "_mel", write_thread)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    log_mel(noise(4))
+    assert len(threads) == 2
+
+
+def test_log_mels_of_no_waveforms_are_an_empty_tensor():
+    assert LogMel(LogMelSettings())(torch.zeros(0, 32_000)).shape == (0, 1, 128, 63)
 
 
 @pytest.mark.parametrize("n_mels", [1, 3, 300])  # fewer than blocks; filters without a bin
-def test_any_number_of_mels_gives_the_dense_product(n_mels: int):
+def test_any_number_of_mels_gives_the_dense_product(n_mels: int, make_log_mel: MakeLogMel):
     settings = LogMelSettings(n_mels=n_mels, normalise="fixed", n_fft=512, top_db=200)
     wave = noise(2)
     filters = melscale_fbanks(
@@ -214,7 +249,9 @@ def test_any_number_of_mels_gives_the_dense_product(n_mels: int):
         wave, 512, 512, window=torch.hann_window(512), pad_mode="constant", return_complex=True
     ).abs().square()  # fmt: skip
     dense = (power.mT @ filters).mT.clamp(min=1e-10).log10() * 10
-    torch.testing.assert_close(LogMel(settings)(wave)[:, 0] * 80 - 80, dense, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        make_log_mel(settings)(wave)[:, 0] * 80 - 80, dense, atol=1e-3, rtol=0
+    )
 
 
 def test_silence_is_finite():

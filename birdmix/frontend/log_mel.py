@@ -1,4 +1,4 @@
-"""Log-mel spectrograms in torch, for training and for prediction with torch.
+"""Log-mel spectrograms of tensors, for training and for prediction with torch.
 
 Shapes: B batch, T samples, M mel bins, F frames, N frequencies (n_fft / 2 + 1).
 """
@@ -10,14 +10,11 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from birdmix.frontend.log_mel_numpy import NumpyLogMel
+from birdmix.frontend.log_mel_torch import TorchLogMel
 from birdmix.frontend.mel_filters import mel_filters
-from birdmix.frontend.pcen import Pcen
-from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
+from birdmix.frontend.settings import LogMelSettings
 from birdmix.torch_versions import describe_unfit_package
-
-# The product with the filters is computed in this many blocks of filters; each block skips the
-# frequencies at which all its filters are 0.
-_NUM_BLOCKS = 4
 
 
 class LogMel(nn.Module):
@@ -28,6 +25,10 @@ class LogMel(nn.Module):
 
     All statistics are per example: a loud example must not change a quiet one of its batch.
 
+    On a CPU the implementation of exported networks, ``NumpyLogMel``, computes waveforms side by
+    side, one in each of torch's threads: results do not depend on the number of threads. On other
+    devices they are computed in torch, the whole batch at a time.
+
     Args:
         settings: Parameters of the spectrogram.
     """
@@ -35,17 +36,9 @@ class LogMel(nn.Module):
     def __init__(self, settings: LogMelSettings) -> None:
         super().__init__()
         self.settings = settings
-        filters = _torch_mel_filters(settings)
-        self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
-        self.window: Tensor
-        self.pcen = None
-        if settings.compression == "pcen":
-            self.pcen = Pcen(settings.pcen, settings.sample_rate / settings.hop_length)
-        self.columns: list[slice] = []
-        for index, block in enumerate(filters.tensor_split(_NUM_BLOCKS, dim=1)):
-            columns, values = _trim_zeros(block, repeats=round(settings.power))
-            self.columns.append(columns)
-            self.register_buffer(f"filters_{index}", values, persistent=False)
+        filters = _mel_filters(settings)
+        self.on_cpu = NumpyLogMel(settings, filters.numpy())
+        self.on_device = TorchLogMel(settings, filters)
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
@@ -59,64 +52,14 @@ class LogMel(nn.Module):
         Returns:
             Spectrograms, float32 [B, 1, M, F].
         """
-        with torch.autocast(waveform.device.type, enabled=False):
-            waveform = waveform.float()
-            num_frames = self.settings.samples_to_num_frames(waveform.shape[1])
-            mel = waveform.new_empty(len(waveform), num_frames, self.settings.n_mels)
-            # On a CPU two waveforms at a time: their frames stay in the processor's cache.
-            chunk_size = 2 if waveform.device.type == "cpu" else max(len(waveform), 1)
-            chunks = zip(waveform.split(chunk_size), mel.split(chunk_size), strict=True)
-            for chunk, out in chunks:
-                self._write_mel(chunk, out)
-            mel = self.pcen(mel) if self.pcen else self._to_decibel(mel)
-            return self._normalise(mel).transpose(1, 2)[:, None]
-
-    def _write_mel(self, waveform: Tensor, out: Tensor) -> None:
-        """Write the power or the magnitude in each mel bin, [B, F, M], to ``out``.
-
-        For power, real and imaginary parts are squared next to each other and are summed by the
-        product with the filters, in which each frequency occurs twice.
-        """
-        spectrum = torch.stft(
-            waveform,
-            n_fft=self.settings.n_fft,
-            hop_length=self.settings.hop_length,
-            window=self.window,
-            pad_mode=self.settings.pad_mode,
-            return_complex=True,
-        ).mT
-        if self.settings.power == 2:
-            cells = torch.view_as_real(spectrum).flatten(-2).square_()  # [B, F, 2 N]
-        else:
-            cells = spectrum.abs()  # [B, F, N]
-        first = 0
-        for index, columns in enumerate(self.columns):
-            filters = getattr(self, f"filters_{index}")
-            last = first + filters.shape[1]
-            out[:, :, first:last] = cells[:, :, columns] @ filters
-            first = last
-
-    def _to_decibel(self, mel: Tensor) -> Tensor:
-        """Convert mels [B, F, M] to decibels, in place."""
-        factor = 20 / self.settings.power
-        min_value = MIN_POWER ** (self.settings.power / 2)
-        decibel = mel.clamp_(min=min_value).log10_().mul_(factor)
-        floor = decibel.amax(dim=(-2, -1), keepdim=True) - self.settings.top_db
-        return torch.maximum(decibel, floor, out=decibel)
-
-    def _normalise(self, mel: Tensor) -> Tensor:
-        """Scale mels [B, F, M] to the range of model inputs, in place."""
-        if self.settings.normalise == "fixed":
-            return mel.add_(self.settings.offset).div_(self.settings.scale)
-        if self.settings.normalise == "minmax":
-            low, high = torch.aminmax(mel.flatten(1), dim=1)
-            return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + EPS)
-        deviation, mean = torch.std_mean(mel, dim=(-2, -1), keepdim=True)
-        return mel.sub_(mean).div_(deviation + EPS)
+        if waveform.device.type == "cpu":
+            waveforms = waveform.float().numpy(force=True)
+            return torch.from_numpy(self.on_cpu(waveforms, num_threads=torch.get_num_threads()))
+        return self.on_device(waveform)
 
 
-def _torch_mel_filters(settings: LogMelSettings) -> Tensor:
-    """Return mel filters [N, M]: torchaudio's or, where it cannot be imported, those of numpy."""
+def _mel_filters(settings: LogMelSettings) -> Tensor:
+    """Return mel filters [N, M]: torchaudio's or, where it cannot be imported, our own."""
     melscale_fbanks = _import_melscale_fbanks()
     if melscale_fbanks is None:
         return torch.from_numpy(mel_filters(settings))
@@ -143,20 +86,3 @@ def _import_melscale_fbanks() -> Callable[..., Tensor] | None:
         )
         return None
     return melscale_fbanks
-
-
-def _trim_zeros(filters: Tensor, repeats: int) -> tuple[slice, Tensor]:
-    """Trim filters [N, m] to the frequencies between the first and the last that is not 0.
-
-    Args:
-        filters: Filters of one block.
-        repeats: How often each frequency is repeated: 2 for real and imaginary parts next to each
-            other.
-
-    Returns:
-        The columns of the spectrum that the trimmed filters apply to, and the trimmed filters.
-    """
-    nonzero = filters.any(dim=1).nonzero()
-    first, last = (int(nonzero[0]), int(nonzero[-1]) + 1) if len(nonzero) else (0, 1)
-    values = filters[first:last].repeat_interleave(repeats, dim=0).contiguous()
-    return slice(repeats * first, repeats * last), values

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms in numpy, for prediction without torch.
+"""Log-mel spectrograms in numpy: on CPUs, and for prediction without torch.
 
 Shapes: W windows, T samples, M mel bins, F frames, N frequencies (n_fft / 2 + 1).
 """
@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 
 from birdmix.frontend.mel_filters import mel_filters
 from birdmix.frontend.settings import EPS, MIN_POWER, LogMelSettings
+from birdmix.threads import map_in_threads
 
 # Frames that are transformed at a time: intermediate results stay in the processor's cache.
 _FRAMES_PER_CHUNK = 64
@@ -18,32 +19,44 @@ class NumpyLogMel:
     """The log-mel of ``birdmix.frontend.log_mel.LogMel``, equal to within 1e-3 dB.
 
     A filter narrower than two frequencies, which is useless anyway, may differ by several 1e-3 dB.
-    A call uses one thread, and any number of threads may call at a time. The product with the
-    filters is a sparse one: BLAS would start threads of its own, which wait for each other.
+    A window is computed by one thread, and any number of threads may call at a time. The product
+    with the filters is a sparse one: BLAS would start threads of its own, which wait for each
+    other.
 
     Args:
         settings: Parameters of the spectrogram.
+        filters: Mel filters, float32 [N, M]; None computes them.
     """
 
-    def __init__(self, settings: LogMelSettings) -> None:
+    def __init__(self, settings: LogMelSettings, filters: np.ndarray | None = None) -> None:
         self.settings = settings
         angle = 2 * np.pi * np.arange(settings.n_fft) / settings.n_fft
         self.window = (0.5 - 0.5 * np.cos(angle)).astype(np.float32)  # periodic Hann window
-        self.filters = csr_array(mel_filters(settings).T)
+        self.filters = csr_array((mel_filters(settings) if filters is None else filters).T)
 
-    def __call__(self, waveforms: np.ndarray) -> np.ndarray:
+    def __call__(self, waveforms: np.ndarray, *, num_threads: int = 1) -> np.ndarray:
         """Compute normalised log-mel spectrograms.
 
         Args:
             waveforms: Waveforms in [-1, 1], float32 [W, T].
+            num_threads: Windows that are computed at a time; without effect on the result.
 
         Returns:
             Spectrograms, float32 [W, 1, M, F].
         """
         num_frames = self.settings.samples_to_num_frames(waveforms.shape[1])
         mels = np.empty((len(waveforms), 1, self.settings.n_mels, num_frames), np.float32)
-        for mel, waveform in zip(mels[:, 0], waveforms, strict=True):
-            mel[:] = self._normalise(self._compress(self._mel(waveform)))
+
+        def write(number: int) -> None:
+            mels[number, 0] = self._normalise(self._compress(self._mel(waveforms[number])))
+
+        numbers = range(len(waveforms))
+        if num_threads == 1 or len(numbers) == 1:
+            for number in numbers:
+                write(number)
+        else:
+            for _ in map_in_threads(write, numbers, num_threads=num_threads):
+                pass
         return mels
 
     def _mel(self, waveform: np.ndarray) -> np.ndarray:
