@@ -99,7 +99,7 @@ def test_contexts_of_a_stream_equal_cuts_of_the_whole_recording(
     waveform = np.arange(1, num_samples + 1, dtype=np.float32)
     stream, windows = ContextStream(grid), []
     for block in np.split(waveform, sorted(min(c, num_samples) for c in cuts)):
-        windows += [window for window, _ in stream.push(block)]
+        windows += [window.copy() for window, _ in stream.push(block)]
     windows += [window for window, _ in stream.end()]
     count = num_windows(num_samples, row, step, tail, last_window)
     starts = [round(number * step) for number in range(count)]

@@ -46,17 +46,17 @@ class EngineGroup:
         self.limits.append(threading.Semaphore(engine.num_threads))
 
     def infer(
-        self, contexts: list[np.ndarray], shift_indices: list[int], frame_pooling: str
+        self, contexts: np.ndarray, shift_indices: list[int], frame_pooling: str
     ) -> list[np.ndarray]:
         """Compute each engine's logits of a batch, float32 [N, C]; several threads may call it.
 
         Args:
-            contexts: Waveforms, float32 [T] each.
+            contexts: Waveforms, float32 [N, T].
             shift_indices: For each context, which of the K contexts of its window it is.
             frame_pooling: clip, mean or max.
         """
         with self.limits[0]:
-            inputs = self.engines[0].preprocess(np.stack(contexts))
+            inputs = self.engines[0].preprocess(contexts)
         logits = []
         for engine, limit in zip(self.engines, self.limits, strict=True):
             with limit:
@@ -128,7 +128,7 @@ def _check_engine(engine: Engine, settings: PredictSettings, window: float, cont
 
 
 #: Starts the inference of a batch in a thread: contexts, and which of the K contexts each is.
-Submit = Callable[[EngineGroup, list[np.ndarray], list[int]], Future]
+Submit = Callable[[EngineGroup, np.ndarray, list[int]], Future]
 
 
 class NanLogitsError(Exception):
@@ -161,7 +161,7 @@ class RecordingPipeline:
         self.stream = ContextStream(group.grid)
         model_labels = [engine.manifest.labels for engine in group.engines]
         self.logits = [WindowLogits(own, labels) for own in model_labels]
-        self._contexts: list[np.ndarray] = []
+        self._contexts = self._new_batch()
         self._shift_indices: list[int] = []
         self._submitted: deque[Future] = deque()
         # Each engine's logits of the contexts that later windows need, and the first one's number.
@@ -186,21 +186,26 @@ class RecordingPipeline:
             NanLogitsError: If a model gives logits that are NaN.
         """
         self._add_contexts(self.stream.end())
-        if self._contexts:
+        if self._shift_indices:
             self._submit_batch()
         while self._submitted:
             self._collect_batch()
 
     def _add_contexts(self, contexts: Iterator[tuple[np.ndarray, int]]) -> None:
         for context, k in contexts:
-            self._contexts.append(context)
+            self._contexts[len(self._shift_indices)] = context
             self._shift_indices.append(k)
-            if len(self._contexts) == self.batch_size:
+            if len(self._shift_indices) == self.batch_size:
                 self._submit_batch()
 
+    def _new_batch(self) -> np.ndarray:
+        """Return memory for the contexts of a batch, of which only what is used is allocated."""
+        return np.empty((self.batch_size, self.group.grid.context), np.float32)
+
     def _submit_batch(self) -> None:
-        self._submitted.append(self.submit(self.group, self._contexts, self._shift_indices))
-        self._contexts, self._shift_indices = [], []
+        contexts = self._contexts[: len(self._shift_indices)]
+        self._submitted.append(self.submit(self.group, contexts, self._shift_indices))
+        self._contexts, self._shift_indices = self._new_batch(), []
         while self._submitted and self._submitted[0].done():
             self._collect_batch()
 

@@ -236,13 +236,13 @@ class RecordingPredictor:
         return 4 * num_windows * len(self.labels) * len(self.engines)
 
     def submit_batch(
-        self, group: EngineGroup, contexts: list[np.ndarray], shift_indices: list[int]
+        self, group: EngineGroup, contexts: np.ndarray, shift_indices: list[int]
     ) -> Future:
         """Queue a batch for inference; waits while the queue is full.
 
         Args:
             group: Engines that take the same model inputs.
-            contexts: Waveforms of the contexts, float32 [T] each.
+            contexts: Waveforms of the contexts, float32 [N, T].
             shift_indices: For each context, which of the K contexts of its window it is.
 
         Returns:

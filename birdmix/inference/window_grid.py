@@ -95,6 +95,43 @@ class WindowGrid:
         return num_windows(num_samples, self.window, self.hop, self.min_tail, self.last_window)
 
 
+class SlidingBuffer:
+    """The latest samples of a recording, in memory that is used again.
+
+    New memory for each block costs more than copying it: the system maps and clears its pages.
+
+    Attributes:
+        start: Where in the recording the first sample lies.
+    """
+
+    def __init__(self) -> None:
+        self.start = 0
+        self._memory = np.empty(0, np.float32)
+        self._begin = self._end = 0
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The samples, float32; a view that is valid until the next block is added."""
+        return self._memory[self._begin : self._end]
+
+    def append(self, block: np.ndarray) -> None:
+        """Add a block at the end."""
+        if self._end + len(block) > len(self._memory):
+            samples, num_samples = self.samples, len(self.samples) + len(block)
+            if len(self._memory) < 2 * num_samples:  # so that few blocks move the samples
+                self._memory = np.empty(4 * num_samples, np.float32)
+            self._memory[: len(samples)] = samples
+            self._begin, self._end = 0, len(samples)
+        self._memory[self._end : self._end + len(block)] = block
+        self._end += len(block)
+
+    def drop_before(self, start: int) -> None:
+        """Drop the samples before a position in the recording."""
+        num_samples = min(max(start - self.start, 0), len(self.samples))
+        self._begin += num_samples
+        self.start += num_samples
+
+
 class ContextStream:
     """Cuts the contexts of a recording's windows out of its blocks; memory is bounded.
 
@@ -110,19 +147,21 @@ class ContextStream:
         self.grid = grid
         self.windows: deque[list[int]] = deque()
         self.num_samples = 0
-        self._buffer, self._buffer_start = np.zeros(0, np.float32), 0
+        self._buffer = SlidingBuffer()
         self._numbers: dict[int, int] = {}  # of the contexts that later windows may reuse, by start
         self._num_windows = self._num_contexts = 0
 
     def push(self, block: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Add a block; yield the contexts that are complete now, float32 [T], and their k."""
-        self._buffer = np.concatenate([self._buffer, block])
+        """Add a block; yield the contexts that are complete now, float32 [T], and their k.
+
+        They are views, whose samples are valid until the next block is added.
+        """
+        self._buffer.append(block)
         self.num_samples += len(block)
         yield from self._complete(self.num_samples)
         # The next window may be the last, and be moved back by less than its length.
         first = min(self.grid.context_starts_of_window(self._num_windows)) - self.grid.window
-        drop = min(max(first - self._buffer_start, 0), len(self._buffer))
-        self._buffer, self._buffer_start = self._buffer[drop:], self._buffer_start + drop
+        self._buffer.drop_before(first)
 
     def end(self) -> Iterator[tuple[np.ndarray, int]]:
         """Yield the contexts that reach beyond the recording's end."""
@@ -156,4 +195,5 @@ class ContextStream:
             oldest = min(grid.context_starts_of_window(window + 1)) - grid.window
             self._numbers = {s: number for s, number in self._numbers.items() if s >= oldest}
             for start, k in new:
-                yield extract_padded(self._buffer, start - self._buffer_start, grid.context), k
+                samples = self._buffer.samples
+                yield extract_padded(samples, start - self._buffer.start, grid.context), k
