@@ -2,6 +2,7 @@
 
     python benchmarks/prediction.py [--rounds 5] [--files 12] [--no-rival]
     python benchmarks/prediction.py --day
+    python benchmarks/prediction.py --gpu [--rounds 3] [--files 4000]
 
 Soundscapes of a minute, as OGG at 32 kHz and as 16-bit WAV at 48 kHz, and an efficientnet_b0 on
 log-mels [1, 128, 313] of 5 s at 32 kHz, in each engine and precision that is installed. It is
@@ -24,10 +25,18 @@ times are meaningless then.
 Memory and start-up time are those of a whole `birdmix predict`: with one file of 5 s, its time is
 little more than the start-up. ``--day`` predicts a recording of 24 h (16-bit WAV at
 16 kHz, 2.8 GB of disk) with a small network.
+
+``--gpu`` predicts OGG files of a minute (16 soundscapes under many names) with the torch engine:
+decoding alone, in as many threads as there are processors; log-mel and network alone, from
+waveforms in memory, in the engine's threads, in batches of a file and in the largest ones; and a
+whole `birdmix predict`, from start to tables. Without a GPU it runs on the CPU, to try the script:
+use few files.
 """
 
 import argparse
+import itertools
 import multiprocessing
+import os
 import shutil
 import statistics
 import subprocess
@@ -63,7 +72,7 @@ from birdmix.engines.agreement import Agreement, measure_agreement
 from birdmix.engines.engine_interface import Engine, EngineOutput
 from birdmix.engines.onnx_export import export_network
 from birdmix.engines.quantisation import quantise
-from birdmix.engines.registry import EXPORTED_ENGINES, open_exported_engine
+from birdmix.engines.registry import EXPORTED_ENGINES, open_engine, open_exported_engine
 from birdmix.frontend.log_mel_numpy import NumpyLogMel
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.inference.make_golden_windows import create_golden_file
@@ -88,6 +97,9 @@ SMALL = ModelSettings(backbone="resnet10t", backbone_args=SLIM, head="gem")
 
 #: x the lower bound, x OpenSoundscape, GB, seconds, GB for a day.
 BOUND_GOAL, RIVAL_GOAL, MEMORY_GOAL, START_GOAL, DAY_GOAL = 1.25, 15, 1.5, 3.0, 1.0
+
+#: On a GPU: x the speed of the slower of decoding, and of log-mel and network.
+GPU_GOAL = 0.8
 
 #: Batch size and number of workers of OpenSoundscape, all of which are tried.
 RIVAL_OPTIONS = [(1, 0), (4, 0), (16, 0), (16, 2)]
@@ -359,16 +371,83 @@ def report_day(folder: Path, bundle: Path, minute: np.ndarray) -> None:
         report_goal(f"24 h in one file | {kind}, peak GB", peak, DAY_GOAL)
 
 
+def decode_in_threads(folder: Path) -> None:
+    """Decode the recordings of a folder, as many at a time as there are processors."""
+
+    def decode(path: str) -> None:
+        for _ in DecodedBlocks(folder / path, RATE):
+            pass
+
+    with ThreadPoolExecutor(num_processors()) as pool:
+        list(pool.map(decode, find_recordings(folder)))
+
+
+def preprocess_and_infer(engine: Engine, windows: np.ndarray, size: int, number: int) -> None:
+    """Compute the logits of at least a number of windows, in batches of one size."""
+    endless = itertools.cycle(batches(windows[: len(windows) // size * size], size))
+    chosen = itertools.islice(endless, -(-number // size))
+    with ThreadPoolExecutor(engine.num_threads) as pool:
+        list(pool.map(lambda each: engine.infer(engine.preprocess(each)), chosen))
+
+
+def report_gpu(root: Path, num_files: int, rounds: int) -> None:
+    """Print the speed of decoding, of log-mel and network, and of `birdmix predict` with torch."""
+    soundscapes = make_recordings(root, min(num_files, 16))[OGG]
+    windows, bundle = windows_of(soundscapes), root / "bundle"
+    make_bundle(bundle, B0, windows)
+    folder, short = root / "files", root / "short"
+    for target, count in ((folder, num_files), (short, 1)):
+        target.mkdir()
+        sources = itertools.cycle(sorted(soundscapes.iterdir()))
+        for index, source in enumerate(itertools.islice(sources, count)):
+            os.link(source, target / f"{index:06d}.ogg")
+    engine = open_engine(bundle, "torch")
+    per_file = SOUNDSCAPE_SECONDS // SEGMENT_SECONDS
+    number = num_files * per_file
+    decoding, whole, start = "decoding", "birdmix predict", "birdmix predict, one file"
+    by_size = {
+        f"log-mel and network, batches of {size}": size for size in (per_file, engine.batch_size)
+    }
+
+    def measure() -> dict[str, float]:
+        took = {decoding: wall_seconds(partial(decode_in_threads, folder))}
+        for name, size in by_size.items():
+            work = partial(preprocess_and_infer, engine, windows, size, number)
+            took[name] = wall_seconds(work)
+        took[whole], _ = predict_alone(folder, bundle, "torch")
+        took[start], _ = predict_alone(short, bundle, "torch")
+        return took
+
+    seconds = measure_rounds(rounds, measure)
+    audio_seconds = num_files * SOUNDSCAPE_SECONDS
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"{engine.name}, {device}, {num_processors()} processors, {num_files} files")
+    for name, each in seconds.items():
+        median = statistics.median(each)
+        real_time = "" if name == start else f"{audio_seconds / median:8.0f} x real time"
+        print(f"{name:42}{median:7.2f} s{real_time}")
+    network = [min(each) for each in zip(*(seconds[name] for name in by_size), strict=True)]
+    bounds = [max(each) for each in zip(seconds[decoding], network, strict=True)]
+    running = [a - b for a, b in zip(seconds[whole], seconds[start], strict=True)]
+    for name, each in ((whole, seconds[whole]), (f"{whole} without its start", running)):
+        speed = statistics.median(bound / own for bound, own in zip(bounds, each, strict=True))
+        report_goal(f"{name}, x the slower part", speed, GPU_GOAL, is_minimum=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=12)
+    parser.add_argument("--files", type=int, help="12 by default, 4000 on a GPU")
     parser.add_argument("--no-rival", action="store_true")
     parser.add_argument("--day", action="store_true", help="24 h in one file only")
+    parser.add_argument("--gpu", action="store_true", help="the torch engine on a GPU only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        folders = make_recordings(root, options.files)
+        if options.gpu:
+            report_gpu(root, options.files or 4000, options.rounds)
+            return
+        folders = make_recordings(root, options.files or 12)
         windows, bundle = windows_of(folders[OGG]), root / "bundle"
         make_bundle(bundle, SMALL if options.day else B0, windows)
         if options.day:

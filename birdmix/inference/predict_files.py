@@ -14,9 +14,11 @@ from birdmix.audio.stream_reader import read_audio_info
 from birdmix.inference.memory_budget import MemoryBudget
 from birdmix.inference.recording_predictions import RecordingPredictions
 from birdmix.inference.recording_predictor import PredictionStopped, PredictsRecording
+from birdmix.threads import num_processors
 
-# Most recordings that are decoded at a time: each has an open file, and some blocks in memory.
-_MAX_READERS = 16
+# Recordings that are decoded at a time for each processor, and in all: a reader waits while the
+# last batch of its recording is predicted. Each has an open file, and a batch in memory.
+_READERS_PER_PROCESSOR, _MAX_READERS = 2, 32
 
 # Memory budget for the logits of recordings in work, in bytes: a recording that needs more is
 # predicted alone.
@@ -230,7 +232,7 @@ def _run_jobs(
     on_progress: OnProgress,
 ) -> Iterator[RecordingJob]:
     """Run a few jobs at a time, each in a thread of its own; yield those that have ended."""
-    num_readers = min(max(os.cpu_count() or 1, 2), _MAX_READERS)
+    num_readers = min(_READERS_PER_PROCESSOR * num_processors(), _MAX_READERS)
     waiting, budget, cancelled = iter(jobs), MemoryBudget(_BUDGET_BYTES), threading.Event()
     running: dict[Future, RecordingJob] = {}
     with ThreadPoolExecutor(num_readers, "decoding") as threads:
