@@ -40,7 +40,10 @@ RANDOM_LOADING = (
     "data.short=gaps",
     "data.secondary=unknown",
     "data.augment=[{_target_: audiomentations.Gain, p: 0.5}]",
-    "data.augment_mixed=[{_target_: audiomentations.PolarityInversion, p: 0.5}]",
+    *(
+        f"augment.{name}.prob=0.5"
+        for name in ("speed", "pitch_shift", "coloured_noise", "freq_mix_style")
+    ),
     "data.substitution.prob=0.5",
     "data.substitution.pool=balanced",
     "data.batch_shares={balanced: 0.2}",

@@ -20,7 +20,7 @@ BASE = (
 LAYERS = {
     **dict.fromkeys(BASE, 0),
     **dict.fromkeys(["audio", "mix", "frontend", "metrics"], 1),
-    **dict.fromkeys(["recordings", "model"], 2),
+    **dict.fromkeys(["recordings", "model", "augment"], 2),
     **dict.fromkeys(["bundle", "report", "loading"], 3),
     **dict.fromkeys(["training", "engines"], 4),
     "inference": 5,

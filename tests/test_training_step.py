@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from birdmix.audio.augment import AugmentationChain
+from birdmix.augment import (
+    AugmentSettings,
+    FreqMixStyleSettings,
+    GainSettings,
+    build_augment_stages,
+)
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.settings import AttenuationSettings, LogMelSettings, MaskingSettings
 from birdmix.loading.batch import Batch
@@ -48,6 +53,12 @@ from birdmix.training.training_step import (
 from tests.conftest import SMALL, make_config, train
 
 FRONT_END = LogMelSettings(n_fft=64, hop_length=64, n_mels=4)
+AUGMENTED = build_augment_stages(
+    AugmentSettings(
+        gain=GainSettings(prob=1.0, gain_db=[-30, 0]), freq_mix_style=FreqMixStyleSettings(prob=1.0)
+    ),
+    FRONT_END,
+)
 
 
 class Classifier(nn.Module):
@@ -197,8 +208,7 @@ def test_the_mix_pool_is_added_to_summed_waveforms_with_its_labels():
 
 
 def test_augmentation_of_mixed_waveforms_is_a_function_of_the_batch_keys():
-    gain = {"_target_": "audiomentations.Gain", "min_gain_db": -30, "max_gain_db": 0, "p": 1.0}
-    augmented = replace(step(MixSettings()), augmentation=AugmentationChain([gain], 8000))
+    augmented = replace(step(MixSettings()), augment_stages=AUGMENTED)
     batch = batch_of(waveforms())
     first, repeated, other = (augmented.prepare_batch(batch, keys(at)).peak for at in (0, 0, 1))
     assert torch.equal(first, repeated) and not torch.equal(first, other)
@@ -312,11 +322,10 @@ def test_examples_with_nan_are_blanked_and_have_weight_zero():
 
 
 def test_the_clean_view_is_the_input_of_a_run_without_mixing():
-    gain = {"_target_": "audiomentations.Gain", "min_gain_db": -30, "max_gain_db": 0, "p": 1.0}
     mixing, plain = (
         replace(
             step(settings),
-            augmentation=AugmentationChain([gain], 8000),
+            augment_stages=AUGMENTED,
             masking=MaskingSettings(prob=1.0),
             attenuation=AttenuationSettings(prob=1.0),
         )

@@ -49,6 +49,7 @@ _RENAMED = {
 # Former settings and groups without one new name, with what to use in their place.
 _POOLS = "data.pools, as in data.pools={noise: {source: background, root: DIR}}"
 _REPLACED = {
+    "data.augment_mixed": "the group augment, as augment.pitch_shift.prob=0.4, or data.augment",
     "data.mix_pool": _POOLS,
     "data.pool": _POOLS,
     "mix.cutmix.match_rms": "mix.cutmix.match_level=rms",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from birdmix.augment.settings import AugmentSettings
 from birdmix.frontend.settings import FrontendSettings
 from birdmix.messages import check_choice, training_command
 from birdmix.mix.settings import MixSettings
@@ -45,6 +46,7 @@ class Config:
     data: DataSettings = field(default_factory=DataSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
     mix: MixSettings = field(default_factory=MixSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
@@ -57,6 +59,10 @@ class Config:
             raise ValueError(f"seed={self.seed}: it cannot be negative")
         length = self.data.segment_seconds
         self.frontend.log_mel.check_input_seconds(length, f"data.segment_seconds={length:g}")
+        try:
+            self.augment.check_log_mel(self.frontend.log_mel)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
         if self.init_from is not None and (self.model.pretrained or self.model.weights):
             raise ValueError(
                 f"init_from={self.init_from}: its weights would replace those of model.pretrained "

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from birdmix.audio.augment import AugmentationChain
+from birdmix.augment import build_augment_stages
 from birdmix.config.schema import Config
 from birdmix.console import warn
 from birdmix.experiments.run_directory import register_run_output_files
@@ -72,11 +73,10 @@ def check_buildable(config: Config) -> None:
         _check_hidden_layers(config, model)
         freeze(model, config.optim.freeze)
         build_optimizer(model, config.optim)
-    for key in ("augment", "augment_mixed"):
-        try:
-            AugmentationChain(getattr(config.data, key), config.frontend.log_mel.sample_rate)
-        except ValueError as error:
-            raise ValueError(f"data.{key}: {error}") from error
+    try:
+        AugmentationChain(config.data.augment, config.frontend.log_mel.sample_rate)
+    except ValueError as error:
+        raise ValueError(f"data.augment: {error}") from error
 
 
 def _check_mix_fits_data(config: Config) -> None:
@@ -382,9 +382,7 @@ def build_training_step(
         attenuation=config.frontend.attenuation,
         classifier=classifier,
         loss=loss.to(device),
-        augmentation=AugmentationChain(
-            config.data.augment_mixed, config.frontend.log_mel.sample_rate
-        ),
+        augment_stages=build_augment_stages(config.augment, config.frontend.log_mel),
     )
 
 

@@ -214,9 +214,9 @@ class DataSettings:
             of its rarest label, or the root of it; capped: about ``cap`` times per epoch for all
             recordings of a label with more than ``cap`` recordings.
         cap: For sampler=capped: number of recordings per label and epoch.
-        augment: Transforms of segments before mixing, by class name:
-            ``[{_target_: audiomentations.Gain, p: 0.5}]``.
-        augment_mixed: Transforms of mixed waveforms, run on the CPU even if training runs on a GPU.
+        augment: Transforms of segments by audiomentations, before mixing and in the loader's
+            processes: ``[{_target_: audiomentations.Gain, p: 0.5}]``. The group ``augment`` has
+            those of mixed batches on the training device.
         batch_size: Number of segments in a batch.
         drop_last: Whether to leave out an epoch's last batch if it is incomplete.
         num_workers: Number of loader processes; 0: load in the training process.
@@ -264,7 +264,6 @@ class DataSettings:
     sampler: str = "uniform"
     cap: int | None = None
     augment: list[dict[str, Any]] = field(default_factory=list)
-    augment_mixed: list[dict[str, Any]] = field(default_factory=list)
     batch_size: int = 32
     drop_last: bool = True
     num_workers: int = 0

@@ -1,6 +1,7 @@
 """The training step: from a batch of waveforms to the losses of its views.
 
-    waveform mix -> augmentation -> log-mel -> masking, attenuation -> spectrogram mix
+    waveform mix -> augmentation of waveforms -> log-mel
+        -> augmentation of log-mels -> masking, attenuation -> spectrogram mix
         -> network with hidden mix -> loss
 
 A clean view, if it has a weight in the loss, takes the same way without any mix.
@@ -9,14 +10,14 @@ Shapes: B batch, T samples, M mel bins, F frames, C classes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from birdmix.audio.augment import AugmentationChain
+from birdmix.augment import Augmentation, AugmentStages
 from birdmix.frontend.attenuation import attenuate_high_frequencies
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.masking import mask_spectrograms
@@ -66,7 +67,7 @@ class TrainingStep:
         attenuation: Settings of the attenuation of high frequencies.
         classifier: The network.
         loss: The loss.
-        augmentation: Augmentation of mixed waveforms, on the host; None is off.
+        augment_stages: Augmentations of mixed waveforms and of log-mels.
         end_phase: Called at the end of each phase with its name (``phase_timer.PHASES``), for
             timing.
     """
@@ -77,7 +78,7 @@ class TrainingStep:
     attenuation: AttenuationSettings
     classifier: nn.Module
     loss: Loss
-    augmentation: AugmentationChain | None = None
+    augment_stages: AugmentStages = field(default_factory=AugmentStages)
     end_phase: Callable[[str], None] = _ignore_phase
 
     def __call__(self, batch: Batch, keys: StepKeys, mix_stats: MixStats) -> tuple[ViewLoss, ...]:
@@ -156,9 +157,7 @@ class TrainingStep:
             The mixed batch, and the plans by operator name.
         """
         batch, plans = mix_batch(self.mix_stages.waveform, batch, keys)
-        if self.augmentation:
-            batch = _augment(batch, self.augmentation, keys.rng("augment mixed"))
-        return batch, plans
+        return _augment(self.augment_stages.waveform, batch, keys), plans
 
     def prepare_batch(self, batch: Batch, keys: StepKeys) -> PreparedBatch:
         """Compute the network's input, log-mels [B, 1, M, F], from a batch of waveforms [B, T].
@@ -174,8 +173,9 @@ class TrainingStep:
             levels = measure_level_db(waveforms, _NUM_LEVELS)
             batch = batch._replace(examples=batch.examples._replace(level=levels))
         self.end_phase("mixing")
-        log_mel = self.log_mel(waveforms)
+        batch = batch.replace_x(self.log_mel(waveforms))
         self.end_phase("mel")
+        log_mel = _augment(self.augment_stages.log_mel, batch, keys).examples.x
         log_mel = mask_spectrograms(log_mel, self.masking, keys.rng("masking"))
         log_mel = attenuate_high_frequencies(log_mel, self.attenuation, keys.rng("attenuation"))
         batch, spectrogram_plans = mix_batch(
@@ -247,11 +247,12 @@ def _operator_rng(keys: StepKeys, name: str) -> np.random.Generator:
     return keys.rng(f"mix.{name}")
 
 
-def _augment(batch: Batch, augmentation: AugmentationChain, rng: np.random.Generator) -> Batch:
-    """Augment waveforms one by one on the host; those on a GPU are copied there and back."""
-    x = batch.examples.x
-    waveforms = [augmentation(waveform, rng) for waveform in x.cpu().numpy()]
-    return batch.replace_x(torch.from_numpy(np.stack(waveforms)).to(x.device))
+def _augment(augmentations: Mapping[str, Augmentation], batch: Batch, keys: StepKeys) -> Batch:
+    """Apply augmentations to a batch, in order; each has a generator of its own."""
+    examples = batch.examples
+    for name, augmentation in augmentations.items():
+        examples = augmentation.augment_examples(examples, keys.rng(f"augment.{name}"))
+    return batch._replace(examples=examples)
 
 
 def _concatenate(mixed: Tensor, clean: Tensor | None) -> Tensor:

@@ -1,0 +1,180 @@
+"""Speed, circular shift, random filter, coloured noise and gain of waveforms.
+
+Shapes: B batch, K examples that are changed, T samples, N frequencies of a whole waveform,
+C classes, F' label frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from birdmix.augment.base_augmentation import (
+    Augmentation,
+    Draw,
+    column,
+    draw_uniform,
+    take_excerpts,
+)
+from birdmix.augment.resampling import STEPS_PER_SAMPLE, factors_to_steps, resample
+from birdmix.augment.settings import (
+    CircularShiftSettings,
+    ColouredNoiseSettings,
+    GainSettings,
+    RandomFilterSettings,
+    SpeedSettings,
+)
+from birdmix.mix.tensor_access import array_to_device
+
+# Lengths of transforms are multiples of this, so that they have small prime factors only.
+_TRANSFORM_UNIT = 1024
+
+
+@dataclass
+class Speed(Augmentation, SpeedSettings):
+    """Play waveforms faster or slower, which changes pitch and duration.
+
+    The length stays: a slower waveform is cut at its end, a faster one begins again, as the loader
+    repeats short recordings (``data.short=loop``).
+    """
+
+    def _draw_parameters(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"step": factors_to_steps(draw_uniform(self.factor, shape[0], rng))}
+
+    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        return resample(x[rows].float(), parameters["step"], x.shape[1], loop=True)
+
+    def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
+        """Move values per label frame [B, C, F'] with the sound: each takes the nearest one."""
+        num_frames = values.shape[2]
+        factor = draw.parameters["step"] / STEPS_PER_SAMPLE
+        centre = (np.arange(num_frames) + 0.5) * factor[:, None]
+        return _take_frames(values, draw.rows, centre.astype(np.int64) % num_frames)
+
+
+@dataclass
+class CircularShift(Augmentation, CircularShiftSettings):
+    """Shift waveforms in time; what leaves the end comes in at the beginning."""
+
+    def _draw_parameters(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"fraction": draw_uniform(self.fraction, shape[0], rng)}
+
+    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        length = x.shape[1]
+        start = -np.rint(parameters["fraction"] * length).astype(np.int64) % length
+        selected = x[rows].float()
+        return take_excerpts(torch.cat([selected, selected], dim=1), start, length)
+
+    def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
+        """Move values per label frame [B, C, F'] with the sound, by whole frames."""
+        num_frames = values.shape[2]
+        offset = np.rint(draw.parameters["fraction"] * num_frames).astype(np.int64)
+        return _take_frames(
+            values, draw.rows, (np.arange(num_frames) - offset[:, None]) % num_frames
+        )
+
+
+@dataclass
+class RandomFilter(Augmentation, RandomFilterSettings):
+    """Filter waveforms by random smooth gains over frequency, and restore their RMS.
+
+    Source: RandomFiltering of the 2nd place of BirdCLEF 2025. Departures: one transform of the
+    whole waveform instead of short frames, which is the same filter; its RMS is restored.
+    """
+
+    def _draw_parameters(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"gain_db": rng.uniform(self.min_db, 0, (shape[0], self.num_gains))}
+
+    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        selected = x[rows].float()
+        length = x.shape[1]
+        # At least a unit of silence behind the end: the filter is short, so nothing wraps around.
+        size = _TRANSFORM_UNIT * (-(-length // _TRANSFORM_UNIT) + 1)
+        spectrum = torch.fft.rfft(selected, n=size)
+        gain_db = array_to_device(parameters["gain_db"].astype(np.float32), x.device)
+        gain_db = torch.nn.functional.interpolate(
+            gain_db[:, None], spectrum.shape[1], mode="linear", align_corners=True
+        )[:, 0]
+        filtered = torch.fft.irfft(spectrum * _db_to_factor(gain_db), n=size)[:, :length]
+        return filtered * _safe_ratio(_rms(selected), _rms(filtered))
+
+
+@dataclass
+class ColouredNoise(Augmentation, ColouredNoiseSettings):
+    """Add Gaussian noise with the power spectrum 1 / f ** k at a random signal-to-noise ratio.
+
+    The level of an example is its RMS over its whole length; silence stays silence. The samples of
+    the noise are drawn on the device, from a seed that is drawn on the host: other kinds of devices
+    draw other noise.
+    """
+
+    def _draw_parameters(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {
+            "snr_db": draw_uniform(self.snr_db, shape[0], rng),
+            "exponent": draw_uniform(self.exponent, shape[0], rng),
+            "seed": rng.integers(2**63, size=shape[0]),
+        }
+
+    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        selected = x[rows].float()
+        length = x.shape[1]
+        size = _TRANSFORM_UNIT * -(-length // _TRANSFORM_UNIT)
+        generator = torch.Generator(x.device).manual_seed(int(parameters["seed"][0]))
+        spectrum = torch.randn(
+            len(selected), size // 2 + 1, 2, generator=generator, device=x.device
+        )
+        bins = torch.arange(size // 2 + 1, dtype=torch.float32, device=x.device)
+        bins[0] = torch.inf  # no constant offset, whatever the exponent
+        amplitude = bins.log_().mul(column(-parameters["exponent"] / 2, selected)).exp_()
+        amplitude[:, 0] = 0
+        noise = torch.fft.irfft(torch.view_as_complex(spectrum.mul_(amplitude[..., None])), n=size)[
+            :, :length
+        ]
+        level = _db_to_factor(column(-parameters["snr_db"], selected)) * _rms(selected)
+        return selected + noise * _safe_ratio(level, _rms(noise))
+
+
+@dataclass
+class Gain(Augmentation, GainSettings):
+    """Multiply waveforms by a gain. Per-example normalisation of log-mels undoes it."""
+
+    def _draw_parameters(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"gain_db": draw_uniform(self.gain_db, shape[0], rng)}
+
+    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        selected = x[rows].float()
+        return selected.mul_(_db_to_factor(column(parameters["gain_db"], selected)))
+
+
+def _take_frames(values: Tensor, rows: np.ndarray, source: np.ndarray) -> Tensor:
+    """Return values [B, C, F'] whose rows [K] have the frames ``source`` [K, F'] of themselves."""
+    if not len(rows):
+        return values
+    row = array_to_device(rows, values.device)
+    index = array_to_device(source, values.device)[:, None].expand(-1, values.shape[1], -1)
+    return values.index_copy(0, row, values[row].gather(2, index))
+
+
+def _rms(x: Tensor) -> Tensor:
+    """Return the root mean square of waveforms [K, T], [K, 1]."""
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True) / x.shape[1] ** 0.5
+
+
+def _safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return a ratio of levels; 0 where the denominator is 0."""
+    return torch.where(denominator > 0, numerator / denominator, 0)
+
+
+def _db_to_factor(db: Tensor) -> Tensor:
+    return (db * (np.log(10) / 20)).exp()
