@@ -87,13 +87,14 @@ def test_a_tone_is_shifted_by_semitones(semitones: float):
     assert peak == pytest.approx(expected, abs=2.5)  # 1,260 Hz for 4 semitones
 
 
-def test_a_shifted_tone_is_one_tone():
+def test_a_shifted_tone_is_one_tone_of_the_same_level():
     shifted = middle(pitch_shift(tone(1000), 4))
+    assert level_db(pitch_shift(tone(1000), 4)) == pytest.approx(0, abs=0.1)
     spectrum = torch.fft.rfft(shifted * torch.hann_window(shifted.shape[1])).abs()[0]
     (peak,) = peak_hz(pitch_shift(tone(1000), 4))
     bins = torch.arange(len(spectrum)) * RATE / shifted.shape[1]
     away = spectrum[(bins - peak).abs() > 20]
-    assert 20 * np.log10(float(away.max() / spectrum.max())) < -50
+    assert 20 * np.log10(float(away.max() / spectrum.max())) < -70
 
 
 def test_a_tone_that_would_pass_half_the_sample_rate_vanishes():
@@ -238,7 +239,8 @@ def test_a_gain_is_in_decibels():
 
 
 def test_mel_bins_get_blended_means_and_deviations():
-    x = torch.randn(4, 1, 6, 500) * torch.rand(4, 1, 6, 1) + torch.rand(4, 1, 6, 1)
+    scale = torch.linspace(0.5, 2, 24).view(4, 1, 6, 1)
+    x = scale * (noise(4, 6 * 500).view(4, 1, 6, 500) + scale)
     style = FreqMixStyle(1.0, beta=0.3)
     draw = style.draw(tuple(x.shape), rng())
     partner, part = draw.parameters["partner"], draw.parameters["own_part"]

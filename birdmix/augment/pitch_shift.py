@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -15,8 +16,9 @@ from birdmix.augment.base_augmentation import Augmentation, draw_uniform, take_e
 from birdmix.augment.resampling import STEPS_PER_SAMPLE, factors_to_steps, resample
 from birdmix.augment.settings import PitchShiftSettings
 
-# Length of a frame in seconds, rounded to a power of two of samples, and hops of a frame.
-_FRAME_SECONDS, _HOPS_PER_FRAME = 0.032, 4
+# Seconds between frames, rounded up to a length of fast transforms, and hops of a frame: with three
+# of them the squares of the windows add up to a constant.
+_HOP_SECONDS, _HOPS_PER_FRAME = 0.01, 3
 # Added to spectra, far below their rounding errors: exact silence has a phase, 0, too.
 _TINY = 1e-30
 
@@ -32,7 +34,8 @@ class PitchShift(Augmentation, PitchShiftSettings):
 
     Source: the phase vocoder, Flanagan and Golden 1966; Laroche and Dolson 1999. Departures: the
     advance is measured between two frames that are one hop apart, so it needs no unwrapping;
-    phases of neighbouring frequencies are not locked. Onsets spread over a frame, 32 ms.
+    phases of neighbouring frequencies are not locked, but agree in the loudest frame. Onsets spread
+    over a frame, 30 ms.
 
     Attributes:
         sample_rate: Hz of the waveforms.
@@ -49,7 +52,7 @@ class PitchShift(Augmentation, PitchShiftSettings):
 
     def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
         step, length = parameters["step"], x.shape[1]
-        size = 2 ** round(math.log2(_FRAME_SECONDS * self.sample_rate))
+        size = _HOPS_PER_FRAME * next_fast_len(round(_HOP_SECONDS * self.sample_rate), real=True)
         num_resampled = math.ceil((length + size) * STEPS_PER_SAMPLE / int(step.min()))
         resampled = resample(x[rows].float(), step, num_resampled, loop=False)
         return stretch(resampled, STEPS_PER_SAMPLE / step, length, size)
@@ -62,7 +65,7 @@ def stretch(x: Tensor, speed: np.ndarray, num_samples: int, frame_length: int) -
         x: Waveforms, float32 [K, at least num_samples * speed], silent behind their end.
         speed: Factors, [K]; 2 is half the duration.
         num_samples: Samples of the result T.
-        frame_length: Samples of a frame N, a multiple of 4.
+        frame_length: Samples of a frame N, a multiple of 3.
 
     Returns:
         Waveforms, float32 [K, T].
@@ -78,10 +81,15 @@ def stretch(x: Tensor, speed: np.ndarray, num_samples: int, frame_length: int) -
         torch.fft.rfft(take_excerpts(padded, start, frame_length).mul_(window))
         for start in (centre + hop, centre)
     )
-    earlier[:, 0] = 1  # the first frame keeps its phase
-    advance = torch.sgn(spectrum * earlier.conj_physical_() + _TINY)
-    spectrum = spectrum.abs() * cumulative_product(advance)
-    frames = torch.fft.irfft(spectrum, n=frame_length).mul_(window)
+    advance = earlier.conj_physical_().mul_(spectrum).add_(_TINY).sgn_()
+    rotation, magnitude = cumulative_product(advance), spectrum.abs()
+    # Phases are right up to a constant per frequency. It is such that the loudest frame has its own
+    # phases: neighbouring frequencies that make up a tone then do not cancel each other.
+    loudest = torch.linalg.vector_norm(magnitude, dim=2).argmax(dim=1)
+    row = torch.arange(len(x), device=x.device)
+    constant = spectrum[row, loudest].sgn_() * rotation[row, loudest].conj_physical_()
+    frames = torch.fft.irfft(rotation.mul_(constant[:, None]).mul_(magnitude), n=frame_length)
+    frames *= window
     start = frame_length // 2
     return _overlap_and_add(frames, window.square())[:, start : start + num_samples]
 
@@ -97,8 +105,9 @@ def cumulative_product(x: Tensor) -> Tensor:
     num_frames = x.shape[1]
     block_length = math.isqrt(num_frames - 1) + 1
     num_blocks = -(-num_frames // block_length)
-    out = x.new_ones(len(x), num_blocks * block_length, *x.shape[2:])
+    out = x.new_empty(len(x), num_blocks * block_length, *x.shape[2:])
     out[:, :num_frames] = x
+    out[:, num_frames:] = 1
     blocks = out.unflatten(1, (num_blocks, block_length))
     for index in range(1, block_length):
         blocks[:, :, index] *= blocks[:, :, index - 1]
@@ -116,7 +125,7 @@ def _overlap_and_add(frames: Tensor, weight: Tensor) -> Tensor:
         weight: Weight of each sample of a frame, [N].
 
     Returns:
-        The sum, [K, (M + 3) * N / 4].
+        The sum, [K, (M + 2) * N / 3].
     """
     num_waveforms, num_frames, length = frames.shape
     hop = length // _HOPS_PER_FRAME

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from birdmix.augment.base_augmentation import (
@@ -27,8 +28,8 @@ from birdmix.augment.settings import (
 )
 from birdmix.mix.tensor_access import array_to_device
 
-# Lengths of transforms are multiples of this, so that they have small prime factors only.
-_TRANSFORM_UNIT = 1024
+# Samples after which a random filter's response has decayed.
+_FILTER_LENGTH = 1024
 
 
 @dataclass
@@ -95,8 +96,8 @@ class RandomFilter(Augmentation, RandomFilterSettings):
     def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
         selected = x[rows].float()
         length = x.shape[1]
-        # At least a unit of silence behind the end: the filter is short, so nothing wraps around.
-        size = _TRANSFORM_UNIT * (-(-length // _TRANSFORM_UNIT) + 1)
+        # With silence behind the end: the filter is short, so nothing wraps around.
+        size = next_fast_len(length + _FILTER_LENGTH, real=True)
         spectrum = torch.fft.rfft(selected, n=size)
         gain_db = array_to_device(parameters["gain_db"].astype(np.float32), x.device)
         gain_db = torch.nn.functional.interpolate(
@@ -127,7 +128,7 @@ class ColouredNoise(Augmentation, ColouredNoiseSettings):
     def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
         selected = x[rows].float()
         length = x.shape[1]
-        size = _TRANSFORM_UNIT * -(-length // _TRANSFORM_UNIT)
+        size = next_fast_len(length, real=True)
         generator = torch.Generator(x.device).manual_seed(int(parameters["seed"][0]))
         spectrum = torch.randn(
             len(selected), size // 2 + 1, 2, generator=generator, device=x.device
