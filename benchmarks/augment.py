@@ -105,9 +105,13 @@ def call_with_channel(transform: Callable[[Tensor], object], x: Tensor) -> objec
 
 def apply_to_each(
     transform: Callable[[np.ndarray], np.ndarray], waveforms: list[np.ndarray]
-) -> None:
-    for waveform in waveforms:
-        transform(waveform)
+) -> Tensor:
+    """Augment one waveform at a time, to a batch of the same length."""
+    batch = np.zeros((len(waveforms), len(waveforms[0])), np.float32)
+    for row, waveform in zip(batch, waveforms, strict=True):
+        changed = transform(waveform)[: len(row)]
+        row[: len(changed)] = changed
+    return torch.from_numpy(batch)
 
 
 def time_once(function: Callable[[], object]) -> float:
