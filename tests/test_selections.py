@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from birdmix.recordings.annotation_files import is_annotation_file, read_annotations
+from birdmix.recordings import annotation_matching
+from birdmix.recordings.annotation_files import (
+    Annotation,
+    is_annotation_file,
+    read_annotations,
+)
 from birdmix.recordings.data_findings import Finding
 from birdmix.recordings.recordings_table import Recordings
 from birdmix.recordings.settings import DataSettings
@@ -469,3 +474,28 @@ def test_real_raven_tables_are_read_without_their_recordings(real_audio: Path):
     assert labels["EmptyExample"] == []
     assert labels["MSD-0003_20180427_2minstart00"].count("WOTH") >= 3
     assert labels["raven_with_Annotation_col"] == ["CSWA"]
+
+
+def test_the_work_of_matching_equal_names_grows_with_their_number_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = 0
+    split_path = annotation_matching._split_path
+
+    def counted(path: str) -> list[str]:
+        nonlocal calls
+        calls += 1
+        return split_path(path)
+
+    monkeypatch.setattr(annotation_matching, "_split_path", counted)
+    num_calls = []
+    for number in (100, 200):
+        calls = 0
+        paths = [f"recorder{at}/20260501_050000.wav" for at in range(number)]
+        matcher = annotation_matching.RecordingMatcher(tmp_path, paths)
+        for path in paths:
+            annotation = Annotation(0, 1, "wren", "a.txt, row 1", f"D:\\sound\\{path}", True)
+            assert matcher.match_annotation(annotation, None) == path
+            assert matcher.match_annotation_file(f"{path}.txt") == path
+        num_calls.append(calls)
+    assert num_calls[1] <= 2 * num_calls[0]

@@ -1,8 +1,9 @@
 """Match annotations to recordings, by the names of annotation files and the paths in them."""
 
+import itertools
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,6 +25,41 @@ class _PathMatch(NamedTuple):
     annotation: Annotation
 
 
+class _RecordingsOfName:
+    """Recordings of one file name, by the last parts of their paths.
+
+    Recorders that start at the same time give their files the same names: so a search looks up as
+    many keys as a path has parts, and compares no recordings.
+
+    Args:
+        paths: The recordings, relative to the root.
+        root_parts: Parts of the root's own path, which may continue a match.
+    """
+
+    def __init__(self, paths: Sequence[str], root_parts: Sequence[str]) -> None:
+        # As ordered sets; the second are those whose whole path is in the key.
+        self._by_last_parts: dict[tuple[str, ...], tuple[dict[str, None], dict[str, None]]] = {}
+        for path in paths:
+            parts = _split_path(path)
+            full = (*root_parts, *parts)
+            for count in range(1, len(full) + 1):
+                found = self._by_last_parts.setdefault(full[-count:], ({}, {}))
+                found[0][path] = None
+                if count >= len(parts):
+                    found[1][path] = None
+
+    def find_nearest(self, parts: Sequence[str]) -> tuple[int, Collection[str]]:
+        """Return the recordings that share most of the last parts of a path, and how many.
+
+        Those come first of whose path no part differs.
+        """
+        for count in range(len(parts), 0, -1):
+            found = self._by_last_parts.get(tuple(parts[-count:]))
+            if found is not None:
+                return count, found[0] if count == len(parts) else found[1] or found[0]
+        return 0, ()
+
+
 class RecordingMatcher:
     """Finds the recording of an annotation file or of a single annotation.
 
@@ -43,11 +79,19 @@ class RecordingMatcher:
         self._by_path = {_normalize(path): path for path in paths}
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._first_by_folder_and_stem: dict[tuple[str, str], str] = {}
+        self._first_by_folder_and_name: dict[tuple[str, str], str] = {}
+        self._recordings_of_name: dict[str, _RecordingsOfName] = {}
         self._matched: dict[tuple[str, str | None, bool], str | None] = {}
         self._first_matches: dict[str, _PathMatch] = {}
         for path in paths:
-            self._by_stem[_normalize(Path(path).stem)].append(path)
-            self._by_name[_normalize(Path(path).name)].append(path)
+            parts = PurePosixPath(path)
+            folder = _normalize(parts.parent.as_posix())
+            stem, name = _normalize(parts.stem), _normalize(parts.name)
+            self._by_stem[stem].append(path)
+            self._by_name[name].append(path)
+            self._first_by_folder_and_stem.setdefault((folder, stem), path)
+            self._first_by_folder_and_name.setdefault((folder, name), path)
 
     def match_annotation_file(self, file: str) -> str | None:
         """Return the recording with the name of an annotation file.
@@ -62,12 +106,13 @@ class RecordingMatcher:
         stem, folder = _normalize(Path(file).name), _normalize(Path(file).parent.as_posix())
         while "." in stem:  # NAME.Table.1.selections.txt belongs to NAME
             stem = stem.rpartition(".")[0]
-            paths = self._by_stem.get(stem) or self._by_name.get(stem) or []
-            siblings = [
-                path for path in paths if _normalize(Path(path).parent.as_posix()) == folder
-            ]
-            if siblings or len(paths) == 1:
-                return (siblings or paths)[0]
+            if stem in self._by_stem:
+                paths, siblings = self._by_stem[stem], self._first_by_folder_and_stem
+            else:
+                paths, siblings = self._by_name.get(stem, []), self._first_by_folder_and_name
+            sibling = siblings.get((folder, stem))
+            if sibling is not None or len(paths) == 1:
+                return sibling or paths[0]
         return None
 
     def match_annotation(self, annotation: Annotation, file_recording: str | None) -> str | None:
@@ -103,30 +148,35 @@ class RecordingMatcher:
             given = Path(os.path.relpath(given, self.root)).as_posix()
             return self._by_path.get(_normalize(given))
         posix = given.replace("\\", "/")
-        candidates = self._by_name.get(_normalize(last_path_part(posix)), [])
         if not annotation.is_foreign:
             exact = self._by_path.get(_normalize(given)) or self._by_path.get(_normalize(posix))
             if exact is not None or "/" in posix:
                 return exact
         parts = _split_path(posix)
-        ranks = {path: self._rank_match(parts, _split_path(path)) for path in candidates}
-        best = max(ranks.values(), default=(0, False))
-        nearest = [path for path, rank in ranks.items() if rank == best]
+        num_common, nearest = self._find_nearest(_normalize(last_path_part(posix)), parts)
         if len(nearest) > 1 and file_recording not in nearest:
+            first, second = itertools.islice(nearest, 2)
             raise ValueError(
                 f"{annotation.location}: {len(nearest)} recordings have the name "
-                f"'{annotation.path}', {nearest[0]} and {nearest[1]}; give more of the path"
+                f"'{annotation.path}', {first} and {second}; give more of the path"
             )
         if not nearest:
             return None
-        path = nearest[0] if file_recording is None or len(nearest) == 1 else file_recording
-        self._check_unique(path, _PathMatch(parts, best[0], annotation))
+        path = next(iter(nearest)) if len(nearest) == 1 else file_recording
+        assert path is not None  # it is one of several
+        self._check_unique(path, _PathMatch(parts, num_common, annotation))
         return path
 
-    def _rank_match(self, given: list[str], path: list[str]) -> tuple[int, bool]:
-        """Return how many last parts of two paths are equal, and whether no part differs."""
-        num_common = _count_common(given, [*self._root_parts, *path])
-        return num_common, num_common >= min(len(given), len(path))
+    def _find_nearest(self, name: str, parts: Sequence[str]) -> tuple[int, Collection[str]]:
+        """Return the recordings of a name that share most of a path's last parts, and how many."""
+        paths = self._by_name.get(name, [])
+        if not paths:
+            return 0, ()
+        if len(paths) == 1:
+            return _count_common(parts, [*self._root_parts, *_split_path(paths[0])]), paths
+        if name not in self._recordings_of_name:
+            self._recordings_of_name[name] = _RecordingsOfName(paths, self._root_parts)
+        return self._recordings_of_name[name].find_nearest(parts)
 
     def _check_unique(self, path: str, match: _PathMatch) -> None:
         """Refuse two paths of equally named recordings that both match the only existing one.
@@ -156,7 +206,7 @@ def _split_path(path: str) -> list[str]:
     return [_normalize(part) for part in path.split("/") if part not in ("", ".")]
 
 
-def _count_common(first: list[str], second: list[str]) -> int:
+def _count_common(first: Sequence[str], second: Sequence[str]) -> int:
     """Return how many of the last parts of two paths are equal."""
     count = 0
     for left, right in zip(reversed(first), reversed(second), strict=False):
