@@ -20,6 +20,7 @@ import torch
 from real_recordings import build_config
 
 from birdmix.experiments.builders import build_training_run
+from birdmix.loading.loader import end_workers
 from birdmix.loading.run_data import open_data
 from birdmix.training.distributed_processes import connect_processes
 from birdmix.training.run_position import RunPosition, TrainingHook
@@ -44,6 +45,7 @@ class BareLoop(TrainingHook):
         self.device = bare.fabric.device
         step: TrainingStep = bare.step
         batch = bare.fabric.to_device(next(iter(bare.batches)))
+        end_workers(bare.batches)  # else the script waits for them at its end
         self.examples = batch.examples._replace(x=step.log_mel(batch.examples.x))
         self.segments = 0
         self.rows: list[dict[str, float]] = []
