@@ -30,7 +30,7 @@ from birdmix.audio.synthetic_songs import (
     render_song,
 )
 from birdmix.ownership import LIST
-from birdmix.recordings import demo
+from birdmix.recordings import demo_sounds
 from birdmix.recordings.demo import demo_scene_settings, ensure_demo, plan_demo
 from birdmix.recordings.demo_tables import CODES, build_tables
 from birdmix.recordings.settings import DemoSettings
@@ -49,7 +49,7 @@ SILENCE = np.zeros(SAMPLE_RATE // 10, np.float32)
 @pytest.fixture
 def silent_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Render all scenes of demos as silence, for tests that only concern files."""
-    monkeypatch.setattr(demo, "render_scene", lambda scene, seed: SILENCE)
+    monkeypatch.setattr(demo_sounds, "render_scene", lambda scene, seed: SILENCE)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,10 @@ def band_levels(waveform: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_audio_for_any_number_of_threads(root, tmp_path):
-    ensure_demo(tmp_path / "demo", replace(TINY, num_threads=1))
+def test_a_seed_gives_the_same_audio_in_processes_and_in_threads(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_sounds, "_MIN_SECONDS", 1)
+    monkeypatch.delattr(demo_sounds, "ThreadPoolExecutor")
+    ensure_demo(tmp_path / "demo", replace(TINY, num_processes=2))
     first, again = sounds(root), sounds(tmp_path / "demo")
     assert first.keys() == again.keys()
     assert all(np.array_equal(first[path], again[path]) for path in first)
@@ -250,7 +252,7 @@ def test_distance_attenuates_high_frequencies():
 
 def test_a_complete_demo_is_kept(root):
     written = (root / "demo.json").stat().st_mtime_ns
-    assert not ensure_demo(root, replace(TINY, num_threads=1))
+    assert not ensure_demo(root, replace(TINY, num_processes=1))
     assert (root / "demo.json").stat().st_mtime_ns == written
 
 
@@ -292,7 +294,7 @@ def test_a_failure_leaves_no_files(tmp_path, monkeypatch):
             raise OSError("disk full")
         return SILENCE
 
-    monkeypatch.setattr(demo, "render_scene", fail)
+    monkeypatch.setattr(demo_sounds, "render_scene", fail)
     with pytest.raises(OSError, match="disk full"):
         ensure_demo(tmp_path / "demo", TINY)
     assert list(tmp_path.iterdir()) == []
@@ -304,7 +306,7 @@ def test_a_failure_leaves_no_files(tmp_path, monkeypatch):
         {"recordings_per_species": 0},
         {"test_soundscapes": -1},
         {"seed": -1},
-        {"num_threads": 0},
+        {"num_processes": 0},
         {"individual_spread": 9.0},
         {"snr_min_db": 10.0, "snr_max_db": 0.0},
     ],

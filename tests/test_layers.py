@@ -15,7 +15,7 @@ PACKAGE = ROOT / "birdmix"
 BASE = (
     *("labels", "windows", "random_keys", "files", "threads", "messages", "text"),
     *("competitions", "duration", "json_data", "safetensors_header", "ownership", "partial_files"),
-    *("console", "user_errors", "torch_versions"),
+    *("console", "user_errors", "torch_versions", "worker_processes"),
 )
 LAYERS = {
     **dict.fromkeys(BASE, 0),

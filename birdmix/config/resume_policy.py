@@ -17,7 +17,7 @@ from birdmix.messages import first_few
 RESULT_NEUTRAL = (
     *("resume", "resume_force", "run_dir", "loggers", "checkpoint"),
     *("data.num_workers", "data.root", "data.table", "data.max_bad_fraction", "data.cache_dir"),
-    *("data.exclude", "data.follow_links"),
+    *("data.exclude", "data.follow_links", "data.demo.num_processes"),
     *("trainer.accelerator", "trainer.max_time"),
     *("validation.threshold", "validation.target_precision"),  # fitted after training
 )

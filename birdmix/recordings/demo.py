@@ -7,28 +7,24 @@ taxonomy.csv, sample_submission.csv
 demo.json                                              manifest: the settings it was made from
 """
 
-import hashlib
 import json
-import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from birdmix import files
-from birdmix.audio.encode import write_ogg
 from birdmix.audio.synthetic_scenes import (
     ScenePlan,
     SceneSettings,
     plan_focal_recording,
     plan_soundscapes,
-    render_scene,
 )
-from birdmix.audio.synthetic_songs import SAMPLE_RATE, SPECIES
+from birdmix.audio.synthetic_songs import SPECIES
 from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
 from birdmix.json_data import check_keys, read_json
 from birdmix.ownership import files_below, read_file_list, write_full_file_list
+from birdmix.recordings.demo_sounds import write_sounds
 from birdmix.recordings.demo_tables import DemoPlan, build_tables
 from birdmix.recordings.settings import DemoSettings
 
@@ -63,13 +59,15 @@ def ensure_demo(
     files.check_replaceable_folder(root, "set data.root to another folder")
     plan = plan_demo(settings)
     with files.atomic_directory(root, "demo") as partial:
-        checksums = _write_sounds(partial, plan, settings, on_progress)
+        digest = write_sounds(
+            partial, plan.scenes_by_path, settings.seed, settings.num_processes, on_progress
+        )
         for name, table in build_tables(plan, settings.seed).items():
             files.write_text(partial / name, table.to_csv(index=False, lineterminator="\n"))
         manifest = {
             **_identity(settings),
             "counts": _count_files(settings),
-            "digest": checksums,
+            "digest": digest,
         }
         files.write_text(partial / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return True
@@ -107,33 +105,10 @@ def _soundscape_path(folder: str, first_site: int, scene: ScenePlan) -> str:
     return f"{folder}/BC2026_{split}_{scene.number + 1:04d}_{site}_{date}_053000.ogg"
 
 
-def _write_sounds(
-    root: Path,
-    plan: DemoPlan,
-    settings: DemoSettings,
-    on_progress: Callable[[int, int], None] | None,
-) -> str:
-    """Render and write all scenes; return a digest of their audio samples before encoding."""
-
-    def write_scene(path: str, scene: ScenePlan) -> int:
-        waveform = render_scene(scene, settings.seed)
-        write_ogg(root / path, waveform, SAMPLE_RATE)
-        return zlib.crc32(waveform.tobytes())
-
-    digest = hashlib.sha256()
-    scenes = plan.scenes_by_path
-    with ThreadPoolExecutor(settings.num_threads) as pool:
-        for done, checksum in enumerate(pool.map(write_scene, scenes, scenes.values()), start=1):
-            digest.update(checksum.to_bytes(4, "big"))
-            if on_progress:
-                on_progress(done, len(scenes))
-    return digest.hexdigest()
-
-
 def _identity(settings: DemoSettings) -> dict[str, Any]:
     """Return the manifest entries that must be equal for a demo to be reused."""
     compared = asdict(settings)
-    del compared["num_threads"]
+    del compared["num_processes"]
     return {"format": FORMAT, "settings": compared}
 
 

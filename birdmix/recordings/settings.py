@@ -37,7 +37,8 @@ class DemoSettings:
         snr_max_db: Highest signal-to-noise ratio of a song in soundscapes, in dB.
         individual_spread: Factor for differences in pitch and tempo between birds of a species, in
             [0, 3]; 0 makes them equal.
-        num_threads: Threads that make the demo; they do not change the result.
+        num_processes: Most processes that make the demo, with at least 300 s of sound each, or
+            threads if it is smaller; they do not change the result. None is one for each processor.
 
     Raises:
         ValueError: If a value is out of range.
@@ -50,7 +51,7 @@ class DemoSettings:
     snr_min_db: float = -5.0
     snr_max_db: float = 20.0
     individual_spread: float = 1.0
-    num_threads: int = 2
+    num_processes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("recordings_per_species", "validation_soundscapes", "test_soundscapes"):
@@ -58,8 +59,8 @@ class DemoSettings:
                 raise ValueError(f"{name} must be between 1 and 9999, got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.num_threads < 1:
-            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
+        if self.num_processes is not None and self.num_processes < 1:
+            raise ValueError(f"num_processes must be at least 1, got {self.num_processes}")
         if not 0 <= self.individual_spread <= 3:
             raise ValueError(
                 f"individual_spread must be between 0 and 3, got {self.individual_spread}"
