@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -186,24 +186,39 @@ def walk_files(folder: Path) -> Iterator[str]:
     cards, and ``SYSTEM_FOLDERS``. Subfolders of clips that birdmix made from recordings are skipped
     with a warning. Links are followed; each folder is visited once.
     """
-    visited = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    visited: set[str] = set()
+    pending = [""]  # relative paths of folders, the next one last
+    while pending:
+        prefix = pending.pop()
+        parent = os.path.join(folder, prefix)
         real = os.path.realpath(parent)
         if real in visited:
-            folders.clear()
             continue
         visited.add(real)
-        if LIST in names and visited != {real} and _is_folder_of_clips(Path(parent)):
-            folders.clear()
+        try:
+            with os.scandir(parent) as listed:
+                entries = {entry.name: entry for entry in listed}
+        except OSError:  # it was removed meanwhile, or may not be read
             continue
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS
-        )
-        relative = Path(os.path.relpath(parent, folder)).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        for name in names:
-            if name[0] != "." and os.path.isfile(os.path.join(parent, name)):
-                yield prefix + name
+        if LIST in entries and visited != {real} and _is_folder_of_clips(Path(parent)):
+            continue
+        shown = {name: entry for name, entry in entries.items() if name[0] != "."}
+        folders = [name for name, entry in shown.items() if _is_kind(entry.is_dir)]
+        pending += [
+            f"{prefix}{name}/"
+            for name in sorted(folders, reverse=True)
+            if name.lower() not in SYSTEM_FOLDERS
+        ]
+        # Listing a folder states the kind of its entries: on network disks a question each is slow.
+        yield from (prefix + name for name, entry in shown.items() if _is_kind(entry.is_file))
+
+
+def _is_kind(question: Callable[[], bool]) -> bool:
+    """Return the answer of ``is_file`` or ``is_dir`` of an entry; False for a link in a circle."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _is_folder_of_clips(folder: Path) -> bool:

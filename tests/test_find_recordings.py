@@ -1,5 +1,6 @@
 """Finding recordings: unsupported audio files are reported, deleted files are not listed."""
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_a_file_with_the_signature_of_audio_is_a_recording_whatever_its_suffix(
     write_wave(tmp_path / "x.wav")
     (tmp_path / "x.wav").rename(tmp_path / name)
     assert names(tmp_path) == ([name], [])
+
+
+def test_listing_asks_for_the_state_of_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "site").mkdir()
+    for number in range(5):
+        (tmp_path / "site" / f"{number}.wav").touch()
+    (tmp_path / "site" / "link.wav").symlink_to(tmp_path / "site" / "0.wav")
+    (tmp_path / "site" / "circle.wav").symlink_to(tmp_path / "site" / "circle.wav")
+    stat = os.stat
+    asked: list[str] = []
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked.append(path) or stat(path))
+    found = find_recordings(tmp_path)
+    monkeypatch.undo()
+    assert found == [f"site/{number}.wav" for number in (0, 1, 2, 3, 4, "link")]
+    assert not any(str(path).endswith(".wav") for path in asked)
 
 
 @pytest.mark.parametrize("container", ["AIFF", "FLAC", "OGG", "W64", "RF64", "CAF", "AU", "VOC"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from birdmix.inference.recording_predictor import RecordingPredictor
 from birdmix.inference.written_tables import RUN, WrittenTables, digest_inputs
 from birdmix.ownership import LIST
 from tests.conftest import ROOT
@@ -76,6 +77,23 @@ def states(out: Path) -> dict[str, tuple[int, int]]:
 def test_nothing_is_written_if_nothing_changed(bundle: Path, copied: Path):
     assert predict_again(bundle, copied, *LOW) == set()
     assert predict_again(bundle, copied, *LOW) == set()
+
+
+def test_a_recording_predicted_before_costs_one_look_at_its_state(
+    bundle: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stat = os.stat
+    asked: list[str] = []
+
+    def counted(path, **options):
+        asked.append(os.fspath(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    monkeypatch.setattr(RecordingPredictor, "predict", None)  # of broken.wav, the header fails
+    call(bundle, copied / "in", copied / "out", *LOW)
+    monkeypatch.undo()
+    assert sum(str(path).endswith("050000.wav") for path in asked) == 1
 
 
 def test_a_copied_output_folder_is_not_written_again(bundle: Path, copied: Path):

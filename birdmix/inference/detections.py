@@ -74,7 +74,10 @@ def _find_runs(
 ) -> tuple[np.ndarray, ...]:
     """Return the fields of ``Detection``, each of all detections of some classes."""
     logits, threshold = logits[:, classes], thresholds[classes]
-    column, window = np.nonzero((logits >= _lowest_logit(threshold)).T)
+    candidate = logits >= _lowest_logit(threshold)
+    if not candidate.any():  # most short recordings: the rest takes twenty calls
+        return (*np.empty((2, 0)), np.empty(0, np.int64), *np.empty((2, 0)))
+    column, window = np.nonzero(candidate.T)
     confidence = probability(logits[window, column])
     reached = confidence >= threshold[column]
     column, window, confidence = column[reached], window[reached], confidence[reached]

@@ -48,10 +48,10 @@ def find_input_files(paths: Sequence[Path]) -> InputFiles:
             recordings.add(Path(relative).as_posix())
             continue
         found = list_audio_files(given)
-        recordings.update(Path(relative, path).as_posix() for path in found.recordings)
+        prefix = "" if relative == "." else f"{Path(relative).as_posix()}/"
+        recordings.update(prefix + path for path in found.recordings)
         for path, reason in found.unsupported:
-            path = Path(relative, path).as_posix()
-            unsupported[path] = UnsupportedFile(path, reason)
+            unsupported[prefix + path] = UnsupportedFile(prefix + path, reason)
     remaining = [unsupported[path] for path in sorted(unsupported.keys() - recordings)]
     if not recordings:
         also = (

@@ -7,8 +7,8 @@ Shapes: W windows, C classes.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,9 @@ from birdmix.inference.recording_predictions import PredictionLayout, RecordingP
 
 #: Windows in one cell: SQLite's cells hold less than a GB.
 WINDOWS_PER_CELL = 4096
+
+# Bytes from which a cell's checksum takes longer than a call.
+_LONG = 1 << 12
 
 # The columns of a recording that its checksum covers, in this order.
 _COVERED = {
@@ -53,8 +56,7 @@ class FileState(NamedTuple):
     modified: int
 
 
-@dataclass(frozen=True)
-class JournalEntry:
+class JournalEntry(NamedTuple):
     """A journal's entry of a recording, without its logits.
 
     Attributes:
@@ -120,6 +122,11 @@ class Journal(JournalFile):
         """Yield number and content of an entry's cells of logits."""
         query = "SELECT chunk, logits FROM logits WHERE recording = ? ORDER BY chunk"
         return self.database.execute(query, (number,))
+
+    def file_states(self) -> dict[str, FileState]:
+        """Return the state that the file of each entry had, by its path."""
+        rows = self.database.execute("SELECT path, size, modified FROM recordings")
+        return {_decode(path): FileState(size, modified) for path, size, modified in rows}
 
     def entries(self) -> Iterator[JournalEntry]:
         """Yield all entries, sorted by path."""
@@ -192,13 +199,20 @@ class Journal(JournalFile):
 
 def _checksum(values: Iterable[object]) -> bytes:
     """Return a checksum of cells, which depends on their values and types."""
-    checksum = hashlib.blake2b(digest_size=16)
+    parts: list[bytes | memoryview] = []
     for value in values:
         if isinstance(value, bytes | memoryview):
-            checksum.update(f"{len(value)} bytes ".encode())
-            checksum.update(value)
+            parts += (f"{len(value)} bytes ".encode(), value)
         else:
-            checksum.update(f"{value!r} ".encode())
+            parts.append(f"{value!r} ".encode())
+    checksum = hashlib.blake2b(digest_size=16)
+    # One call for all that is short, none that copies the logits of a long recording.
+    for is_long, some in itertools.groupby(parts, lambda part: len(part) > _LONG):
+        if is_long:
+            for part in some:
+                checksum.update(part)
+        else:
+            checksum.update(b"".join(some))
     return checksum.digest()
 
 

@@ -101,6 +101,8 @@ class JournalFile:
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self.database.execute("PRAGMA journal_mode = WAL")
         self.database.execute("PRAGMA synchronous = NORMAL")
+        # 16 MB: each time the log is moved into the file, all waits for the disk.
+        self.database.execute("PRAGMA wal_autocheckpoint = 4000")
         with self.transaction():  # takes the lock, and keeps it
             (state,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":

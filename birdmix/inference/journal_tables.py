@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -167,8 +167,7 @@ class TablesFromJournal:
         return dict(zip(self.labels.codes, values, strict=True))
 
     def _locate(self, entry: JournalEntry) -> _Recording:
-        place = PurePosixPath(entry.path).parent.as_posix()
-        deployment = place if place != "." else self._real_folder.name
+        deployment = entry.path.rpartition("/")[0] or self._real_folder.name
         recorded_at = entry.recorded_at and self.clock.convert(entry.recorded_at)
         return _Recording(entry, deployment, recorded_at, entry.warning)
 
@@ -254,6 +253,8 @@ class TablesFromJournal:
 def _mark_repeated(recording: _Recording, repeated: RepeatedAudio) -> _Recording:
     """Add whether a recording is a copy, or overlaps others."""
     path = recording.entry.path
+    if path not in repeated.copies and path not in repeated.overlap_by_path:
+        return recording
     notes = (recording.warning, repeated.warning_about_recording(path))
     return recording._replace(
         warning="; ".join(filter(None, notes)),

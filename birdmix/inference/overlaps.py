@@ -170,10 +170,15 @@ def map_copies_to_originals(
 
 
 def _hash_blocks(file: Path) -> bytes:
-    """Hash some blocks of a file, evenly spread, its first and its last among them."""
+    """Hash some blocks of a file, evenly spread, its first and last among them; a short one all."""
     digest = hashlib.blake2b()
     with open(file, "rb") as stream:
-        last = max(stream.seek(0, os.SEEK_END) - _BLOCK_BYTES, 0)
+        size = stream.seek(0, os.SEEK_END)
+        if size <= _NUM_BLOCKS * _BLOCK_BYTES:
+            stream.seek(0)
+            digest.update(stream.read())
+            return digest.digest()
+        last = size - _BLOCK_BYTES
         for number in range(_NUM_BLOCKS):
             stream.seek(last * number // (_NUM_BLOCKS - 1))
             digest.update(stream.read(_BLOCK_BYTES))

@@ -2,10 +2,11 @@
 
 import itertools
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -235,20 +236,27 @@ def _run_jobs(
     num_readers = min(_READERS_PER_PROCESSOR * num_processors(), _MAX_READERS)
     waiting, budget, cancelled = iter(jobs), MemoryBudget(_BUDGET_BYTES), threading.Event()
     running: dict[Future, RecordingJob] = {}
+    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     with ThreadPoolExecutor(num_readers, "decoding") as threads:
         try:
             while True:
                 for job in itertools.islice(waiting, 2 * num_readers - len(running)):
-                    running[threads.submit(job.run, predictor, budget, cancelled)] = job
+                    future = threads.submit(job.run, predictor, budget, cancelled)
+                    running[future] = job
+                    future.add_done_callback(ended.put)
+                    progress.running = list(running.values())
                 if not running:
                     return
-                for future in wait(running, _REPORT_EVERY, FIRST_COMPLETED).done:
-                    job = running.pop(future)
-                    future.result()
-                    progress.running = list(running.values())
-                    yield job
-                    budget.release(job.num_bytes)
+                try:
+                    future = ended.get(timeout=_REPORT_EVERY)
+                except queue.Empty:
+                    on_progress(progress)
+                    continue
+                job = running.pop(future)
+                future.result()
                 progress.running = list(running.values())
+                yield job
+                budget.release(job.num_bytes)
                 on_progress(progress)
         except GeneratorExit:  # the caller wants no more recordings, now
             raise

@@ -131,8 +131,8 @@ def _predict_new(
     log: Log,
 ) -> Progress:
     """Predict the recordings that are not in the journal, or were changed since."""
-    in_journal = {entry.path: entry.file_state for entry in journal.entries()}
-    states = {path: _file_state(folder / path) for path in paths}
+    in_journal = journal.file_states()
+    states = {path: _file_state(os.path.join(folder, path)) for path in paths}
     new = [path for path in paths if in_journal.get(path) != states[path]]
     if len(new) < len(paths):
         log(f"{len(paths) - len(new)} of {len(paths)} recordings were predicted before")
@@ -149,7 +149,7 @@ def _predict_new(
     return progress
 
 
-def _file_state(path: Path) -> FileState:
+def _file_state(path: str) -> FileState:
     try:
         stat = os.stat(path)
     except OSError:  # reported when the file is read

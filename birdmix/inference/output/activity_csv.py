@@ -51,12 +51,15 @@ def open_activity(file: Path, info: SharedMetadata) -> Iterator[Write]:
     recorded: dict[Hour, float] = defaultdict(float)
     for (hour, _), seconds in sorted(hours.effort.items()):
         recorded[hour] += seconds
+    effort = [(hour, format_decimal(seconds)) for hour, seconds in sorted(recorded.items())]
     with open_partial_csv(file, ACTIVITY_COLUMNS) as writer:
         for column, activity in sorted(hours.species.items()):
             name = (info.labels.codes[column], info.labels.names[column])
-            for hour, seconds in sorted(recorded.items()):
-                counts = (activity.detections[hour], format_decimal(activity.seconds[hour]))
-                writer.writerow([*name, *hour, *counts, format_decimal(seconds)])
+            for hour, recorded_seconds in effort:
+                # Not by index, which would keep a zero for each species and hour.
+                active_seconds = format_decimal(activity.seconds.get(hour, 0.0))
+                counts = (activity.detections.get(hour, 0), active_seconds)
+                writer.writerow([*name, *hour, *counts, recorded_seconds])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from io import StringIO
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -30,6 +30,13 @@ PATH_AND_TIME_COLUMNS = ("path", "datetime", "deployment")
 _PATH_COLUMNS = frozenset({"path", "deployment", "File", "FOLDER", "IN FILE"})
 
 
+class _Line:
+    """File of a ``csv.writer``, whose ``writerow`` returns what this returns."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
 class SafeCsvWriter:
     """Writes the rows of a CSV, with text that spreadsheets do not take for formulas.
 
@@ -39,12 +46,13 @@ class SafeCsvWriter:
     """
 
     def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
-        self._stream, self._line = stream, StringIO(newline="")
-        self._writer = csv.writer(self._line)
+        self._stream = stream
+        self._writer = csv.writer(_Line())
         self._converters: list[Callable[[str], str]] = []
         self.writerow(map(escape_formula, columns))
         self._converters = [
-            escape_formula_in_path if column in _PATH_COLUMNS else escape_formula
+            # The rows of a recording repeat its cells.
+            lru_cache(64)(escape_formula_in_path if column in _PATH_COLUMNS else escape_formula)
             for column in columns
         ]
 
@@ -59,11 +67,8 @@ class SafeCsvWriter:
         for at, (convert, cell) in enumerate(zip(self._converters, row, strict=False)):
             if isinstance(cell, str):
                 row[at] = convert(cell)
-        self._writer.writerow(row)
-        line = self._line.getvalue()
+        line = self._writer.writerow(row)
         self._stream.write(f"{line[:-2]}{numbers}{line[-2:]}")
-        self._line.seek(0)
-        self._line.truncate()
 
     def writerows(self, rows: Iterable[Iterable[object]]) -> None:
         """Write several rows."""
