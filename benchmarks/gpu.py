@@ -21,6 +21,10 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 
+# Tests that need a GPU, and skip themselves without one, have it in their names; these files also
+# run all their tests on a GPU if there is one.
+GPU_TESTS = "gpu or cuda or test_mix_kernels or test_device_batches"
+
 # Large enough that the loader matters: 1,920 focal recordings.
 DEMO = {"recordings_per_species": 160, "validation_soundscapes": 2, "test_soundscapes": 2}
 
@@ -53,8 +57,7 @@ def list_parts(data: Path, num_workers: int) -> dict[str, Part]:
         *("data.batch_size=128", f"data.num_workers={num_workers}", "data.memory_gib=0"),
         *(demo, *sizes, "--epochs=6", "--steps=20"),
     ]
-    # Tests of a GPU have it in their names, and skip themselves without one.
-    tests = ["-m", "pytest", "-q", "-n", "0", "--slow", "-k", "gpu or cuda", "tests"]
+    tests = ["-m", "pytest", "-q", "-n", "0", "--slow", "-k", GPU_TESTS, "tests"]
     commands = {
         "tests": Part(tests, 180),
         "mix": Part(["benchmarks/mix.py", "--gpu-only"], 120),
