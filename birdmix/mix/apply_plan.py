@@ -44,6 +44,8 @@ def apply_plan_to_inputs(
         ValueError: If the plan was drawn for another batch or pool.
     """
     check_plan(plan, x, pool)
+    if plan.is_identity:
+        return x
     applied = AppliedPlan.from_plan(plan, tuple(x.shape), x.device)
     return apply_resolved_plan(plan, applied, x, pool, post)[0]
 
@@ -58,7 +60,7 @@ def apply_resolved_plan(
     whole batch is mixed source by source.
 
     Args:
-        plan: Plan for this batch and pool (``check_plan``).
+        plan: Plan for this batch and pool (``check_plan``) that mixes something.
         applied: Its numbers for these data, on the device of ``x``.
         x: Floating tensor [B, ...].
         pool: Floating tensor [P, ...].
@@ -67,8 +69,6 @@ def apply_resolved_plan(
     Returns:
         The mixed inputs, and the post factors [B], or None if all are 1.
     """
-    if plan.is_identity:
-        return x, None
     tensors = (x, pool, *applied)
     if can_use_kernels(*tensors) and have_one_dense_layout(x, pool):
         from birdmix.mix.kernel_launches import launch_mix_inputs

@@ -57,9 +57,11 @@ def copy_to_device(tensors: Sequence[Tensor | None], device: torch.device) -> li
             begins[id(tensor)] = size
             size += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
     packed = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    host = packed.numpy()
     for tensor in tensors:
         if tensor is not None:
-            _view_bytes(packed, begins[id(tensor)], tensor).copy_(tensor)
+            begin = begins[id(tensor)]
+            host[begin : begin + tensor.nbytes] = tensor.numpy().reshape(-1).view(np.uint8)
     on_device = packed.to(device, non_blocking=True)
     return [
         None if tensor is None else _view_bytes(on_device, begins[id(tensor)], tensor)
