@@ -7,12 +7,16 @@
 
 Bare loop: the same network, optimizer, clipping and average, trained on one log-mel batch that is
 kept in memory. A few of its steps are timed between the epochs of a run, so that both are measured
-under the same load. Both rates exclude validation and saving, which are reported separately.
+under the same load. Whole steps on one batch are timed there, too: with mixing, log-mel and loss,
+but without the loader; what they lose is lost in the step, and the rest beside the loader's
+processes. All rates exclude validation and saving, which are reported separately.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +26,10 @@ from real_recordings import build_config
 from birdmix.experiments.builders import build_training_run
 from birdmix.loading.loader import end_workers
 from birdmix.loading.run_data import open_data
+from birdmix.training.device_batches import DeviceBatches
 from birdmix.training.distributed_processes import connect_processes
 from birdmix.training.run_position import RunPosition, TrainingHook
-from birdmix.training.training_loop import fit
+from birdmix.training.training_loop import fit, optimizer_step
 from birdmix.training.training_run import TrainingRun
 from birdmix.training.training_step import TrainingStep
 
@@ -44,7 +49,8 @@ class BareLoop(TrainingHook):
         self.run, self.bare, self.num_steps = run, bare, num_steps
         self.device = bare.fabric.device
         step: TrainingStep = bare.step
-        batch = bare.fabric.to_device(next(iter(bare.batches)))
+        self.host_batch = next(iter(bare.batches))
+        batch = bare.fabric.to_device(self.host_batch)
         end_workers(bare.batches)  # else the script waits for them at its end
         self.examples = batch.examples._replace(x=step.log_mel(batch.examples.x))
         self.segments = 0
@@ -57,19 +63,20 @@ class BareLoop(TrainingHook):
         training_seconds = sum(value for phase, value in seconds.items() if phase not in OVERHEADS)
         total = sum(seconds.values())
         row = {phase: value / total for phase, value in seconds.items()}
-        row |= {"trained": self.segments / training_seconds, "bare": self.measure_rate()}
+        row |= {"trained": self.segments / training_seconds}
+        row |= {"bare": self.measure_rate(self.bare_step), "whole": self.measure_rate(self.step)}
         self.rows.append(row)
         self.segments = 0
         self.run.timer.end_phase("loading")
         self.run.timer.read_and_reset()  # exclude this measurement from the run's times
 
-    def measure_rate(self) -> float:
-        """Return the speed of the bare loop, in segments per second."""
+    def measure_rate(self, step: Callable[[], None]) -> float:
+        """Return the speed of a loop of steps, in segments per second."""
         self.bare.step.classifier.train()
         self.wait()
         start = time.perf_counter()
         for _ in range(self.num_steps):
-            self.bare_step()
+            step()
         self.wait()
         return self.num_steps * len(self.examples.x) / (time.perf_counter() - start)
 
@@ -84,6 +91,11 @@ class BareLoop(TrainingHook):
         self.bare.optimizer.zero_grad()
         if self.bare.average is not None:
             self.bare.average.update_parameters(self.bare.model)
+
+    def step(self) -> None:
+        """Train a whole step, as the run does, on the batch in memory."""
+        self.bare.position.batch = 0
+        optimizer_step(self.bare, DeviceBatches(repeat(self.host_batch), self.bare.fabric))
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -114,6 +126,7 @@ def measure(overrides: list[str], epochs: int, num_steps: int) -> None:
     ratio = np.array([row["trained"] / row["bare"] for row in rows])
     print(f"\n{' '.join(overrides) or 'the default run'}, {len(rows)} epochs after the first")
     print(f"  bare loop  {np.median([row['bare'] for row in rows]):8.1f} segments/s")
+    print(f"  one batch  {np.median([row['whole'] for row in rows]):8.1f} segments/s")
     print(f"  training   {np.median([row['trained'] for row in rows]):8.1f} segments/s")
     print(f"  ratio      {np.median(ratio):8.3f}   ({ratio.min():.3f} to {ratio.max():.3f})")
     fractions = {phase: np.mean([row[phase] for row in rows]) for phase in run.timer.seconds}

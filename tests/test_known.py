@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from birdmix.mix import (
     Plan,
 )
 from birdmix.mix.label_rules import JOINS, SHARES
+from tests.laws import law
 
 ALL_RULES = [LabelRule(share, join) for share in SHARES for join in JOINS]
 OPERATORS: list[Operator] = [
@@ -142,7 +143,7 @@ def assert_known_law(known: Tensor, lowest: Tensor, highest: Tensor) -> None:
     assert torch.equal(known[clear], (difference <= TOLERANCE)[clear])
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@law(150)
 @given(
     st.integers(0, 10_000),
     st.sampled_from(OPERATORS),

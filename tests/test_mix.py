@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -39,6 +39,7 @@ from birdmix.mix import (
 from birdmix.mix.apply_plan import _apply_by_slot, apply_plan_to_inputs
 from birdmix.mix.random_draws import draw_boxes_of_area, draw_partners
 from birdmix.mix.resolve_plan import AppliedPlan
+from tests.laws import law
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -174,7 +175,7 @@ def test_plans_have_no_self_pairs_and_no_source_twice(name: str):
             assert len(set(sources[used])) == used.sum()
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@law(60)
 @given(st.integers(2, 40), st.data())
 def test_partners_are_distinct_and_not_the_example_itself(batch_size: int, data):
     num_partners = data.draw(st.integers(1, batch_size - 1))
@@ -186,7 +187,7 @@ def test_partners_are_distinct_and_not_the_example_itself(batch_size: int, data)
         assert sorted(column.tolist()) == list(range(batch_size))
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@law(60)
 @given(st.integers(0, 10_000), st.sampled_from(list(SUMS)), st.integers(4, 12))
 def test_mixing_is_linear_in_its_inputs(seed: int, name: str, batch_size: int):
     plan = SUMS[name].draw(DrawContext(batch_size), rng(seed))
@@ -197,7 +198,7 @@ def test_mixing_is_linear_in_its_inputs(seed: int, name: str, batch_size: int):
     )
 
 
-@settings(derandomize=True, deadline=None, max_examples=80)
+@law(80)
 @given(st.integers(0, 10_000), st.sampled_from(list(OPERATORS)), st.sampled_from(list(RULES)))
 def test_mixed_targets_lie_between_0_and_the_sum_of_the_sources(seed: int, name: str, rule: str):
     operator = OPERATORS[name]
@@ -214,7 +215,7 @@ def test_mixed_targets_lie_between_0_and_the_sum_of_the_sources(seed: int, name:
     assert (replayed.target <= highest + 1e-6).all()
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@law(60)
 @given(st.integers(0, 10_000), st.integers(5, 9))
 def test_mixing_commutes_with_a_permutation_of_the_classes(seed: int, num_classes: int):
     order = torch.from_numpy(rng(seed).permutation(num_classes))

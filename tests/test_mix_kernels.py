@@ -22,8 +22,8 @@ from birdmix.mix.apply_plan import _apply_by_slot, apply_resolved_plan
 from birdmix.mix.join_labels import join_labels
 from birdmix.mix.resolve_plan import AppliedPlan, resolve_plan
 from birdmix.mix.tensor_access import can_use_kernels, copy_to_device, have_one_dense_layout
+from tests.laws import INTERPRETS
 
-INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU and not INTERPRETS else "cpu")
 

@@ -83,7 +83,12 @@ class MixStats:
             own_bins = np.rint(plan.source_fractions(shape)[mixed, 0] * _NUM_BINS).astype(int)
             self.own_part_counts[name] += np.bincount(own_bins, minlength=_NUM_BINS + 1)
         sums = torch.stack(
-            [target.sum(), mixed_target.sum(), (peak > 1).sum().float(), (~finite).sum().float()]
+            [
+                target.sum(),
+                mixed_target.sum(),
+                (peak > 1).sum(dtype=torch.float32),
+                (~finite).sum(dtype=torch.float32),
+            ]
         )
         self.sums = sums if self.sums is None else self.sums + sums
 

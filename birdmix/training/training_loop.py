@@ -49,7 +49,7 @@ def fit(run: TrainingRun) -> None:
                 run.step.classifier.train()
                 set_frozen_to_eval(run.model)
                 while run.position.batch < run.batches_per_epoch:
-                    _optimizer_step(run, batches)
+                    optimizer_step(run, batches)
                     _save_or_stop(run)
                 _end_epoch(run)
                 _save_or_stop(run, epoch_ended=True)
@@ -65,8 +65,13 @@ def fit(run: TrainingRun) -> None:
             end_workers(loader)
 
 
-def _optimizer_step(run: TrainingRun, batches: DeviceBatches) -> None:
-    """Accumulate the gradients of ``trainer.accumulate`` batches, and update the weights."""
+def optimizer_step(run: TrainingRun, batches: DeviceBatches) -> None:
+    """Accumulate the gradients of ``trainer.accumulate`` batches, and update the weights.
+
+    Args:
+        run: The run; its position advances.
+        batches: Its batches from that position on.
+    """
     position = run.position
     count = min(run.trainer.accumulate, run.batches_per_epoch - position.batch)
     for index in range(position.batch, position.batch + count):
