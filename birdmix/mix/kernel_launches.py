@@ -40,45 +40,46 @@ def launch_mix_inputs(
     statistic = "none" if post == "none" else "moments" if post == "standardise" else "peak"
     statistics = gain.new_empty((len(x), num_blocks, 2) if post != "none" else 1)
     has_mel = x.dim() > 2
-    mix_inputs_kernel[(len(x), num_blocks)](
-        x,
-        x if pool is None else pool,
-        out,
-        source,
-        gain,
-        source if offset is None else offset,
-        source if box is None else box,
-        statistics,
-        len(x),
-        num_cells,
-        x.shape[-1],
-        max(x.stride(-1), 1),
-        x.shape[-2] if has_mel else 1,
-        max(x.stride(-2), 1) if has_mel else 1,
-        num_sources=source.shape[1],
-        has_pool=pool is not None,
-        has_shift=offset is not None,
-        has_box=box is not None,
-        statistic=statistic,
-        block_size=_BLOCK_SIZE,
-    )
-    if post == "none":
-        return out, None
-    factor = gain.new_empty(len(x))
-    scale_kernel[(len(x), num_blocks)](
-        out,
-        gain,
-        statistics,
-        factor,
-        num_cells,
-        num_blocks,
-        MIN_PEAKS.get(post, 0.0),
-        EPS,
-        num_sources=source.shape[1],
-        statistic=statistic,
-        max_blocks=triton.next_power_of_2(num_blocks),
-        block_size=_BLOCK_SIZE,
-    )
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        mix_inputs_kernel[(len(x), num_blocks)](
+            x,
+            x if pool is None else pool,
+            out,
+            source,
+            gain,
+            source if offset is None else offset,
+            source if box is None else box,
+            statistics,
+            len(x),
+            num_cells,
+            x.shape[-1],
+            max(x.stride(-1), 1),
+            x.shape[-2] if has_mel else 1,
+            max(x.stride(-2), 1) if has_mel else 1,
+            num_sources=source.shape[1],
+            has_pool=pool is not None,
+            has_shift=offset is not None,
+            has_box=box is not None,
+            statistic=statistic,
+            block_size=_BLOCK_SIZE,
+        )
+        if post == "none":
+            return out, None
+        factor = gain.new_empty(len(x))
+        scale_kernel[(len(x), num_blocks)](
+            out,
+            gain,
+            statistics,
+            factor,
+            num_cells,
+            num_blocks,
+            MIN_PEAKS.get(post, 0.0),
+            EPS,
+            num_sources=source.shape[1],
+            statistic=statistic,
+            max_blocks=triton.next_power_of_2(num_blocks),
+            block_size=_BLOCK_SIZE,
+        )
     return out, factor.to(x.dtype)
 
 
@@ -122,28 +123,29 @@ def launch_join_labels(
     grid = (batch_size, max(triton.cdiv(num_cells, block_size), 1))
     if not batch_size:
         return joined, joined_weight, joined_known
-    join_labels_kernel[grid](
-        target.contiguous(),
-        target if known is None else known.contiguous().view(torch.uint8),
-        target if weight is None else weight.contiguous(),
-        source,
-        share.contiguous(),
-        share if part is None else part,
-        share if factors is None else factors.contiguous(),
-        source if offset is None else offset,
-        joined,
-        joined if joined_known is None else joined_known.view(torch.uint8),
-        joined if joined_weight is None else joined_weight,
-        num_cells,
-        target.shape[2] if target.dim() == 3 else 1,
-        share.shape[2] if share.dim() == 3 else 1,
-        rule.tolerance,
-        num_sources=num_sources,
-        join=rule.join,
-        has_known=known is not None,
-        has_weight=weight is not None,
-        has_factor=factors is not None,
-        has_shift=offset is not None,
-        block_size=block_size,
-    )
+    with torch.cuda.device_of(target):
+        join_labels_kernel[grid](
+            target.contiguous(),
+            target if known is None else known.contiguous().view(torch.uint8),
+            target if weight is None else weight.contiguous(),
+            source,
+            share.contiguous(),
+            share if part is None else part,
+            share if factors is None else factors.contiguous(),
+            source if offset is None else offset,
+            joined,
+            joined if joined_known is None else joined_known.view(torch.uint8),
+            joined if joined_weight is None else joined_weight,
+            num_cells,
+            target.shape[2] if target.dim() == 3 else 1,
+            share.shape[2] if share.dim() == 3 else 1,
+            rule.tolerance,
+            num_sources=num_sources,
+            join=rule.join,
+            has_known=known is not None,
+            has_weight=weight is not None,
+            has_factor=factors is not None,
+            has_shift=offset is not None,
+            block_size=block_size,
+        )
     return joined, joined_weight, joined_known
