@@ -49,8 +49,9 @@ class BareLoop(TrainingHook):
         self.run, self.bare, self.num_steps = run, bare, num_steps
         self.device = bare.fabric.device
         step: TrainingStep = bare.step
-        self.host_batch = next(iter(bare.batches))
-        batch = bare.fabric.to_device(self.host_batch)
+        host_batch = next(iter(bare.batches))
+        self.batches = DeviceBatches(repeat(host_batch), bare.fabric)
+        batch = bare.fabric.to_device(host_batch)
         end_workers(bare.batches)  # else the script waits for them at its end
         self.examples = batch.examples._replace(x=step.log_mel(batch.examples.x))
         self.segments = 0
@@ -95,7 +96,7 @@ class BareLoop(TrainingHook):
     def step(self) -> None:
         """Train a whole step, as the run does, on the batch in memory."""
         self.bare.position.batch = 0
-        optimizer_step(self.bare, DeviceBatches(repeat(self.host_batch), self.bare.fabric))
+        optimizer_step(self.bare, self.batches)
 
     def wait(self) -> None:
         if self.device.type == "cuda":

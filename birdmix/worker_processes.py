@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from birdmix.messages import first_line
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -42,7 +44,8 @@ def map_in_processes(
         OSError: If processes cannot be started, or one is killed.
     """
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    with contextlib.ExitStack() as workers, ThreadPoolExecutor(num_processes) as threads:
+    # Workers end first: else an interrupt would wait for the items in work.
+    with ThreadPoolExecutor(num_processes) as threads, contextlib.ExitStack() as workers:
         for _ in range(num_processes):
             idle.put(workers.enter_context(_Worker(work)))
 
@@ -85,9 +88,8 @@ class _Worker:
             result, error = pickle.load(self._process.stdout)
         except (OSError, EOFError) as lost:
             status = self._process.wait()
-            raise ChildProcessError(
-                f"a worker process ended with status {status}; it may have been killed for memory"
-            ) from lost
+            hint = "; it may have been killed for memory" if status < 0 else ""
+            raise ChildProcessError(f"a worker process ended with status {status}{hint}") from lost
         if error is not None:
             raise error
         return result
@@ -100,10 +102,19 @@ def _serve() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             work, item = pickle.load(requests)
-            answer: tuple[Any, Exception | None]
             try:
-                answer = (work(item), None)
+                answer = pickle.dumps((work(item), None))
             except Exception as error:
-                answer = (None, error)
-            answers.write(pickle.dumps(answer))
+                answer = _pickle_error(error)
+            answers.write(answer)
             answers.flush()
+
+
+def _pickle_error(error: Exception) -> bytes:
+    """Return the answer that raises an error: the error or, if it cannot be sent, its text."""
+    try:
+        answer = pickle.dumps((None, error))
+        pickle.loads(answer)
+    except Exception:
+        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {first_line(error)}")))
+    return answer

@@ -2,10 +2,14 @@
 
 import os
 
+import torch
 from hypothesis import settings
 
 #: Whether mixing on the CPU uses the kernels of GPUs, in Triton's interpreter.
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
+
+#: Types of inputs; the interpreter cuts bfloat16 off instead of rounding it.
+DTYPES = [torch.float32] if INTERPRETS else [torch.float32, torch.bfloat16]
 
 
 def law(num_cases: int) -> settings:

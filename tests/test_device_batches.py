@@ -1,10 +1,9 @@
 """Batches on the training device, in order and each once."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
 
 from birdmix.loading.batch import Batch
 from birdmix.mix import DrawContext, Examples
@@ -20,10 +19,7 @@ DEVICES = [
 
 def make_batches(device: str, num_batches: int) -> DeviceBatches:
     """Return batches of a thousand samples that are all equal to the batch's number."""
-    fabric = SimpleNamespace(
-        device=torch.device(device),
-        to_device=lambda batch: batch.replace_x(batch.examples.x.to(device, non_blocking=True)),
-    )
+    fabric = Fabric(accelerator=device, devices=1)
     batches = (
         Batch(Examples(torch.full((4, 1000), float(number)), torch.zeros(4, 2)), DrawContext(4))
         for number in range(num_batches)

@@ -20,7 +20,6 @@ from birdmix.frontend.deltas import append_deltas
 from birdmix.frontend.log_mel import LogMel
 from birdmix.frontend.log_mel_torch import TorchLogMel
 from birdmix.frontend.masking import mask_spectrograms
-from birdmix.frontend.mel_filters import mel_filters
 from birdmix.frontend.settings import (
     AttenuationSettings,
     LogMelSettings,
@@ -344,22 +343,3 @@ def test_attenuation_changes_neither_silence_nor_unselected_examples():
 def test_without_attenuation_the_input_itself_is_returned():
     x = torch.randn(2, 1, 8, 8)
     assert attenuate_high_frequencies(x, AttenuationSettings(), np.random.default_rng(0)) is x
-
-
-def test_products_are_of_full_precision_and_the_setting_stays():
-    used = []
-
-    class Recording(TorchLogMel):
-        def _mel(self, waveform):
-            used.append(torch.get_float32_matmul_precision())
-            return super()._mel(waveform)
-
-    settings = LogMelSettings()
-    log_mel = Recording(settings, torch.from_numpy(mel_filters(settings)))
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        log_mel(torch.zeros(1, 32_000))
-        assert (used, torch.get_float32_matmul_precision()) == (["highest"], "medium")
-    finally:
-        torch.set_float32_matmul_precision(before)

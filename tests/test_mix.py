@@ -39,7 +39,7 @@ from birdmix.mix import (
 from birdmix.mix.apply_plan import _apply_by_slot, apply_plan_to_inputs
 from birdmix.mix.random_draws import draw_boxes_of_area, draw_partners
 from birdmix.mix.resolve_plan import AppliedPlan
-from tests.laws import law
+from tests.laws import DTYPES, law
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -97,7 +97,7 @@ def matrix(plan: Plan) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SUMS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_outputs_are_the_gains_of_the_plan(name: str, shape: str, dtype: torch.dtype):
     x = identity(8, *SHAPES[shape], dtype=dtype)
     mixed = SUMS[name](x, torch.eye(8), rng=rng())
@@ -143,7 +143,7 @@ def test_mixup_sums_distinct_sources_at_gain_one(mixup_double: float, num_source
 
 
 @pytest.mark.parametrize("name", CUTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_label_shares_of_a_cut_are_areas_on_the_tensors_own_grid(name: str, dtype: torch.dtype):
     x = identity(8, 10, 12, dtype=dtype)  # the mean over the cells of [10, 12] is the area
     mixed = CUTS[name](x, torch.eye(8), rng=rng(3))
@@ -258,7 +258,7 @@ def test_mixing_by_example_and_by_slot_agree_with_a_pool(post: str):
 
 
 @pytest.mark.parametrize("shape", [(8, 50), (8, 1, 6, 5), (8, 2, 50)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_apply_is_the_weighted_sum_of_examples(shape: tuple, dtype: torch.dtype):
     plan = SUMS["two to four"].draw(DrawContext(8), rng())
     x = normal(*shape).to(dtype)

@@ -18,6 +18,7 @@ from birdmix.mix import (
 )
 from birdmix.mix.resolve_plan import resolve_plan
 from birdmix.mix.sound_levels import _loudness
+from tests.laws import DTYPES
 
 RATE = 16_000
 
@@ -68,7 +69,7 @@ def test_gains_in_db_are_of_partners_and_uniform_in_db():
 # Unit power and numbers of sources (Perch 2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_gains_of_unit_power_are_divided_by_the_root_of_the_sum_of_squares(dtype: torch.dtype):
     plan = Plan(np.array([[0, 1], [1, 0]]), np.array([[0.6, 0.2], [1, 0]]), unit_power=True)
     eye = torch.eye(2, dtype=dtype)

@@ -31,6 +31,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 runs_kernels = pytest.mark.skipif(
     not (INTERPRETS or HAS_GPU), reason="run by another test, in Triton's interpreter"
 )
+compiles = pytest.mark.skipif(INTERPRETS, reason="the interpreter replaces the compiler")
 needs_gpu = pytest.mark.skipif(not HAS_GPU or INTERPRETS, reason="needs a GPU")
 
 
@@ -109,6 +110,16 @@ def test_scalings_of_mixed_examples_are_those_of_torch(post: str, num_cells: int
 
 
 @runs_kernels
+@pytest.mark.parametrize("post", ["peak_guard", "standardise"])
+def test_a_nan_makes_the_whole_scaled_example_nan(post: str):
+    x = normal(3, 5000)
+    x[0, 3000] = float("nan")
+    (mixed, factor), (expected, _) = mix_both(PLAN, x, post=post)
+    assert mixed[0].isnan().all() and expected[0].isnan().all() and factor[0].isnan()
+    assert mixed[2].isfinite().all()
+
+
+@runs_kernels
 @pytest.mark.parametrize("name", ["PLAN", "SHIFTED"])
 def test_a_source_of_gain_0_is_not_read(name: str):
     x = normal(3, 40)
@@ -170,7 +181,7 @@ def test_a_batch_is_mixed_in_one_launch_for_inputs_and_one_for_labels(monkeypatc
 
     launches = []
 
-    def count(kernel):
+    def counted(kernel):
         class Counted:
             def __getitem__(self, grid):
                 launches.append(kernel.fn.__name__ if hasattr(kernel, "fn") else str(kernel))
@@ -179,7 +190,7 @@ def test_a_batch_is_mixed_in_one_launch_for_inputs_and_one_for_labels(monkeypatc
         return Counted()
 
     for name in ("mix_inputs_kernel", "scale_kernel", "join_labels_kernel"):
-        monkeypatch.setattr(kernel_launches, name, count(getattr(kernel_launches, name)))
+        monkeypatch.setattr(kernel_launches, name, counted(getattr(kernel_launches, name)))
     batch = examples(3, 4)
     Mixup(1.0, 0.0).mix(batch._replace(frames=None, frames_known=None), rng=np.random.default_rng())
     assert launches == ["mix_inputs_kernel", "join_labels_kernel"]
@@ -202,33 +213,88 @@ def test_the_kernels_agree_with_torch_in_tritons_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 50
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40
 
 
-@pytest.mark.skipif(INTERPRETS, reason="the interpreter replaces the compiler")
-@pytest.mark.parametrize("capability", [80, 90])
-def test_the_kernels_compile_for_gpus_and_read_16_bytes_at_a_time(capability: int):
+POINTERS = {
+    **dict.fromkeys(["x", "pool", "out", "gain", "block_statistics", "factor"], "*fp32"),
+    **dict.fromkeys(["target", "weight", "share", "part", "out_target", "out_weight"], "*fp32"),
+    **dict.fromkeys(["source", "offset", "box"], "*i64"),
+    **dict.fromkeys(["known", "out_known"], "*u8"),
+}
+FLOATS = dict.fromkeys(["min_peak", "epsilon", "tolerance"], "fp32")
+PLAIN = {"has_pool": True, "has_shift": False, "has_box": False, "statistic": "none"}
+EVERYTHING = {"has_pool": True, "has_shift": True, "has_box": False, "statistic": "peak"}
+LABELS = dict.fromkeys(["has_known", "has_weight", "has_factor", "has_shift"], True)
+
+
+def compile_kernel(name: str, capability: int, **constants: object) -> str:
+    """Return the assembly of a kernel, compiled for a GPU that need not be there."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from birdmix.mix.kernels import mix_inputs_kernel
+    from birdmix.mix import kernels
 
-    pointers = ["x", "pool", "out", "source", "gain", "offset", "box", "block_statistics"]
-    types = dict(
-        zip(pointers, ["*fp32"] * 3 + ["*i64", "*fp32", "*i64", "*i64", "*fp32"], strict=True)
-    )
-    options = {"num_sources": 3, "has_pool": True, "has_shift": False, "has_box": False}
-    options |= {"statistic": "none", "block_size": 2048}
-    names = mix_inputs_kernel.arg_names
-    signature = {name: "constexpr" if name in options else types.get(name, "i32") for name in names}
+    kernel = getattr(kernels, name)
+    names = kernel.arg_names
+    signature = {
+        name: "constexpr" if name in constants else (POINTERS | FLOATS).get(name, "i32")
+        for name in names
+    }
     # Lengths of 160,000 samples and memory of torch's allocator are multiples of 16.
-    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in [*pointers, "num_cells"]}
-    constants = {(names.index(name),): value for name, value in options.items()}
-    source = ASTSource(mix_inputs_kernel, signature, constants, aligned)
-    assembly = compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
+    aligned = [name for name in names if name in POINTERS or name == "num_cells"]
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(name),): value for name, value in constants.items()},
+        {(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    return compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
+
+
+def count(pattern: str, assembly: str) -> int:
+    return len(re.findall(pattern, assembly))
+
+
+@compiles
+@pytest.mark.parametrize("capability", [75, 90])
+def test_inputs_are_read_and_written_16_bytes_at_a_time(capability: int):
+    assembly = compile_kernel(
+        "mix_inputs_kernel", capability, **PLAIN, num_sources=3, block_size=2048
+    )
     # Blocks of 2,048 cells, 128 threads, 4 cells a read: the example, and batch or pool twice.
-    assert len(re.findall(r"ld\.global\.v4\.b32", assembly)) == 4 * (1 + 2 * 2)
-    assert len(re.findall(r"st\.global\.v4\.b32", assembly)) == 4
+    assert count(r"ld\.global\.v4\.b32", assembly) == 4 * (1 + 2 * 2)
+    assert count(r"st\.global\.v4\.b32", assembly) == 4
+    assert compile_kernel(
+        "mix_inputs_kernel", capability, **EVERYTHING, num_sources=2, block_size=2048
+    )
+
+
+@compiles
+@pytest.mark.parametrize("statistic", ["peak", "moments"])
+def test_scaled_examples_are_read_and_written_16_bytes_at_a_time(statistic: str):
+    sizes = {"num_sources": 2, "max_blocks": 128, "block_size": 2048}
+    assembly = compile_kernel("scale_kernel", 80, statistic=statistic, **sizes)
+    assert count(r"ld\.global\.v4\.b32", assembly) == count(r"st\.global\.v4\.b32", assembly) == 4
+
+
+@compiles
+@pytest.mark.parametrize("join", ["sum", "max", "noisy_or"])
+def test_limits_and_maxima_of_labels_keep_nan(join: str):
+    sizes = {"num_sources": 2, "block_size": 256, "num_frames": 1}
+    assembly = compile_kernel("join_labels_kernel", 90, join=join, **LABELS, **sizes)
+    assert count(r"(min|max)(\.NaN)?\.f32", assembly) == count(r"(min|max)\.NaN\.f32", assembly) > 0
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap])
+def test_a_transfer_works_in_function_transforms(transform):
+    def mixed_sum(x: Tensor) -> Tensor:
+        sent = [torch.arange(3), None, torch.ones(2, 2)]
+        received = copy_to_device(sent, torch.device("meta"))
+        assert [each if each is None else each.shape for each in received] == [(3,), None, (2, 2)]
+        return x.sum()
+
+    assert transform(mixed_sum)(torch.ones(3)).shape == (3,)
 
 
 @needs_gpu

@@ -54,8 +54,23 @@ def test_an_error_of_the_function_is_raised_here_and_the_processes_end():
 
 
 def test_a_process_that_is_killed_gives_an_error_with_its_status():
-    with pytest.raises(ChildProcessError, match="ended with status 3; .* for memory"):
+    with pytest.raises(ChildProcessError, match="ended with status 3$"):
         list(map_in_processes(os._exit, [3], 1))
+    with pytest.raises(ChildProcessError, match="ended with status -9; .* for memory"):
+        list(map_in_processes(eval, ["__import__('os').kill(__import__('os').getpid(), 9)"], 1))
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_that_says_so():
+    with pytest.raises((RuntimeError, TypeError), match="pickle"):
+        list(map_in_processes(eval, ["__import__('threading').Lock()"], 1))
+
+
+def test_stopping_does_not_wait_for_the_items_in_work():
+    started_at = time.monotonic()
+    processes = map_in_processes(eval, ["1", "__import__('time').sleep(20)"], 2)
+    assert next(processes) == 1
+    processes.close()
+    assert time.monotonic() - started_at < 15
 
 
 def test_what_the_function_prints_is_no_result():

@@ -3,9 +3,6 @@
 Shapes: B batch, T samples, M mel bins, F frames, N frequencies (n_fft / 2 + 1).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -45,12 +42,10 @@ class TorchLogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Compute normalised log-mels, [B, 1, M, F], in float32 even under autocast.
 
-        Products use no tensor cores either, so that log-mels are those of exported networks.
-
         Args:
             waveform: Waveforms in [-1, 1], [B, T].
         """
-        with torch.autocast(waveform.device.type, enabled=False), _full_matmul_precision():
+        with torch.autocast(waveform.device.type, enabled=False):
             mel = self._mel(waveform.float())
             mel = self.pcen(mel) if self.pcen else self._to_decibel(mel)
             return self._normalise(mel).transpose(1, 2)[:, None]
@@ -100,17 +95,6 @@ class TorchLogMel(nn.Module):
             return mel.sub_(low[:, None, None]).div_((high - low)[:, None, None] + EPS)
         deviation, mean = torch.std_mean(mel, dim=(-2, -1), keepdim=True)
         return mel.sub_(mean).div_(deviation + EPS)
-
-
-@contextmanager
-def _full_matmul_precision() -> Iterator[None]:
-    """Compute products of float32 matrices in full precision, whatever is set."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def _trim_zeros(filters: Tensor, repeats: int) -> tuple[slice, Tensor]:

@@ -17,8 +17,9 @@ apply     the weighted sum of the inputs, and its scaling, ``post``; only source
           uses are read (`apply_plan`, `post_scaling`)
 join      targets, per example and per label frame, by a `LabelRule` (`label_rules`, `join_labels`)
 
-On a GPU, apply and join are one launch each, of kernels in Triton (`kernels`), which torch's builds
-for CUDA contain. Without Triton, elsewhere and for autograd, torch does both.
+On a GPU, apply and join are one launch each of kernels in Triton (`kernels`), which torch's builds
+for CUDA contain; scaling and label frames take one more each. Without Triton, elsewhere and for
+autograd, torch does both.
 
 Operators differ in how they draw and in their default label rule only.
 

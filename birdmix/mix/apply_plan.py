@@ -70,9 +70,11 @@ def apply_resolved_plan(
         The mixed inputs, and the post factors [B], or None if all are 1.
     """
     tensors = (x, pool, *applied)
-    if can_use_kernels(*tensors) and have_one_dense_layout(x, pool):
+    if can_use_kernels(*tensors):
         from birdmix.mix.kernel_launches import launch_mix_inputs
 
+        if not have_one_dense_layout(x, pool):
+            x, pool = x.contiguous(), None if pool is None else pool.contiguous()
         return launch_mix_inputs(applied, x, pool, post)
     if x.device.type == "cpu" and _all_allow_in_place(*tensors):
         is_sum = pool is None and applied.offset is None and applied.box is None

@@ -50,6 +50,7 @@ def join_labels(rule: LabelRule, resolved: ResolvedPlan, sources: Examples) -> J
     bounds = rule.label_factors_of_bounds(share, source, target, known)
     if can_use_kernels(target, weight, known, frames, frames_known, source, share):
         factors = None if factor is None or bounds is None else torch.stack([factor, *bounds])
+        sources = sources._replace(frames_known=frames_known)
         return _join_by_kernels(rule, resolved, sources, factors)
     joined = JoinedLabels(
         rule.join_targets(share, source, target, factor=factor),
@@ -77,7 +78,8 @@ def _join_by_kernels(
     Args:
         rule: How targets are joined.
         resolved: The plan's numbers.
-        sources: The batch, in all fields but ``x`` followed by the pool.
+        sources: The batch, in all fields but ``x`` followed by the pool, with the known mask of its
+            frames.
         factors: Factors of the shares, and their bounds (``LabelRule``), [3, B, S]; None is 1.
     """
     from birdmix.mix.kernel_launches import launch_join_labels
@@ -101,7 +103,7 @@ def _join_by_kernels(
         source,
         resolved.frame_share,
         sources.frames,
-        sources.frame_known_mask(),
+        sources.frames_known,
         factors,
         offset=resolved.frame_offset,
     )

@@ -116,7 +116,8 @@ def mix_inputs_kernel(
         value = tl.where(cell < num_cells, result.to(tl.float32), 0)
         entry = block_statistics + (example * tl.num_programs(1) + block) * 2
         if statistic == "peak":
-            tl.store(entry, tl.max(tl.abs(value), 0))
+            # NaN makes the sum NaN, and not the maximum.
+            tl.store(entry, tl.max(tl.abs(value), 0) + 0 * tl.sum(value, 0))
         else:
             count = tl.minimum(num_cells - block * block_size, block_size)
             mean = tl.sum(value, 0) / count
@@ -171,8 +172,9 @@ def scale_kernel(
         cells = out + example * num_cells + cell
         value = tl.load(cells, mask=cell < num_cells, other=0).to(tl.float32)
         if statistic == "peak":
-            peak = tl.max(tl.load(entry, mask=index < num_blocks, other=0), 0)
-            scale = 1 / tl.maximum(peak, min_peak)
+            peaks = tl.load(entry, mask=index < num_blocks, other=0)
+            peak = tl.max(peaks, 0) + 0 * tl.sum(peaks, 0)
+            scale = 1 / tl.maximum(peak, min_peak, propagate_nan=tl.PropagateNan.ALL)
         else:
             count = tl.minimum(tl.maximum(num_cells - index * block_size, 0), block_size)
             block_mean = tl.load(entry, mask=index < num_blocks, other=0)
@@ -189,12 +191,18 @@ def scale_kernel(
 
 
 @triton.jit
+def _at_most_one(values):
+    """Return values limited to 1; NaN stays NaN."""
+    return tl.minimum(values, 1, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def _add_claim(mixed, claim, is_first: tl.constexpr, join: tl.constexpr):
     """Return what claims so far and one more join to."""
     if is_first:
         joined = claim
     elif join == "max":
-        joined = tl.maximum(mixed, claim)
+        joined = tl.maximum(mixed, claim, propagate_nan=tl.PropagateNan.ALL)
     elif join == "noisy_or":
         joined = 1 - (1 - mixed) * (1 - claim)
     else:
@@ -284,7 +292,7 @@ def join_labels_kernel(
         claim = value * slot_share
         if has_factor:
             # Factors above 1 may carry a claim above 1.
-            claim = tl.minimum(claim * tl.load(factor + entry), 1)
+            claim = _at_most_one(claim * tl.load(factor + entry))
         joined = _add_claim(joined, claim, slot == 0, join)
         if has_known:
             is_known = tl.load(known + index * num_cells + position, mask=is_read, other=1)
@@ -292,15 +300,15 @@ def join_labels_kernel(
             high_claim = tl.where(is_known != 0, value, 1) * slot_share
             if has_factor:
                 num_entries = tl.num_programs(0) * num_sources
-                low_claim = tl.minimum(low_claim * tl.load(factor + num_entries + entry), 1)
-                high_claim = tl.minimum(high_claim * tl.load(factor + 2 * num_entries + entry), 1)
+                low_claim = _at_most_one(low_claim * tl.load(factor + num_entries + entry))
+                high_claim = _at_most_one(high_claim * tl.load(factor + 2 * num_entries + entry))
             lowest = _add_claim(lowest, low_claim, slot == 0, join)
             highest = _add_claim(highest, high_claim, slot == 0, join)
-    joined = tl.minimum(joined, 1)
+    joined = _at_most_one(joined)
     output = example * num_cells + cell
     tl.store(out_target + output, joined.to(out_target.dtype.element_ty), mask=is_label)
     if has_known:
-        is_close = tl.minimum(highest, 1) - tl.minimum(lowest, 1) <= tolerance
+        is_close = _at_most_one(highest) - _at_most_one(lowest) <= tolerance
         tl.store(out_known + output, tl.where(is_close, 1, 0).to(tl.uint8), mask=is_label)
     if has_weight and block == 0:
         mean = 0.0

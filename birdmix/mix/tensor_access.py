@@ -1,6 +1,7 @@
 """Copies of arrays to a device, and checks whether a tensor may be read or written directly."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -57,11 +58,9 @@ def copy_to_device(tensors: Sequence[Tensor | None], device: torch.device) -> li
             begins[id(tensor)] = size
             size += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
     packed = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    host = packed.numpy()
     for tensor in tensors:
-        if tensor is not None:
-            begin = begins[id(tensor)]
-            host[begin : begin + tensor.nbytes] = tensor.numpy().reshape(-1).view(np.uint8)
+        if tensor is not None:  # not by numpy, which function transforms do not support
+            _view_bytes(packed, begins[id(tensor)], tensor).copy_(tensor)
     on_device = packed.to(device, non_blocking=True)
     return [
         None if tensor is None else _view_bytes(on_device, begins[id(tensor)], tensor)
@@ -119,13 +118,19 @@ def _kernels_work(device_type: str) -> bool:
 
         fill_kernel[(1,)](torch.empty(1, device=device_type), block_size=1)
     except Exception as error:  # of a compiler, a driver or a version, of several classes
+        remedy = "" if _find_compiler() else "; it needs a C compiler, such as gcc: install one"
         warnings.warn(
-            f"mixing on the GPU is slower than it can be: Triton fails with "
-            f"{type(error).__name__}: {first_line(error)}; it needs a C compiler such as gcc",
+            "mixing on the GPU is slower than it can be: Triton fails with "
+            f"{type(error).__name__}: {first_line(error)}{remedy}",
             stacklevel=2,
         )
         return False
     return True
+
+
+def _find_compiler() -> str | None:
+    """Return the C compiler that Triton finds."""
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
 
 
 def have_one_dense_layout(x: Tensor, pool: Tensor | None) -> bool:

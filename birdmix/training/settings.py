@@ -25,7 +25,8 @@ class TrainerSettings:
             starts.
         precision: 32-true, 16-mixed or bf16-mixed.
         matmul_precision: Precision of products of float32 matrices on a GPU, as torch names it:
-            highest; high, which uses tensor cores if there are any (TF32); or medium (bfloat16).
+            highest; high, which uses tensor cores if there are any (TF32, which changes log-mels by
+            some thousandths of a dB); or medium (bfloat16).
         accumulate: Batches per optimizer step; their gradients are accumulated.
         clip: Largest gradient norm; null does not clip.
         channels_last: Use the channels-last memory layout; faster for most networks of timm.
