@@ -3,7 +3,8 @@
 Shapes: B batch, K examples that are changed, T last axis, C classes, F' label frames.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from birdmix.mix import Examples
 from birdmix.mix.tensor_access import array_to_device
+from birdmix.threads import map_in_threads
 
-# Examples that are changed at once: few on a CPU, so that they stay in its cache; many on a GPU,
-# where the number bounds the memory.
-_CHUNK_SIZE_CPU, _CHUNK_SIZE_GPU = 2, 32
+# Examples that are changed at once on a GPU, to bound its memory.
+_CHUNK_SIZE = 32
 
 
 class Draw(NamedTuple):
@@ -97,18 +98,46 @@ class Augmentation:
     def apply(self, x: Tensor, draw: Draw) -> Tensor:
         """Change the examples of a draw, in float32 even under autocast.
 
+        On a CPU examples are computed side by side, each in one of torch's threads: results do not
+        depend on the number of threads. On other devices they are computed together.
+
         Args:
             x: Examples [B, ...]; not modified.
             draw: What was drawn for them.
         """
         if not len(draw.rows):
             return x
+        return self._apply_to_each(x, draw) if x.device.type == "cpu" else self._apply(x, draw)
+
+    def _apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Change the examples of a draw together."""
         out = x.clone()
-        size = _CHUNK_SIZE_CPU if x.device.type == "cpu" else _CHUNK_SIZE_GPU
         with torch.autocast(x.device.type, enabled=False):
-            for part in draw.split(size):
+            for part in draw.split(_CHUNK_SIZE):
                 rows = array_to_device(part.rows, x.device)
-                out.index_copy_(0, rows, self._change(x, rows, part.parameters).to(x.dtype))
+                changed = self._change(x[rows].float(), part.parameters, x)
+                out.index_copy_(0, rows, changed.to(x.dtype))
+        return out
+
+    def _apply_to_each(self, x: Tensor, draw: Draw) -> Tensor:
+        """Change the examples of a draw one by one, in threads."""
+        out = torch.empty_like(x)
+        parts = dict(zip(draw.rows.tolist(), draw.split(1), strict=True))
+        inference_mode = torch.is_inference_mode_enabled()
+
+        def write(row: int) -> None:
+            example = x[row : row + 1]
+            # A thread begins with gradients and without the modes of the one that started it.
+            with (
+                torch.inference_mode(inference_mode),
+                torch.no_grad(),
+                torch.autocast(x.device.type, enabled=False),
+            ):
+                if row in parts:
+                    example = self._change(example.float(), parts[row].parameters, x)
+                out[row : row + 1] = example
+
+        _call_in_threads(write, range(len(x)))
         return out
 
     def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
@@ -126,18 +155,45 @@ class Augmentation:
         """Draw the parameters of all examples by name, [B, ...] each."""
         raise NotImplementedError
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         """Return changed examples.
 
         Args:
-            x: The whole batch [B, ...].
-            rows: The examples to change, on the device of x, int64 [K].
+            selected: The examples to change, float32 [K, ...]; not modified.
             parameters: Their parameters, on the host, [K, ...] each.
+            x: The whole batch [B, ...]; not modified.
 
         Returns:
             The changed examples, float32 [K, ...].
         """
         raise NotImplementedError
+
+
+def _call_in_threads(work: Callable[[int], None], numbers: Sequence[int]) -> None:
+    """Call a function of tensors with each number, in as many threads as torch has.
+
+    Within a call torch uses one thread. Its own threads would wait for each other in each of the
+    small operations on one example, far longer beside other processes.
+    """
+    num_threads = torch.get_num_threads()
+    if num_threads == 1:
+        for number in numbers:
+            work(number)
+        return
+    with _one_thread_per_operation():
+        for _ in map_in_threads(work, numbers, num_threads=num_threads):
+            pass
+
+
+@contextmanager
+def _one_thread_per_operation() -> Iterator[None]:
+    """Let operations of torch use one thread, here and in threads that are started inside."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def draw_uniform(

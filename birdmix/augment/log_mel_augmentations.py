@@ -40,17 +40,16 @@ class FreqMixStyle(Augmentation, FreqMixStyleSettings):
             "partner": (own + steps) % batch_size,
         }
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        own = x[rows].float()
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         partner = x[array_to_device(parameters["partner"], x.device)].float()
-        variance, mean = torch.var_mean(own, dim=3, keepdim=True)
+        variance, mean = torch.var_mean(selected, dim=3, keepdim=True)
         other_variance, other_mean = torch.var_mean(partner, dim=3, keepdim=True)
         deviation, other_deviation = (variance + _EPS).sqrt(), (other_variance + _EPS).sqrt()
         is_finite = (other_mean + other_deviation).isfinite().all(dim=2, keepdim=True)
-        part = torch.where(is_finite, column(parameters["own_part"], own), 1)
+        part = torch.where(is_finite, column(parameters["own_part"], selected), 1)
         new_deviation = torch.lerp(other_deviation.nan_to_num(), deviation, part)
         new_mean = torch.lerp(other_mean.nan_to_num(), mean, part)
-        return (own - mean) / deviation * new_deviation + new_mean
+        return (selected - mean) / deviation * new_deviation + new_mean
 
 
 @dataclass
@@ -97,9 +96,9 @@ class FilterAugment(Augmentation, FilterAugmentSettings):
         )
         return {"gain_db": np.stack([*curves])}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         gain = (parameters["gain_db"] * self.units_per_db).astype(np.float32)
-        return x[rows].float() + array_to_device(gain, x.device)[:, None, :, None]
+        return selected + array_to_device(gain, x.device)[:, None, :, None]
 
 
 def _step_curve(mels: np.ndarray, bounds: np.ndarray, gain_db: np.ndarray) -> np.ndarray:

@@ -50,11 +50,11 @@ class PitchShift(Augmentation, PitchShiftSettings):
         semitones = draw_uniform(self.semitones, shape[0], rng)
         return {"step": factors_to_steps(2 ** (semitones / 12))}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        step, length = parameters["step"], x.shape[1]
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        step, length = parameters["step"], selected.shape[1]
         size = _HOPS_PER_FRAME * next_fast_len(round(_HOP_SECONDS * self.sample_rate), real=True)
         num_resampled = math.ceil((length + size) * STEPS_PER_SAMPLE / int(step.min()))
-        resampled = resample(x[rows].float(), step, num_resampled, loop=False)
+        resampled = resample(selected, step, num_resampled, loop=False)
         return stretch(resampled, STEPS_PER_SAMPLE / step, length, size)
 
 

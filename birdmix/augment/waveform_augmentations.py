@@ -45,8 +45,8 @@ class Speed(Augmentation, SpeedSettings):
     ) -> dict[str, np.ndarray]:
         return {"step": factors_to_steps(draw_uniform(self.factor, shape[0], rng))}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        return resample(x[rows].float(), parameters["step"], x.shape[1], loop=True)
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        return resample(selected, parameters["step"], selected.shape[1], loop=True)
 
     def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
         """Move values per label frame [B, C, F'] with the sound: each takes the nearest one."""
@@ -65,10 +65,9 @@ class CircularShift(Augmentation, CircularShiftSettings):
     ) -> dict[str, np.ndarray]:
         return {"fraction": draw_uniform(self.fraction, shape[0], rng)}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        length = x.shape[1]
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        length = selected.shape[1]
         start = -np.rint(parameters["fraction"] * length).astype(np.int64) % length
-        selected = x[rows].float()
         return take_excerpts(torch.cat([selected, selected], dim=1), start, length)
 
     def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
@@ -93,13 +92,12 @@ class RandomFilter(Augmentation, RandomFilterSettings):
     ) -> dict[str, np.ndarray]:
         return {"gain_db": rng.uniform(self.min_db, 0, (shape[0], self.num_gains))}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        selected = x[rows].float()
-        length = x.shape[1]
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        length = selected.shape[1]
         # With silence behind the end: the filter is short, so nothing wraps around.
         size = next_fast_len(length + _FILTER_LENGTH, real=True)
         spectrum = torch.fft.rfft(selected, n=size)
-        gain_db = array_to_device(parameters["gain_db"].astype(np.float32), x.device)
+        gain_db = array_to_device(parameters["gain_db"].astype(np.float32), selected.device)
         gain_db = torch.nn.functional.interpolate(
             gain_db[:, None], spectrum.shape[1], mode="linear", align_corners=True
         )[:, 0]
@@ -125,15 +123,14 @@ class ColouredNoise(Augmentation, ColouredNoiseSettings):
             "seed": rng.integers(2**63, size=shape[0]),
         }
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        selected = x[rows].float()
-        length = x.shape[1]
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        length = selected.shape[1]
         size = next_fast_len(length, real=True)
-        generator = torch.Generator(x.device).manual_seed(int(parameters["seed"][0]))
+        generator = torch.Generator(selected.device).manual_seed(int(parameters["seed"][0]))
         spectrum = torch.randn(
-            len(selected), size // 2 + 1, 2, generator=generator, device=x.device
+            len(selected), size // 2 + 1, 2, generator=generator, device=selected.device
         )
-        bins = torch.arange(size // 2 + 1, dtype=torch.float32, device=x.device)
+        bins = torch.arange(size // 2 + 1, dtype=torch.float32, device=selected.device)
         bins[0] = torch.inf  # no constant offset, whatever the exponent
         amplitude = bins.log_().mul(column(-parameters["exponent"] / 2, selected)).exp_()
         amplitude[:, 0] = 0
@@ -153,9 +150,8 @@ class Gain(Augmentation, GainSettings):
     ) -> dict[str, np.ndarray]:
         return {"gain_db": draw_uniform(self.gain_db, shape[0], rng)}
 
-    def _change(self, x: Tensor, rows: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
-        selected = x[rows].float()
-        return selected.mul_(_db_to_factor(column(parameters["gain_db"], selected)))
+    def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
+        return selected * _db_to_factor(column(parameters["gain_db"], selected))
 
 
 def _take_frames(values: Tensor, rows: np.ndarray, source: np.ndarray) -> Tensor:
