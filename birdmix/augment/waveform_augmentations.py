@@ -18,6 +18,7 @@ from birdmix.augment.base_augmentation import (
     draw_uniform,
     take_excerpts,
 )
+from birdmix.augment.fourier import irfft, rfft
 from birdmix.augment.resampling import STEPS_PER_SAMPLE, factors_to_steps, resample
 from birdmix.augment.settings import (
     CircularShiftSettings,
@@ -96,12 +97,12 @@ class RandomFilter(Augmentation, RandomFilterSettings):
         length = selected.shape[1]
         # With silence behind the end: the filter is short, so nothing wraps around.
         size = next_fast_len(length + _FILTER_LENGTH, real=True)
-        spectrum = torch.fft.rfft(selected, n=size)
+        spectrum = rfft(selected, size)
         gain_db = array_to_device(parameters["gain_db"].astype(np.float32), selected.device)
         gain_db = torch.nn.functional.interpolate(
             gain_db[:, None], spectrum.shape[1], mode="linear", align_corners=True
         )[:, 0]
-        filtered = torch.fft.irfft(spectrum * _db_to_factor(gain_db), n=size)[:, :length]
+        filtered = irfft(spectrum * _db_to_factor(gain_db), size)[:, :length]
         return filtered * _safe_ratio(_rms(selected), _rms(filtered))
 
 
@@ -134,9 +135,7 @@ class ColouredNoise(Augmentation, ColouredNoiseSettings):
         bins[0] = torch.inf  # no constant offset, whatever the exponent
         amplitude = bins.log_().mul(column(-parameters["exponent"] / 2, selected)).exp_()
         amplitude[:, 0] = 0
-        noise = torch.fft.irfft(torch.view_as_complex(spectrum.mul_(amplitude[..., None])), n=size)[
-            :, :length
-        ]
+        noise = irfft(torch.view_as_complex(spectrum.mul_(amplitude[..., None])), size)[:, :length]
         level = _db_to_factor(column(-parameters["snr_db"], selected)) * _rms(selected)
         return selected + noise * _safe_ratio(level, _rms(noise))
 
