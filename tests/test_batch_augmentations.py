@@ -1,5 +1,7 @@
 """Augmentations on the training device: physics of each, and the laws of all."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,13 @@ RATE = 32_000
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def restore_num_threads() -> Iterator[None]:
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
 
 
 def tone(*frequencies: float, seconds: float = 2.0) -> Tensor:
@@ -368,6 +377,36 @@ def test_augmentations_compute_in_float32_under_autocast(name: str):
     x = examples_for(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = ALL[name](1.0)(x, rng=rng())
+    assert torch.equal(y, ALL[name](1.0)(x, rng=rng()))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_results_do_not_depend_on_the_number_of_threads(name: str, restore_num_threads: None):
+    x = examples_for(name)
+    results = []
+    for num_threads in (1, 3):
+        torch.set_num_threads(num_threads)
+        results.append(ALL[name](0.7)(x, rng=rng()))
+        assert torch.get_num_threads() == num_threads
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"coloured_noise"}))  # draws on the device
+def test_examples_that_are_computed_together_are_as_those_computed_one_by_one(name: str):
+    augmentation: Augmentation = ALL[name](0.7)
+    x = examples_for(name)
+    draw = augmentation.draw(tuple(x.shape), rng())
+    with torch.no_grad():
+        together = augmentation._apply(x, draw)  # of devices that are no CPU
+    torch.testing.assert_close(together, augmentation.apply(x, draw), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gain", "pitch_shift"])
+def test_augmentations_work_in_inference_mode_in_threads(name: str, restore_num_threads: None):
+    torch.set_num_threads(2)
+    x = examples_for(name)
+    with torch.inference_mode():
+        y = ALL[name](1.0)(x.clone(), rng=rng())
     assert torch.equal(y, ALL[name](1.0)(x, rng=rng()))
 
 

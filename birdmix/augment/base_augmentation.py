@@ -221,6 +221,7 @@ def take_excerpts(x: Tensor, start: np.ndarray, length: int) -> Tensor:
     Returns:
         Excerpts [K, ..., L].
     """
-    row = np.arange(len(x)).reshape(-1, *[1] * (start.ndim - 1))
-    index = (array_to_device(each, x.device) for each in (row, start))
-    return x.unfold(1, length, 1)[tuple(index)]
+    first = x.shape[1] * np.arange(len(x)).reshape(-1, *[1] * (start.ndim - 1))
+    index = array_to_device((first + start).ravel(), x.device)
+    excerpts = x.flatten().unfold(0, length, 1).index_select(0, index)  # faster than an index
+    return excerpts.view(*start.shape, length)

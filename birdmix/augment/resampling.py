@@ -55,9 +55,8 @@ def resample(x: Tensor, step: np.ndarray, num_outputs: int, *, loop: bool) -> Te
     output = first + STEPS_PER_SAMPLE * np.arange(num_periods)  # [S, J]
     start = step[:, None, None] * output // STEPS_PER_SAMPLE  # [K, S, J]
     if loop:
-        index = torch.arange(-half, length + width, device=x.device) % length
-        extended = x.index_select(1, index)
-        start %= length
+        extended = x.repeat(1, 1 + -(-width // length))
+        start = (start - half) % length
     else:
         extended = pad(x, (half, half + width))
         start = np.minimum(start, length + half)
