@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from birdmix.augment.base_augmentation import Augmentation, draw_uniform, take_excerpts
+from birdmix.augment.fourier import absolute
 from birdmix.augment.resampling import STEPS_PER_SAMPLE, factors_to_steps, resample
 from birdmix.augment.settings import PitchShiftSettings
 
@@ -83,10 +84,9 @@ def stretch(x: Tensor, speed: np.ndarray, num_samples: int, frame_length: int) -
         torch.fft.rfft(take_excerpts(padded, start, frame_length).mul_(window))
         for start in (centre + hop, centre)
     )
-    advance = earlier.conj_physical_().mul_(spectrum).add_(_TINY).sgn_()
-    rotation = cumulative_product_(advance, block_length)
-    squares = torch.view_as_real(spectrum).square()
-    magnitude = (squares[..., 0] + squares[..., 1]).sqrt_()  # faster than abs
+    advance = earlier.conj_physical_().mul_(spectrum).add_(_TINY)
+    rotation = cumulative_product_(advance.mul_(absolute(advance).reciprocal_()), block_length)
+    magnitude = absolute(spectrum)
     # Phases are right up to a constant per frequency. It is such that the loudest frame has its own
     # phases: neighbouring frequencies that make up a tone then do not cancel each other.
     loudest = torch.linalg.vector_norm(magnitude, dim=2).argmax(dim=1)
