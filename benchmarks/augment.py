@@ -5,9 +5,11 @@
 
 Every example is augmented (prob=1), with parameters over the whole range. On the CPU all cases run
 once per round, so that other load on the machine affects all alike; ratios are medians of the
-ratios within a round. The rival is audiomentations' nearest transform, one waveform at a time, as a
-training step would call it; torch-audiomentations is timed if it is installed. The floor is one
-pass over the batch, ``torch.mul``.
+ratios within a round. Beside the ratio of elapsed times stands that of processor times, of all
+threads together: on two idle cores an augmentation can be at most twice as fast as that. The rival
+is audiomentations' nearest transform, one waveform at a time, as a training step would call it;
+torch-audiomentations is timed if it is installed. The floor is one pass over the batch,
+``torch.mul``.
 
 On a GPU, by CUDA events: each augmentation, also as the fraction of a training step of
 efficientnet_b0 and tf_efficientnetv2_s (bfloat16, random weights), and the augmentations of the
@@ -137,16 +139,20 @@ def time_on_cpu(x: Tensor, rounds: int) -> None:
     for case in cases.values():
         case()  # warms up
     seconds: dict[str, list[float]] = {name: [] for name in cases}
+    processor: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
+            start = time.process_time()
             seconds[name].append(time_once(case))
+            processor[name].append(time.process_time() - start)
     print(f"\nCPU, {len(x)} x {x.shape[1] / RATE:g} s, {torch.get_num_threads()} threads")
-    print(f"{'':16}{'ms':>9}{'x floor':>9}   rival, ms, times as fast")
+    print(f"{'':16}{'ms':>9}{'x floor':>9}   rival, ms, times as fast, by processor time")
     for name in WAVEFORM | LOG_MEL:
         own = seconds[name]
         line = f"{name:16}{1e3 * statistics.median(own):9.1f}{ratio(own, seconds['floor']):9.1f}"
         if name in rivals:
             line += f"   {rivals[name][0]:22}" + compare(own, seconds[f"rival {name}"])
+            line += f"{ratio(processor[f'rival {name}'], processor[name]):7.1f}"
         if name in torch_rivals:
             speed_up = ratio(seconds[f"torch {name}"], own)
             line += f", torch-audiomentations {speed_up:.1f}"

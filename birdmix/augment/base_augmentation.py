@@ -3,17 +3,16 @@
 Shapes: B batch, K examples that are changed, T last axis, C classes, F' label frames.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from birdmix.augment.example_threads import call_in_threads
 from birdmix.mix import Examples
 from birdmix.mix.tensor_access import array_to_device
-from birdmix.threads import map_in_threads
 
 # Examples that are changed at once on a GPU, to bound its memory.
 _CHUNK_SIZE = 32
@@ -137,7 +136,7 @@ class Augmentation:
                     example = self._change(example.float(), parts[row].parameters, x)
                 out[row : row + 1] = example
 
-        _call_in_threads(write, range(len(x)))
+        call_in_threads(write, range(len(x)))
         return out
 
     def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
@@ -167,33 +166,6 @@ class Augmentation:
             The changed examples, float32 [K, ...].
         """
         raise NotImplementedError
-
-
-def _call_in_threads(work: Callable[[int], None], numbers: Sequence[int]) -> None:
-    """Call a function of tensors with each number, in as many threads as torch has.
-
-    Within a call torch uses one thread. Its own threads would wait for each other in each of the
-    small operations on one example, far longer beside other processes.
-    """
-    num_threads = torch.get_num_threads()
-    if num_threads == 1:
-        for number in numbers:
-            work(number)
-        return
-    with _one_thread_per_operation():
-        for _ in map_in_threads(work, numbers, num_threads=num_threads):
-            pass
-
-
-@contextmanager
-def _one_thread_per_operation() -> Iterator[None]:
-    """Let operations of torch use one thread, here and in threads that are started inside."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def draw_uniform(
