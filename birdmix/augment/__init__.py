@@ -6,9 +6,10 @@
     shifted = shift(x, rng=numpy.random.default_rng(0))  # waveforms [B, T]
 
 Each example has random choices of its own, which are drawn by numpy on the host without the data.
-The changes are computed for the drawn examples only, together, on the device of the batch, which is
-never waited for. Training applies augmentations in the order of ``AugmentSettings``, after the mix
-of waveforms; see ``docs/augmentation.md``.
+The changes are computed for the drawn examples only, on the device of the batch: together on a GPU,
+which is never waited for, and side by side in torch's threads on a CPU. Training applies
+augmentations in the order of ``AugmentSettings``, after the mix of waveforms; see
+``docs/augmentation.md``.
 
 Transforms of audiomentations, one recording at a time in loader processes, are in
 ``birdmix.audio.augment``.
