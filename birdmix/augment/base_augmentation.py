@@ -4,7 +4,7 @@ Shapes: B batch, K examples that are changed, T last axis, C classes, F' label f
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -50,9 +50,11 @@ class Augmentation:
     changes further examples and leaves the others as they are. The device is never waited for.
 
     Attributes:
+        layout: Axes of the examples; as many are required.
         prob: Probability that an example is changed, in [0, 1].
     """
 
+    layout: ClassVar[str] = "waveforms [B, T]"
     prob: float
 
     def __call__(self, x: Tensor, *, rng: np.random.Generator) -> Tensor:
@@ -64,7 +66,11 @@ class Augmentation:
 
         Returns:
             Examples of the same shape and type; ``x`` itself if none is changed.
+
+        Raises:
+            ValueError: If x has another number of axes, or is not floating.
         """
+        self._check(x)
         return self.apply(x, self.draw(tuple(x.shape), rng))
 
     def augment_examples(self, examples: Examples, rng: np.random.Generator) -> Examples:
@@ -73,7 +79,11 @@ class Augmentation:
         Args:
             examples: Examples with waveforms or log-mels.
             rng: Source of randomness.
+
+        Raises:
+            ValueError: If x has another number of axes, or is not floating.
         """
+        self._check(examples.x)
         x, frames, frames_known = examples.x, examples.frames, examples.frames_known
         draw = self.draw(tuple(x.shape), rng)
         if frames is not None:
@@ -81,6 +91,14 @@ class Augmentation:
         if frames_known is not None:
             frames_known = self.move_frames(frames_known, draw)
         return examples._replace(x=self.apply(x, draw), frames=frames, frames_known=frames_known)
+
+    def _check(self, x: Tensor) -> None:
+        """Raise ValueError if x is not what this class augments."""
+        if x.dim() != self.layout.count(",") + 1 or not x.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} augments floating {self.layout}, got {x.dtype} of shape "
+                f"{list(x.shape)}"
+            )
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Draw:
         """Draw which examples are changed, and how.

@@ -29,6 +29,8 @@ class FreqMixStyle(Augmentation, FreqMixStyleSettings):
     example is never its own partner; a partner with NaN changes nothing.
     """
 
+    layout = "log-mels [B, 1, M, F]"
+
     def _draw_parameters(
         self, shape: tuple[int, ...], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
@@ -42,8 +44,8 @@ class FreqMixStyle(Augmentation, FreqMixStyleSettings):
 
     def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         partner = x[array_to_device(parameters["partner"], x.device)].float()
-        variance, mean = torch.var_mean(selected, dim=3, keepdim=True)
-        other_variance, other_mean = torch.var_mean(partner, dim=3, keepdim=True)
+        variance, mean = torch.var_mean(selected, dim=3, correction=0, keepdim=True)
+        other_variance, other_mean = torch.var_mean(partner, dim=3, correction=0, keepdim=True)
         deviation, other_deviation = (variance + _EPS).sqrt(), (other_variance + _EPS).sqrt()
         is_finite = (other_mean + other_deviation).isfinite().all(dim=2, keepdim=True)
         part = torch.where(is_finite, column(parameters["own_part"], selected), 1)
@@ -68,6 +70,8 @@ class FilterAugment(Augmentation, FilterAugmentSettings):
 
     _: KW_ONLY
     units_per_db: float = 1.0
+
+    layout = "log-mels [B, 1, M, F]"
 
     def _draw_parameters(
         self, shape: tuple[int, ...], rng: np.random.Generator

@@ -50,11 +50,27 @@ class Speed(Augmentation, SpeedSettings):
         return resample(selected, parameters["step"], selected.shape[1], loop=True)
 
     def move_frames(self, values: Tensor, draw: Draw) -> Tensor:
-        """Move values per label frame [B, C, F'] with the sound: each takes the nearest one."""
+        """Move values per label frame [B, C, F'] with the sound.
+
+        A frame takes all those that it overlaps: their largest target, and it is known if all of
+        them are.
+        """
         num_frames = values.shape[2]
-        factor = draw.parameters["step"] / STEPS_PER_SAMPLE
-        centre = (np.arange(num_frames) + 0.5) * factor[:, None]
-        return _take_frames(values, draw.rows, centre.astype(np.int64) % num_frames)
+        factor = draw.parameters["step"][:, None] / STEPS_PER_SAMPLE
+        begin = np.arange(num_frames) * factor
+        first, last = np.floor(begin), np.ceil(begin + factor) - 1  # [K, F']
+        moved = None
+        for offset in range(int((last - first).max(initial=0)) + 1):
+            source = np.minimum(first + offset, last).astype(np.int64) % num_frames
+            taken = _take_frames(values, draw.rows, source)
+            if moved is None:
+                moved = taken
+            elif values.dtype == torch.bool:
+                moved = moved & taken
+            else:
+                moved = moved.maximum(taken)
+        assert moved is not None
+        return moved
 
 
 @dataclass
@@ -111,8 +127,8 @@ class ColouredNoise(Augmentation, ColouredNoiseSettings):
     """Add Gaussian noise with the power spectrum 1 / f ** k at a random signal-to-noise ratio.
 
     The level of an example is its RMS over its whole length; silence stays silence. The samples of
-    the noise are drawn on the device, from a seed that is drawn on the host: other kinds of devices
-    draw other noise.
+    the noise are drawn on the device, from a seed for each example that is drawn on the host: other
+    kinds of devices draw other noise.
     """
 
     def _draw_parameters(
@@ -127,9 +143,8 @@ class ColouredNoise(Augmentation, ColouredNoiseSettings):
     def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         length = selected.shape[1]
         size = next_fast_len(length, real=True)
-        generator = torch.Generator(selected.device).manual_seed(int(parameters["seed"][0]))
-        spectrum = torch.randn(
-            len(selected), size // 2 + 1, 2, generator=generator, device=selected.device
+        spectrum = torch.stack(
+            [_draw_normal(size // 2 + 1, seed, selected.device) for seed in parameters["seed"]]
         )
         bins = torch.arange(size // 2 + 1, dtype=torch.float32, device=selected.device)
         bins[0] = torch.inf  # no constant offset, whatever the exponent
@@ -151,6 +166,12 @@ class Gain(Augmentation, GainSettings):
 
     def _change(self, selected: Tensor, parameters: dict[str, np.ndarray], x: Tensor) -> Tensor:
         return selected * _db_to_factor(column(parameters["gain_db"], selected))
+
+
+def _draw_normal(num_bins: int, seed: int, device: torch.device) -> Tensor:
+    """Draw real and imaginary parts of standard normal noise on a device, [N, 2]."""
+    generator = torch.Generator(device).manual_seed(int(seed))
+    return torch.randn(num_bins, 2, generator=generator, device=device)
 
 
 def _take_frames(values: Tensor, rows: np.ndarray, source: np.ndarray) -> Tensor:
