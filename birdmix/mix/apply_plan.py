@@ -80,14 +80,9 @@ def apply_resolved_plan(
             x, pool = x.contiguous(), None if pool is None else pool.contiguous()
         return launch_mix_inputs(applied, x, pool, post)
     if x.device.type == "cpu" and _all_allow_in_place(*tensors):
-        is_sum = pool is None and applied.offset is None and applied.box is None
-        if (
-            is_sum
-            and post == "none"
-            and x.dtype == torch.float32
-            and have_one_dense_layout(x, None)
-        ):
-            return _sum_by_example(plan, applied, x), None
+        is_sum = pool is applied.offset is applied.box is None and post == "none"
+        if is_sum and x.dtype == torch.float32 and have_one_dense_layout(x, None):
+            return _sum_by_block(plan, applied, x), None
         return _apply_by_example(plan, applied, x, pool, post)
     return _apply_by_slot(plan, applied, x, pool, post)
 
@@ -128,7 +123,7 @@ def check_plan(plan: Plan, x: Tensor, pool: Tensor | None) -> None:
         )
 
 
-def _sum_by_example(plan: Plan, applied: AppliedPlan, x: Tensor) -> Tensor:
+def _sum_by_block(plan: Plan, applied: AppliedPlan, x: Tensor) -> Tensor:
     """Sum sources of a batch on a CPU, blocks of examples side by side, each by one thread.
 
     Threads that share each example would wait for each other after each of them: beside other work

@@ -100,9 +100,9 @@ def can_use_kernels(*tensors: Tensor | None) -> bool:
     differentiated nor in a function transform; and on a CPU with TRITON_INTERPRET=1, for tests.
     """
     given = [tensor for tensor in tensors if tensor is not None]
-    return all(
+    return _kernels_work(given[0].device.type) and all(
         each.dtype in _KERNEL_DTYPES and allows_in_place(each) for each in given
-    ) and _kernels_work(given[0].device.type)
+    )
 
 
 @cache  # one attempt and one warning per process
