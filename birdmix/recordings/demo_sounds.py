@@ -4,14 +4,13 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from birdmix.audio.encode import write_ogg
 from birdmix.audio.synthetic_scenes import ScenePlan, render_scene
 from birdmix.audio.synthetic_songs import SAMPLE_RATE
-from birdmix.threads import num_processors
+from birdmix.threads import map_in_threads, num_processors
 from birdmix.worker_processes import map_in_processes
 
 # Least seconds of sound for each process: they take 4 s to make, as a process takes 1 s to start.
@@ -55,8 +54,8 @@ def _write_in_parallel(
     if min(num_processes, num_useful) > 1 and sys.executable:  # empty where Python is embedded
         yield from map_in_processes(work, items, min(num_processes, num_useful))
     else:
-        with ThreadPoolExecutor(num_processes) as pool:
-            yield from pool.map(work, items)
+        for _, checksum in map_in_threads(work, items, num_threads=num_processes):
+            yield checksum
 
 
 def _write_scene(root: Path, seed: int, item: tuple[str, ScenePlan]) -> int:
