@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from birdmix.messages import check_choice
+from birdmix.mix.controls import CONTROLS, control_plan
 from birdmix.mix.draw_context import DrawContext
-from birdmix.mix.label_rules import RULES, LabelRule
+from birdmix.mix.label_rules import OWN, RULES, LabelRule
 from birdmix.mix.mix_plan import Plan
 from birdmix.mix.mix_schedule import ScheduledFloat, schedule_endpoints, value_at
 from birdmix.mix.random_draws import check_batch_size, check_rng
@@ -95,6 +97,8 @@ class Operator(ScopeOption, ScalingOptions, Mix):
             None is yes for waveforms [B, T] and no for all other shapes, which then need ``level``
             if the label rule or ``match_level`` needs levels.
         sample_rate: Hz, of waveforms; needed by match_level=loudness.
+        control: Control of a comparison that ``mix`` applies instead of the mix: no_mixing,
+            inputs_only or resampling; see ``controls``. None is the mix.
     """
 
     #: The settings with the probability of mixing and with the name of the label rule.
@@ -104,9 +108,12 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     label_rule: LabelRule | None = None
     linear: bool | None = None
     sample_rate: int | None = None
+    control: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.control is not None:
+            check_choice("control", self.control, CONTROLS)
         if not isinstance(self.label_rule, LabelRule | None):
             name = self.rule_setting
             raise ValueError(
@@ -121,6 +128,8 @@ class Operator(ScopeOption, ScalingOptions, Mix):
     @property
     def effective_rule(self) -> LabelRule:
         """How targets are joined: ``label_rule`` if given, otherwise the rule that is named."""
+        if self.control == "inputs_only":
+            return OWN
         if self.label_rule is not None:
             return self.label_rule
         return RULES[getattr(self, self.rule_setting)]
@@ -206,6 +215,8 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         """
         if value_at(self.probability, progress) == 0 or context.batch_size == 0:
             return False
+        if self.control == "no_mixing":
+            return False
         return bool(self.draw_mixed(context, rng, progress).any())
 
     def draw_mixed(
@@ -234,7 +245,9 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         examples = check_examples(examples, pool)
         context = context or context_of(examples, pool)
         plan = self.draw(context, rng, progress=progress)
-        return self._mix_by_plan(plan, examples, pool, self.context_after(context, plan, progress))
+        # For a control as for its mix, so that later operators draw the same partners.
+        after = self.context_after(context, plan, progress)
+        return self._mix_by_plan(control_plan(self.control, plan, rng), examples, pool, after)
 
     def replay(
         self, plan: Plan, examples: "Examples", pool: "Examples | None" = None

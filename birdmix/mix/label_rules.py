@@ -18,7 +18,7 @@ from birdmix.messages import check_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARES = ("part", "full", "amplitude", "saturating")
+SHARES = ("part", "full", "amplitude", "saturating", "own")
 JOINS = ("sum", "max", "noisy_or")
 
 # Gain from which on a source counts in full under saturating shares.
@@ -38,6 +38,7 @@ class LabelRule:
             ``amplitude``: its part weighted by its RMS, so that a quiet source contributes
             little (between-class learning, Tokozume et al. 2018, arXiv:1711.10282).
             ``saturating``: its gain / .5, at most 1 (sumix, the 7th place of BirdCLEF 2023).
+            ``own``: all of the example's own target, and nothing of its partners.
         join: How the claims are joined: ``sum`` (clamped to 1), ``max``, or ``noisy_or``,
             1 - (1 - a)(1 - b).
         min_snr_db: Audibility threshold in dB, 0 or less: a source whose level, after its gain and
@@ -86,6 +87,8 @@ class LabelRule:
     @property
     def needs_levels(self) -> bool:
         """Whether shares depend on the levels of the sources."""
+        if self.share == "own":
+            return False
         return self.share == "amplitude" or self.min_snr_db is not None
 
     def compute_shares(
@@ -102,6 +105,12 @@ class LabelRule:
         Returns:
             Shares in [0, 1], float32 [B, S, ...].
         """
+        import torch
+
+        if self.share == "own":
+            share = torch.zeros_like(part)
+            share[:, 0] = 1
+            return share
         present = part > 0
         share = part if self.share == "part" else present.float()
         if self.share == "saturating":
@@ -275,6 +284,9 @@ AMPLITUDE = LabelRule("amplitude", "sum")
 #: A source of gain .5 or more counts in full, a quieter one in proportion (sumix).
 SATURATING = LabelRule("saturating", "sum")
 
+#: The target of the example itself, as if its partners were noise.
+OWN = LabelRule("own", "sum")
+
 #: The rules by name.
 RULES = {
     "convex": CONVEX,
@@ -283,4 +295,5 @@ RULES = {
     "noisy_or": NOISY_OR,
     "amplitude": AMPLITUDE,
     "saturating": SATURATING,
+    "own": OWN,
 }

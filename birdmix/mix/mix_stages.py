@@ -135,6 +135,7 @@ def _build(
     changes: dict[str, Any] = {
         operator.probability_setting: run.scheduled(operator.probability),
         "label_rule": run.label_rule(values[operator.rule_setting]),
+        "control": run.control,
     }
     return replace(operator, **changes)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from birdmix.messages import check_choice
+from birdmix.mix.controls import CONTROLS
 from birdmix.mix.label_rules import RULES, LabelRule
 from birdmix.mix.mix_schedule import Schedule, ScheduledFloat, schedule_endpoints
 from birdmix.mix.operators.cutmix import CutMixSettings
@@ -59,6 +61,10 @@ class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
         min_snr_db: ``LabelRule.min_snr_db`` of all operators but hidden.
         known_tolerance: ``LabelRule.known_tolerance`` of all operators.
         schedule: Factor in [0, 1] that all probabilities are multiplied by, over the run.
+        control: Control to compare the mix with, in its place: no_mixing (batches and optimizer
+            steps as with the mix), inputs_only (each example keeps its own target and known mask)
+            or resampling (an example that would be mixed is replaced by one of its sources). null
+            (None): the mix itself.
     """
 
     mixup_prob: ScheduledFloat = 0.0
@@ -73,12 +79,15 @@ class MixSettings(ScopeOption, MixupSettings, Mixup2Settings):
     min_snr_db: float | None = LabelRule.min_snr_db
     known_tolerance: float = LabelRule.known_tolerance
     schedule: Schedule = field(default_factory=lambda: Schedule(1.0, 1.0))
+    control: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.clean_weight < 1:
             raise ValueError(f"clean_weight={self.clean_weight}: it lies in [0, 1)")
         check_probability("schedule", self.schedule)
+        if self.control is not None:
+            check_choice("control", self.control, CONTROLS)
         self.label_rule(self.mixup_rule)  # checks the options of all rules
         self._check_groups()
 

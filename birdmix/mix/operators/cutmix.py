@@ -27,8 +27,8 @@ class CutMixSettings(ScalingOptions, PartnerOption):
         beta: Concentration b, above 0, of lambda ~ Beta(b, b), the area that the example keeps.
         axis: Shape of the box: time (a time span), frequency (a frequency band, of spectrograms) or
             box.
-        rule: How labels are joined: convex, union, max, noisy_or, amplitude or
-            saturating.
+        rule: How labels are joined: convex, union, max, noisy_or, amplitude,
+            saturating or own.
 
     Raises:
         ValueError: If a value is out of range.

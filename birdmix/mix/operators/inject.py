@@ -49,7 +49,7 @@ class InjectSettings(ScalingOptions, PartnerOption, TimeShiftOption):
             drawn uniformly. It needs levels.
         blend: Range of the pool example's gain g in [0, 1], drawn uniformly; the example itself
             gets gain 1 - g. [0.5, 0.5] is a constant blend (BirdCLEF 2025, 1st place).
-        rule: How labels are joined: max, convex, union, noisy_or, amplitude or saturating.
+        rule: How labels are joined: max, convex, union, noisy_or, amplitude, saturating or own.
         label_cap: ``LabelRule.label_cap``: largest sum of labels that a pool example adds.
         label_sum: ``LabelRule.label_sum``: sum that a pool example's labels are scaled to.
         group: Injectors of one group are never applied to the same example; their probabilities add

@@ -59,7 +59,8 @@ class MixupSettings(ScalingOptions, PartnerOption, TimeShiftOption):
         unit_power: Whether gains are divided by the root of the sum of their squares, so that a mix
             of equally loud, independent sources is as loud as each of them (Perch 2).
         partner_pool: Mix pool that partners are drawn from; null (None) draws them from the batch.
-        mixup_rule: How labels are joined: union, convex, max, noisy_or, amplitude or saturating.
+        mixup_rule: How labels are joined: union, convex, max, noisy_or, amplitude, saturating
+            or own.
 
     Raises:
         ValueError: If a value is out of range.

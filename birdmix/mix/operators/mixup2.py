@@ -44,7 +44,8 @@ class Mixup2Settings(PartnerOption, TimeShiftOption):
         own_is_larger: Whether the example gets the largest gain, as max(lambda, 1 - lambda).
         min_lambda: Lower bound on lambda, in [0, 1).
         fixed_lambda: Constant lambda in (0, 1); null (None) draws it.
-        mixup2_rule: How labels are joined: convex, union, max, noisy_or, amplitude or saturating.
+        mixup2_rule: How labels are joined: convex, union, max, noisy_or, amplitude, saturating
+            or own.
 
     Raises:
         ValueError: If a value is out of range.
