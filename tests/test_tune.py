@@ -20,8 +20,10 @@ from birdmix.cli.main import app
 from birdmix.config.composition import compose_config
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.config.schema import Config
+from birdmix.experiments import run_series
 from birdmix.experiments.run import MakeHook
 from birdmix.experiments.run_directory import register_run_output_files
+from birdmix.experiments.run_series import lock_folder
 from birdmix.experiments.tuning import trial_loop
 from birdmix.experiments.tuning.optuna_study import Pruned, PruningHook, build_study
 from birdmix.experiments.tuning.search_space import (
@@ -91,7 +93,7 @@ def test_a_search_may_choose_options_in_a_folder_of_the_user(tmp_path: Path, mon
     (tmp_path / "my" / "mix").mkdir(parents=True)
     (tmp_path / "my" / "mix" / "mine.yaml").write_text("mixup_prob: 0.123\n")
     run = fake_run({0: [0.5], 1: [0.5]})
-    monkeypatch.setattr(trial_loop, "run", run)
+    monkeypatch.setattr(run_series, "run", run)
     space, out = write_space(tmp_path, "mix: [none, mine]"), tmp_path / "out"
     call = ["tune", str(space), "--config-dir", f"{tmp_path}/my", "--out", str(out)]
     done = CliRunner().invoke(app, [*call, "--trials", "2"])
@@ -192,7 +194,7 @@ def set_runs(
         return copy.deepcopy(compose_once(*common))
 
     monkeypatch.setattr(trial_loop, "compose_config", compose)
-    return lambda results: monkeypatch.setattr(trial_loop, "run", fake_run(results))
+    return lambda results: monkeypatch.setattr(run_series, "run", fake_run(results))
 
 
 def fake_run(results: dict[int, list[float] | Exception]) -> object:
@@ -301,7 +303,7 @@ def test_other_settings_or_a_second_process_in_the_folder_of_a_search_are_refuse
     tune(space, ["data.num_workers=0"], out, 1)
     with pytest.raises(ValueError, match="holds a search with other settings: seed 0 -> 1;"):
         tune(space, ["seed=1"], out, 2)
-    with trial_loop._lock(out), pytest.raises(ValueError, match="another search is running"):
+    with lock_folder(out, "search"), pytest.raises(ValueError, match="another search is running"):
         tune(space, [], out, 2)
     write_space(tmp_path, "optim.lr: {low: 1e-3, high: 1}\nmix: [none, cutmix]")
     with pytest.raises(ValueError, match=r"mix \['none', 'both'\] -> \['none', 'cutmix'\]"):

@@ -5,28 +5,27 @@ resumes from its checkpoint. Hydra's Optuna sweeper (1.3.0) is not used: it need
 gets a result only after the end of a run, so it can neither prune nor resume a run.
 """
 
-import fcntl
-import gc
-import math
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import OmegaConf
 
 from birdmix.config.composition import compose_config
 from birdmix.config.resume_policy import result_changes
-from birdmix.config.run_config_file import CONFIG, read_config, write_config
+from birdmix.config.run_config_file import read_config, write_config
 from birdmix.config.schema import Config
-from birdmix.console import log_line, silence_unless
-from birdmix.duration import parse_duration
-from birdmix.experiments.run import run
+from birdmix.console import log_line
+from birdmix.experiments.run_series import (
+    check_single_process,
+    end_of_time_limit,
+    lock_folder,
+    run_or_resume,
+)
 from birdmix.experiments.tuning.optuna_study import Pruned, PruningHook, build_study, check_optuna
 from birdmix.experiments.tuning.search_space import (
     Space,
@@ -46,7 +45,7 @@ from birdmix.files import write_text
 from birdmix.messages import first_few, first_line
 from birdmix.ownership import OutputFiles, read_file_list
 from birdmix.partial_files import remove_partials
-from birdmix.training.stop_requests import EXIT_TIME_LIMIT, RunStopped
+from birdmix.training.stop_requests import RunStopped
 from birdmix.training.training_run import TrainingRun
 from birdmix.user_errors import exit_with_message, is_user_error
 
@@ -78,11 +77,10 @@ def tune(file: Path, overrides: Sequence[str], folder: Path, num_trials: int) ->
     check_optuna()
     space = read_search_space(file)
     base = _shared_config(space, overrides)
-    max_time = base.trainer.max_time
-    ends_at = math.inf if max_time is None else time.monotonic() + parse_duration(max_time)
+    ends_at = end_of_time_limit(base.trainer.max_time)
     files = _output_files(folder)
     files.check()
-    with _lock(folder):
+    with lock_folder(folder, "search"):
         files.register()
         remove_partials(folder)
         _write_or_compare(folder, space, base)
@@ -118,15 +116,7 @@ def _run_trial(
     """
     config = compose_config([*overrides, *to_overrides(trial.params)])
     directory = trial.run_directory_in(folder)
-    config.run_dir = str(directory)
-    if (directory / CONFIG).is_file():
-        config.resume = str(directory)
     started_at = time.monotonic()
-    if ends_at < math.inf:
-        if started_at >= ends_at:
-            text = "time limit of the search reached; the same command continues it"
-            exit_with_message(text, EXIT_TIME_LIMIT)
-        config.trainer.max_time = f"{math.ceil(ends_at - started_at)}s"
     metric = ""
 
     def make_pruning(training: TrainingRun) -> PruningHook:
@@ -137,8 +127,7 @@ def _run_trial(
         return PruningHook(study, training)
 
     try:
-        with silence_unless(False):
-            final = run(config, directory, make_pruning)
+        final = run_or_resume(config, directory, ends_at, "search", make_pruning)
         if metric not in final:
             raise ValueError(
                 f"the last epoch has no {metric}; set validation.monitor to another metric"
@@ -156,9 +145,6 @@ def _run_trial(
             raise
         trial = replace(trial, state="failed", error=first_line(error))
     replace(trial, metric=metric, seconds=time.monotonic() - started_at).write(folder)
-    gc.collect()  # reference cycles of loaders, optimizers and models
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _shared_config(space: Space, overrides: Sequence[str]) -> Config:
@@ -173,8 +159,7 @@ def _shared_config(space: Space, overrides: Sequence[str]) -> Config:
         raise ValueError(
             f"{key} is in the overrides and in the search space; remove it from one of them"
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("a search runs in one process; start it without torchrun")
+    check_single_process("a search")
     for point in covering_points(space):
         compose_config([*overrides, *to_overrides(point)])
     return compose_config(list(overrides))
@@ -201,18 +186,6 @@ def _check_unused(directory: Path) -> None:
     """Raise a ValueError if the directory of a new trial exists and is not empty."""
     if os.path.lexists(directory) and not (directory.is_dir() and not any(directory.iterdir())):
         raise ValueError(f"{directory}: exists and is not a trial; move it elsewhere")
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that no second search runs in it; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{folder}: another search is running in this folder") from error
-        yield
 
 
 def _write_or_compare(folder: Path, space: Space, base: Config) -> None:
