@@ -3,7 +3,8 @@
 ``ranking`` needs only the order of predictions (logits or probabilities), ``threshold_metrics``
 compares them with thresholds, and ``calibration`` needs probabilities. ``birdclef_metrics`` has the
 competition metrics of 2021 and 2022, which are computed from yes/no decisions.
-``validation_metrics`` lists those that validation computes.
+``validation_metrics`` lists those that validation computes, ``weighted_metrics`` those of a
+comparison of runs, for many weightings of the rows at once.
 
     from birdmix.metrics.ranking import macro_roc_auc
 

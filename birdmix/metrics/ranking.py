@@ -11,6 +11,9 @@ import numpy as np
 
 from birdmix.metrics.metric_inputs import check_and_convert_inputs, compute_per_class, macro_mean
 
+#: Rows of ones that the metric of BirdCLEF 2023 appends.
+NUM_PADDING_ROWS = 5
+
 
 def roc_auc_per_class(
     truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
@@ -84,7 +87,7 @@ def macro_average_precision(
 def padded_cmap(
     truth: np.ndarray,
     prediction: np.ndarray,
-    num_padding: int = 5,
+    num_padding: int = NUM_PADDING_ROWS,
     known: np.ndarray | None = None,
 ) -> float:
     """Compute the macro average precision after appending rows of ones to both: BirdCLEF 2023.
