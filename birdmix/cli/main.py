@@ -10,6 +10,7 @@ from birdmix.cli.clips import clips
 from birdmix.cli.doctor import doctor
 from birdmix.cli.export import export
 from birdmix.cli.kit import kit
+from birdmix.cli.mixtures import mixtures
 from birdmix.cli.predict import predict
 from birdmix.cli.score import score
 from birdmix.cli.submit import submit
@@ -49,7 +50,7 @@ app.command(
         "help_option_names": [],
     }
 )(train)
-for command in (predict, clips, export, kit, submit, score, doctor, tune, summary):
+for command in (predict, clips, export, kit, submit, score, doctor, tune, mixtures, summary):
     app.command()(command)
 
 
