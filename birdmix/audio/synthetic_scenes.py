@@ -231,12 +231,24 @@ def species_codes_by_window(scene: ScenePlan) -> list[set[str]]:
     Args:
         scene: Plan of the soundscape, ``SOUNDSCAPE_SECONDS`` long.
     """
-    labels: list[set[str]] = [set() for _ in range(SOUNDSCAPE_SECONDS // WINDOW_SECONDS)]
+    return [set(levels) for levels in species_snr_by_window(scene)]
+
+
+def species_snr_by_window(scene: ScenePlan) -> list[dict[str, float]]:
+    """Return the signal-to-noise ratio in dB of each species in each window of a soundscape.
+
+    It is that of the loudest bird of the species (``Singer.snr_db``), by species code.
+
+    Args:
+        scene: Plan of the soundscape, ``SOUNDSCAPE_SECONDS`` long.
+    """
+    levels: list[dict[str, float]] = [{} for _ in range(SOUNDSCAPE_SECONDS // WINDOW_SECONDS)]
     for singer in scene.singers:
+        code = SPECIES[singer.species].code
         for song in singer.songs:
             for window in _find_labelled_windows(song):
-                labels[window].add(SPECIES[singer.species].code)
-    return labels
+                levels[window][code] = max(singer.snr_db, levels[window].get(code, -np.inf))
+    return levels
 
 
 def render_scene(scene: ScenePlan, seed: int) -> np.ndarray:

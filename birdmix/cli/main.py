@@ -7,6 +7,7 @@ import typer
 
 from birdmix import __version__
 from birdmix.cli.clips import clips
+from birdmix.cli.compare import compare
 from birdmix.cli.doctor import doctor
 from birdmix.cli.export import export
 from birdmix.cli.kit import kit
@@ -50,7 +51,19 @@ app.command(
         "help_option_names": [],
     }
 )(train)
-for command in (predict, clips, export, kit, submit, score, doctor, tune, mixtures, summary):
+for command in (
+    predict,
+    clips,
+    export,
+    kit,
+    submit,
+    score,
+    doctor,
+    tune,
+    compare,
+    mixtures,
+    summary,
+):
     app.command()(command)
 
 

@@ -43,7 +43,7 @@ from birdmix.recordings.recordings_table import Recordings
 from birdmix.recordings.settings import SOURCES_WITH_SPLITS, DataSettings
 from birdmix.training.checkpoint import CheckpointSchedule
 from birdmix.training.checkpoint_state import restore_run
-from birdmix.training.distributed_processes import Processes
+from birdmix.training.distributed_processes import Processes, single_cpu_process
 from birdmix.training.loggers import check_loggers_installed
 from birdmix.training.metrics_log import MetricsLog
 from birdmix.training.phase_timer import PhaseTimer
@@ -487,6 +487,18 @@ def build_batch_sampler(
             f"{batches.smallest_share}; raise data.batch_size or set data.drop_last=true"
         )
     return batches
+
+
+def num_optimizer_steps(config: Config, data: RunData) -> int:
+    """Return the number of optimizer steps of a run in one process, without early stopping.
+
+    Args:
+        config: The run's settings.
+        data: The run's data.
+    """
+    batches = build_batch_sampler(config, data, RunPosition(), single_cpu_process())
+    steps_per_epoch = -(-batches.batches_per_epoch // config.trainer.accumulate)
+    return steps_per_epoch * config.trainer.max_epochs
 
 
 def build_validation_sets(

@@ -15,10 +15,12 @@ from typing import Any
 
 from birdmix import files
 from birdmix.audio.synthetic_scenes import (
+    WINDOW_SECONDS,
     ScenePlan,
     SceneSettings,
     plan_focal_recording,
     plan_soundscapes,
+    species_snr_by_window,
 )
 from birdmix.audio.synthetic_songs import SPECIES
 from birdmix.competitions import BIRDCLEF_2026 as LAYOUT
@@ -96,6 +98,23 @@ def plan_demo(settings: DemoSettings) -> DemoPlan:
         {_soundscape_path(LAYOUT.train_soundscapes, 1, scene): scene for scene in validation},
         {_soundscape_path(LAYOUT.test_soundscapes, 5, scene): scene for scene in test},
     )
+
+
+def demo_test_snr(settings: DemoSettings) -> dict[str, dict[str, float]]:
+    """Return the signal-to-noise ratio in dB of each species in each test window of a demo.
+
+    Args:
+        settings: Settings of the demo.
+
+    Returns:
+        Ratios by species code, by the window's row_id in ``solution.csv``; see
+        ``synthetic_scenes.species_snr_by_window``.
+    """
+    return {
+        LAYOUT.format_row_id(Path(path).stem, window * WINDOW_SECONDS): levels
+        for path, scene in plan_demo(settings).test.items()
+        for window, levels in enumerate(species_snr_by_window(scene), start=1)
+    }
 
 
 def _soundscape_path(folder: str, first_site: int, scene: ScenePlan) -> str:

@@ -116,6 +116,11 @@ class Processes:
                 dist.broadcast(buffer, 0)
 
 
+def single_cpu_process() -> Processes:
+    """Return a single process on the CPU, to examine a run without training it."""
+    return Processes(Fabric(accelerator="cpu", devices=1))
+
+
 def connect_processes(settings: TrainerSettings) -> Processes:
     """Set up the device and precision of this process, and connect to the other processes.
 

@@ -1,0 +1,272 @@
+"""Comparison of arms: trains all runs one after another, tests them, and writes tables and a page.
+
+The same command continues an interrupted comparison: runs that have ended are kept, and the
+interrupted one resumes from its checkpoint. Arms and replicates may be added to the file later.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from birdmix.config.resume_policy import result_changes
+from birdmix.config.run_config_file import CONFIG, read_config
+from birdmix.config.schema import Config
+from birdmix.console import log_line, open_progress_bar, warnings_as_lines
+from birdmix.experiments.comparison.comparable_arms import ComparableArms, check_settings
+from birdmix.experiments.comparison.comparison_file import Comparison, read_comparison
+from birdmix.experiments.comparison.comparison_output import (
+    ComparisonResults,
+    comparison_output_files,
+    log_comparison,
+    write_comparison,
+)
+from birdmix.experiments.comparison.paired_scores import (
+    ALL,
+    PairedResult,
+    compute_paired_results,
+)
+from birdmix.experiments.comparison.planned_runs import Phase, PlannedRun, plan_phases
+from birdmix.experiments.comparison.run_costs import PeakMemoryFile
+from birdmix.experiments.comparison.test_sets import TestSets
+from birdmix.experiments.run_series import (
+    check_single_process,
+    end_of_time_limit,
+    lock_folder,
+    run_or_resume,
+)
+from birdmix.experiments.run_table import FAILED, write_failure
+from birdmix.messages import first_few, first_line
+from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
+from birdmix.partial_files import remove_partials
+from birdmix.training.metrics_log import FINAL_METRICS_FILE
+from birdmix.training.stop_requests import RunStopped
+from birdmix.user_errors import exit_with_message, is_user_error
+
+
+def compare(file: Path, folder: Path, max_time: str | None = None) -> None:
+    """Compare the arms of a file, or continue an interrupted comparison.
+
+    Args:
+        file: The comparison file, see ``comparison_file``.
+        folder: Folder of the comparison.
+        max_time: Time limit, such as ``90m``; None is no limit.
+
+    Raises:
+        ValueError: If the file or an arm is wrong, arms cannot be compared, the folder has runs
+            with other settings, or no replicate of the control succeeded.
+    """
+    check_single_process("a comparison")
+    comparison = read_comparison(file)
+    ends_at = end_of_time_limit(max_time)
+    files = comparison_output_files(folder)
+    files.check()
+    series = ComparisonSeries(comparison, folder, ends_at)
+    series.check_settings()
+    with lock_folder(folder, "comparison"), warnings_as_lines():
+        files.register()
+        remove_partials(folder)
+        series.check_data()
+        series.run(file)
+
+
+class ComparisonSeries:
+    """The runs of a comparison, one after another, and their results.
+
+    Args:
+        comparison: The comparison.
+        folder: Its folder.
+        ends_at: Time limit, by ``time.monotonic``.
+
+    Raises:
+        ValueError: If an override of the control is invalid, or folds do not fit the data.
+    """
+
+    def __init__(self, comparison: Comparison, folder: Path, ends_at: float) -> None:
+        self.comparison, self.folder, self.ends_at = comparison, folder, ends_at
+        control = comparison.arms[comparison.control]
+        alone = replace(comparison, arms={control.name: control}, screening=None)
+        _, phase = plan_phases(alone, folder, [None], is_demo=False)
+        config = next(phase.runs()).compose()
+        self.is_demo = config.data.source == "demo"
+        self.tests = TestSets(comparison.mixtures, config)
+        folds = _choose_folds(comparison, config, self.tests.has_soundscapes)
+        self.screening, self.reported = plan_phases(comparison, folder, folds, self.is_demo)
+        self.comparable = ComparableArms(
+            comparison.control, comparison.different_steps, open_progress_bar
+        )
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases, in order."""
+        return [phase for phase in (self.screening, self.reported) if phase is not None]
+
+    def check_settings(self) -> None:
+        """Check the settings of all arms, and those of runs that are in the folder already.
+
+        Raises:
+            ValueError: If a setting is wrong, or a former run has another.
+        """
+        for phase in self.phases:
+            for arm in phase.arms:
+                runs = list(phase.runs_of(arm, phase.seeds[0], phase.folds[0]))
+                check_settings(runs, self.tests.has_soundscapes)
+            for run in phase.runs():
+                _check_former_run(run)
+
+    def check_data(self) -> None:
+        """Check that arms have the same data and steps, and that mixtures are not trained on.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        phase = self.phases[0]
+        control = self.comparison.arms[self.comparison.control]
+        others = [arm for arm in phase.arms if arm.name != control.name]
+        for arm in (control, *others):
+            runs = list(phase.runs_of(arm, phase.seeds[0], phase.folds[0]))
+            self.comparable.check(arm.name, runs)
+        for fold in phase.folds:
+            for arm in phase.arms:
+                for run in phase.runs_of(arm, phase.seeds[0], fold):
+                    self.tests.check(run, self.comparable.open(run.compose()))
+
+    def run(self, file: Path) -> None:
+        """Run the phases, and write their results after each replicate.
+
+        Args:
+            file: The comparison file, to be copied to the page.
+        """
+        results = ComparisonResults(self.comparison, file, self.comparable.steps, self.is_demo)
+        if self.screening is not None:
+            self._run_phase(self.screening, results)
+            self.reported = replace(self.reported, arms=self._choose_arms(results.screening))
+            names = [arm.name for arm in self.reported.arms]
+            log_line(f"chosen by the screening: {', '.join(names)}")
+        self._run_phase(self.reported, results)
+        log_comparison(results, self.folder)
+
+    def _run_phase(self, phase: Phase, results: ComparisonResults) -> None:
+        """Run a phase, and write the results so far after each of its replicates."""
+        runs = list(phase.runs())
+        for seed in phase.seeds:
+            for number, run in enumerate(runs, start=1):
+                if run.seed == seed:
+                    self._run(run, phase, number, len(runs))
+            done = [each for each in phase.seeds if each <= seed]
+            results.add_phase(phase, done, self._paired_results(phase, done))
+            write_comparison(results, self.folder)
+
+    def _run(self, run: PlannedRun, phase: Phase, number: int, count: int) -> None:
+        """Train and test one run, unless that was done before; a failure is recorded."""
+        place = f"{phase.name}: run {number} of {count}: {run.name}"
+        started_at = time.monotonic()
+        try:
+            if not (run.directory / FINAL_METRICS_FILE).is_file():
+                run_or_resume(
+                    run.compose(),
+                    run.directory,
+                    self.ends_at,
+                    "comparison",
+                    lambda training: PeakMemoryFile(run.directory, training.fabric.device),
+                )
+            if run.is_last:
+                self.tests.predict(run)
+        except RunStopped as stopped:
+            text = f"stopped in {run.name}, which is saved; the same command continues it"
+            exit_with_message(text, stopped.status)
+        except ValueError as error:
+            if not is_user_error(error):
+                raise
+            write_failure(run.directory, error, run.overrides)
+            log_line(f"{place}: failed: {first_line(error)}")
+            return
+        (run.directory / FAILED).unlink(missing_ok=True)
+        log_line(f"{place}: {time.monotonic() - started_at:.0f} s")
+
+    def _paired_results(self, phase: Phase, seeds: Sequence[int]) -> list[PairedResult]:
+        """Return the results of the replicates that have succeeded.
+
+        Raises:
+            ValueError: If none of the control has.
+        """
+        scores = {}
+        for arm in phase.arms:
+            replicates = {seed: self._last_runs(phase, arm.name, seed) for seed in seeds}
+            done = {
+                seed: self.tests.read_scores(runs)
+                for seed, runs in replicates.items()
+                if all((run.directory / FINAL_METRICS_FILE).is_file() for run in runs)
+                and not any((run.directory / FAILED).is_file() for run in runs)
+            }
+            if done:
+                scores[arm.name] = done
+        if self.comparison.control not in scores:
+            raise ValueError(
+                f"no replicate of the control {self.comparison.control} succeeded; see "
+                f"{self.folder / phase.name / self.comparison.control}/*/{FAILED}"
+            )
+        return compute_paired_results(
+            scores,
+            self.comparison.control,
+            self.comparison.metrics,
+            independent=self.is_demo,
+            num_resamples=self.comparison.resamples,
+        )
+
+    def _last_runs(self, phase: Phase, arm: str, seed: int) -> list[PlannedRun]:
+        """Return the runs of an arm whose models are tested, one for each fold."""
+        return [run for run in phase.runs() if run.is_last and run.arm == arm and run.seed == seed]
+
+    def _choose_arms(self, results: Sequence[PairedResult]) -> list:
+        """Return the control and the arms with the best mean of the first metric."""
+        assert self.comparison.screening is not None
+        metric, control = self.comparison.metrics[0], self.comparison.control
+        headline = results[0].set_name
+        values = {
+            each.arm: each.difference.mean
+            for each in results
+            if (each.set_name, each.stratum, each.metric) == (headline, ALL, metric)
+            and each.difference is not None
+        }
+        sign = -1 if COMPARISON_METRICS[metric].better == "lower" else 1
+        worst = -sign * np.inf
+        ranked = sorted(values, key=lambda arm: -sign * np.nan_to_num(values[arm], nan=worst))
+        kept = {control, *ranked[: self.comparison.screening.keep]}
+        return [arm for arm in self.comparison.arms.values() if arm.name in kept]
+
+
+def _choose_folds(
+    comparison: Comparison, config: Config, has_soundscapes: bool
+) -> list[int | None]:
+    """Return the folds to hold out one after another; [None] for data with a split of their own."""
+    if config.data.fold is None or config.data.source == "demo":
+        if comparison.folds is not None:
+            raise ValueError("folds: these data have no folds (data.fold=null); remove it")
+        return [None]
+    if comparison.folds is None:
+        return [config.data.fold] if has_soundscapes else list(range(config.data.num_folds))
+    beyond = [fold for fold in comparison.folds if fold >= config.data.num_folds]
+    if beyond:
+        raise ValueError(f"folds: {beyond[0]} is none of 0 .. {config.data.num_folds - 1}")
+    return list(comparison.folds)
+
+
+def _check_former_run(run: PlannedRun) -> None:
+    """Refuse a run directory with a run of other settings.
+
+    Raises:
+        ValueError: With the settings that differ.
+    """
+    if not (run.directory / CONFIG).is_file():
+        return
+    former, config = read_config(run.directory), run.compose()
+    former.init_from = config.init_from  # the folder of the comparison may have moved
+    changes = result_changes(former, config)
+    if changes:
+        raise ValueError(
+            f"{run.directory} holds a run with other settings: {first_few(changes, 5)}; restore "
+            "them, rename the arm, or name another folder"
+        )
