@@ -12,7 +12,7 @@ replicates: 5
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ ARM_CONTROLS = {
 }
 
 _KEYS = (
-    *("arms", "control", "overrides", "replicates", "seed", "folds", "metrics", "mixtures"),
+    *("arms", "control", "overrides", "replicates", "seed", "folds", "metrics"),
     *("screening", "different_steps", "resamples"),
 )
 _ARM_KEYS = ("overrides", "stages", "control")
@@ -88,7 +88,6 @@ class Comparison:
         seed: The first of them.
         folds: Folds to hold out, one after another; None is all folds of the data.
         metrics: Names of the metrics; the first one decides the screening and leads the output.
-        mixtures: Folder of held-out mixtures to test on; None for none.
         screening: The first round; None compares all arms at once.
         different_steps: Whether arms may have different numbers of optimizer steps.
         resamples: Number of resamples of the bootstrap.
@@ -101,7 +100,6 @@ class Comparison:
     seed: int
     folds: tuple[int, ...] | None
     metrics: tuple[str, ...]
-    mixtures: Path | None
     screening: Screening | None
     different_steps: bool
     resamples: int
@@ -112,8 +110,12 @@ class Comparison:
         return range(self.seed, self.seed + self.replicates)
 
 
-def read_comparison(file: Path) -> Comparison:
+def read_comparison(file: Path, overrides: Sequence[str] = ()) -> Comparison:
     """Read a comparison file.
+
+    Args:
+        file: The YAML file.
+        overrides: Further overrides of all runs, after those of the file.
 
     Raises:
         ValueError: With the file and the key, if it is not readable or a value is wrong.
@@ -125,9 +127,11 @@ def read_comparison(file: Path) -> Comparison:
         )
     plain = read_yaml(file)
     try:
-        return _parse(plain, file.parent)
+        comparison = _parse(plain)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    given = _parse_overrides(list(overrides), "overrides")
+    return replace(comparison, overrides=(*comparison.overrides, *given))
 
 
 def describe_comparison(file: Path) -> str:
@@ -135,7 +139,7 @@ def describe_comparison(file: Path) -> str:
     return yaml.safe_dump(read_yaml(file), sort_keys=False, allow_unicode=True, width=100)
 
 
-def _parse(plain: Mapping[str, Any], folder: Path) -> Comparison:
+def _parse(plain: Mapping[str, Any]) -> Comparison:
     _check_keys(plain, _KEYS, "")
     arms = _parse_arms(plain.get("arms"))
     control = plain.get("control")
@@ -149,7 +153,6 @@ def _parse(plain: Mapping[str, Any], folder: Path) -> Comparison:
         raise ValueError(f"metrics={list(metrics)}: name one or more, each once")
     for metric in metrics:
         check_choice("metrics", metric, COMPARISON_METRICS)
-    mixtures = plain.get("mixtures")
     return Comparison(
         control=str(control),
         arms=arms,
@@ -158,7 +161,6 @@ def _parse(plain: Mapping[str, Any], folder: Path) -> Comparison:
         seed=seed,
         folds=_parse_folds(plain.get("folds")),
         metrics=metrics,
-        mixtures=None if mixtures is None else folder / str(mixtures),
         screening=_parse_screening(plain.get("screening"), range(seed, seed + replicates), arms),
         different_steps=_yes_or_no(plain, "different_steps"),
         resamples=_whole_number(plain, "resamples", 2000, MIN_RESAMPLES),

@@ -46,12 +46,20 @@ from birdmix.training.stop_requests import RunStopped
 from birdmix.user_errors import exit_with_message, is_user_error
 
 
-def compare(file: Path, folder: Path, max_time: str | None = None) -> None:
+def compare(
+    file: Path,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    mixtures: Path | None = None,
+    max_time: str | None = None,
+) -> None:
     """Compare the arms of a file, or continue an interrupted comparison.
 
     Args:
         file: The comparison file, see ``comparison_file``.
         folder: Folder of the comparison.
+        overrides: Overrides of all runs, after those of the file.
+        mixtures: Folder of held-out mixtures to test on, or None.
         max_time: Time limit, such as ``90m``; None is no limit.
 
     Raises:
@@ -59,11 +67,11 @@ def compare(file: Path, folder: Path, max_time: str | None = None) -> None:
             with other settings, or no replicate of the control succeeded.
     """
     check_single_process("a comparison")
-    comparison = read_comparison(file)
+    comparison = read_comparison(file, overrides)
     ends_at = end_of_time_limit(max_time)
     files = comparison_output_files(folder)
     files.check()
-    series = ComparisonSeries(comparison, folder, ends_at)
+    series = ComparisonSeries(comparison, folder, mixtures, ends_at)
     series.check_settings()
     with lock_folder(folder, "comparison"), warnings_as_lines():
         files.register()
@@ -78,20 +86,23 @@ class ComparisonSeries:
     Args:
         comparison: The comparison.
         folder: Its folder.
+        mixtures: Folder of held-out mixtures, or None.
         ends_at: Time limit, by ``time.monotonic``.
 
     Raises:
         ValueError: If an override of the control is invalid, or folds do not fit the data.
     """
 
-    def __init__(self, comparison: Comparison, folder: Path, ends_at: float) -> None:
+    def __init__(
+        self, comparison: Comparison, folder: Path, mixtures: Path | None, ends_at: float
+    ) -> None:
         self.comparison, self.folder, self.ends_at = comparison, folder, ends_at
         control = comparison.arms[comparison.control]
         alone = replace(comparison, arms={control.name: control}, screening=None)
         _, phase = plan_phases(alone, folder, [None], is_demo=False)
         config = next(phase.runs()).compose()
         self.is_demo = config.data.source == "demo"
-        self.tests = TestSets(comparison.mixtures, config)
+        self.tests = TestSets(mixtures, config)
         folds = _choose_folds(comparison, config, self.tests.has_soundscapes)
         self.screening, self.reported = plan_phases(comparison, folder, folds, self.is_demo)
         self.comparable = ComparableArms(

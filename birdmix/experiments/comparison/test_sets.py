@@ -53,7 +53,7 @@ class TestSets:
         self._group_of_path: dict[str, str] = {}
         if mixtures is not None and self.has_soundscapes:
             raise ValueError(
-                f"mixtures={mixtures}: these data have test soundscapes with a solution; remove it"
+                f"--mixtures {mixtures}: these data are tested on soundscapes; remove the option"
             )
 
     def check(self, run: PlannedRun, data: RunData) -> None:
@@ -122,7 +122,7 @@ class TestSets:
         assert self._mixtures is not None
         if run.fold is None:
             raise ValueError(
-                f"mixtures={self.folder}: no fold is held out (data.fold=null), so no mixture is "
+                f"--mixtures {self.folder}: no fold is held out (data.fold=null), so no mixture is "
                 "of held-out recordings; set data.fold to a number"
             )
         return self._mixtures.take_folds([run.fold])
