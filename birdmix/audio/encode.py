@@ -22,12 +22,26 @@ def write_ogg(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
         waveform: float32 [T] within [-1, 1].
         sample_rate: Hz.
     """
-    with (
-        atomic_path(path) as partial,
-        soundfile.SoundFile(
-            partial, "w", samplerate=sample_rate, channels=1, format="OGG", subtype="VORBIS"
-        ) as file,
-    ):
+    with atomic_path(path) as partial:
+        _write_vorbis(partial, waveform, sample_rate)
+
+
+def encode_ogg(waveform: np.ndarray, sample_rate: int) -> bytes:
+    """Return a mono waveform as the content of an OGG Vorbis file.
+
+    Args:
+        waveform: float32 [T] within [-1, 1].
+        sample_rate: Hz.
+    """
+    encoded = io.BytesIO()
+    _write_vorbis(encoded, waveform, sample_rate)
+    return encoded.getvalue()
+
+
+def _write_vorbis(target: Path | io.BytesIO, waveform: np.ndarray, sample_rate: int) -> None:
+    with soundfile.SoundFile(
+        target, "w", samplerate=sample_rate, channels=1, format="OGG", subtype="VORBIS"
+    ) as file:
         for start in range(0, len(waveform), _BLOCK):
             file.write(waveform[start : start + _BLOCK])
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.report import style
+from birdmix.report.log_mel_image import NUM_COLOURS, colour_range
 
 _TITLE = "A training batch after mixing: sources and target of each example"
 _NOTE = (
@@ -45,10 +46,6 @@ _VALUE = 0.42  # width of the value right of a bar
 
 _TICKS_KILOHERTZ = (64, 32, 16, 8, 4, 2, 1, 0.5, 0.25)
 _TICK_DISTANCE = 0.16  # least distance of labels in inches
-
-# Range of colours: clicks and silent edges must not set it.
-_SHOWN_PERCENTILES = (30, 99.9)
-_NUM_COLOURS = 22  # few enough for small files, and more than can be told apart by eye
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ def _source_lines(sources: Sequence[str]) -> list[str]:
 
 def _draw_spectrogram(axes: Axes, mel: np.ndarray, log_mel: LogMelSettings) -> None:
     num_mels, num_frames = mel.shape
-    quiet, loud = np.percentile(mel, _SHOWN_PERCENTILES)
+    quiet, loud = colour_range(mel)
     seconds = (np.array([0, num_frames]) - 0.5) * log_mel.hop_length / log_mel.sample_rate
     axes.imshow(
         mel,
@@ -192,20 +189,25 @@ def _draw_spectrogram(axes: Axes, mel: np.ndarray, log_mel: LogMelSettings) -> N
         aspect="auto",
         interpolation="antialiased",
         interpolation_stage="data",  # no further colours
-        cmap=colormaps["magma"].resampled(_NUM_COLOURS),
+        cmap=colormaps["magma"].resampled(NUM_COLOURS),
         vmin=quiet,
-        vmax=max(loud, quiet + 1e-6),
+        vmax=loud,
         extent=(seconds[0], seconds[1], -0.5, num_mels - 0.5),
     )
-    positions, names = _frequency_ticks(log_mel)
+    positions, names = frequency_ticks(log_mel, _TICK_DISTANCE / _SPECTROGRAM[1])
     axes.set_yticks(positions, names)
     axes.xaxis.set_major_formatter("{x:g} s")
     axes.spines[:].set_visible(False)
 
 
-def _frequency_ticks(log_mel: LogMelSettings) -> tuple[list[int], list[str]]:
-    """Return the mel bins of round frequencies, highest first, and their names in kHz."""
-    distance = _TICK_DISTANCE / _SPECTROGRAM[1] * log_mel.n_mels
+def frequency_ticks(log_mel: LogMelSettings, least_distance: float) -> tuple[list[int], list[str]]:
+    """Return the mel bins of round frequencies, highest first, and their names in kHz.
+
+    Args:
+        log_mel: Settings of the log-mel.
+        least_distance: Least distance of two of them, as a fraction of the height.
+    """
+    distance = least_distance * log_mel.n_mels
     positions: list[int] = []
     names: list[str] = []
     for kilohertz in _TICKS_KILOHERTZ:
