@@ -20,8 +20,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import norm, t
 
+#: A p-value below this shows a difference.
+SIGNIFICANCE = 0.05
+
 #: Probability with which an interval covers the true difference.
-CONFIDENCE = 0.95
+CONFIDENCE = 1 - SIGNIFICANCE
 
 #: Fewest groups of a bootstrap. Of fewer groups, ``CONFIDENCE`` needs tails of less than a
 #: thousandth, and a handful of groups does not say how much groups differ.
@@ -41,7 +44,7 @@ class Difference(NamedTuple):
         mean: The difference; above 0 the arm's metric is higher. NaN if it is undefined.
         low: Lower end of the interval of ``CONFIDENCE``; NaN if there is no interval.
         high: Upper end of the interval.
-        p: Two-sided p-value; NaN if there is no interval. It is below 1 - ``CONFIDENCE`` exactly
+        p: Two-sided p-value; NaN if there is no interval. It is below ``SIGNIFICANCE`` exactly
             where 0 lies outside the interval.
         num: Number of replicates or groups.
         method: How interval and p-value were computed.
@@ -81,7 +84,7 @@ def student_difference(differences: np.ndarray) -> Difference:
     if num == 1 or np.isnan(mean) or np.ptp(differences) <= 1e-12 * abs(mean):
         return Difference(mean, np.nan, np.nan, np.nan, num, "student")
     error = float(np.std(differences, ddof=1)) / np.sqrt(num)
-    margin = float(t.isf((1 - CONFIDENCE) / 2, num - 1)) * error
+    margin = float(t.isf(SIGNIFICANCE / 2, num - 1)) * error
     p = float(2 * t.sf(abs(mean) / error, num - 1))
     return Difference(mean, mean - margin, mean + margin, p, num, "student")
 
@@ -120,7 +123,7 @@ def bootstrap_difference(estimate: float, resampled: np.ndarray, num_groups: int
     ):
         return Difference(float(estimate), np.nan, np.nan, np.nan, num_groups, "bootstrap")
     widening = np.sqrt(num_groups / (num_groups - 1))
-    tail = norm.cdf(-widening * t.isf((1 - CONFIDENCE) / 2, num_groups - 1))
+    tail = norm.cdf(-widening * t.isf(SIGNIFICANCE / 2, num_groups - 1))
     low, high = np.quantile(values, [tail, 1 - tail])
     beyond = min(_quantile_of_zero(values), _quantile_of_zero(-values[::-1]))
     beyond = max(beyond, 1 / (len(values) + 1))
