@@ -11,6 +11,8 @@ from birdmix.metrics.paired_statistics import (
     bootstrap_difference,
     group_counts,
     holm,
+    jackknife_difference,
+    jackknife_weights,
     row_weights,
     student_difference,
 )
@@ -122,6 +124,60 @@ def test_fewer_than_6_groups_have_no_interval_and_too_few_resamples_are_refused(
         bootstrap_difference(0.1, resampled[1:], 24)
 
 
+# ---- jackknife
+
+
+def brier_difference(arm: np.ndarray, control: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean difference of the errors of two arms, [R]."""
+    return weights @ (arm - control) / weights.sum(axis=1)
+
+
+def test_the_jackknife_of_rows_that_are_groups_of_their_own_is_students():
+    arm, control = np.random.default_rng(0).random((2, 20))
+    weights = jackknife_weights([(n,) for n in range(20)], 20)
+    difference = jackknife_difference(brier_difference(arm, control, weights))
+    expected = student_difference(arm - control)
+    assert difference[:4] == pytest.approx(expected[:4], rel=1e-3)
+    assert (difference.num, difference.method) == (20, "jackknife")
+
+
+def test_a_row_of_two_groups_counts_for_both_of_them():
+    # Six groups of one row each, and a row of error 7 that belongs to the groups 0 and 1: the
+    # influence of a group is the sum over its rows of (error - 1) / 7.
+    errors = np.array([0, 0, 0, 0, 0, 0, 7.0])
+    weights = jackknife_weights([*((n,) for n in range(6)), (0, 1)], 6)
+    difference = jackknife_difference(brier_difference(errors, np.zeros(7), weights))
+    influence = np.array([5, 5, -1, -1, -1, -1]) / 7
+    error = np.sqrt(6) * influence.std(ddof=1)
+    assert difference.mean == pytest.approx(1)
+    assert difference.high == pytest.approx(1 + t.ppf(0.975, 5) * error, rel=1e-3)
+
+
+def test_the_jackknife_agrees_with_the_bootstrap_where_a_row_has_one_group():
+    table = draw_table(np.random.default_rng(3), gains=(1.5, 2.0), num_groups=60, num_rows=240)
+    compute = COMPARISON_METRICS["macro_roc_auc"].compute
+    counts = group_counts(60, 2000, np.random.default_rng(4))
+
+    def values(weights: np.ndarray) -> np.ndarray:
+        return compute(table.arms[1], weights) - compute(table.arms[0], weights)
+
+    jackknife = jackknife_difference(values(jackknife_weights(table.groups_of_rows, 60)))
+    resampled = values(row_weights(counts, table.groups_of_rows))
+    bootstrap = bootstrap_difference(jackknife.mean, resampled, 60)
+    width = jackknife.high - jackknife.low
+    assert bootstrap.high - bootstrap.low == pytest.approx(width, rel=0.1)
+    assert bootstrap.low == pytest.approx(jackknife.low, abs=0.1 * width)
+
+
+def test_a_jackknife_of_few_groups_or_undefined_values_has_no_interval():
+    assert np.isnan(jackknife_difference(np.full(6, 0.1))[1:4]).all()
+    values = np.append(np.full(9, 0.1), np.nan)
+    assert jackknife_difference(values).mean == 0.1
+    assert np.isnan(jackknife_difference(values)[1:4]).all()
+    assert np.isnan(jackknife_difference(np.full(10, 0.1))[1:4]).all()
+    assert jackknife_difference(np.zeros(10))[:4] == (0, 0, 0, 1)
+
+
 # ---- groups
 
 
@@ -142,6 +198,8 @@ def test_the_weight_of_a_row_is_the_product_of_the_counts_of_its_groups():
 def test_a_row_without_a_group_or_with_one_twice_is_refused(groups: tuple[int, ...]):
     with pytest.raises(ValueError, match="row 1 has the groups .*; it needs one or more, each"):
         row_weights(np.ones((1, 2)), [(0,), groups])
+    with pytest.raises(ValueError, match="row 1 has the groups .*; it needs one or more, each"):
+        jackknife_weights([(0,), groups], 2)
 
 
 # ---- Holm
@@ -199,6 +257,14 @@ def bootstrap_over_groups(seed: int, metric: str, **options) -> list[Difference]
     return [bootstrap_difference(d[0], d[1:], options["num_groups"]) for d in differences]
 
 
+def jackknife_over_groups(seed: int, metric: str, **options) -> list[Difference]:
+    """Compare all arms with the first one by the jackknife over the groups of one table."""
+    table = draw_table(np.random.default_rng(seed), **options)
+    weights = jackknife_weights(table.groups_of_rows, options["num_groups"])
+    values = [COMPARISON_METRICS[metric].compute(rows, weights) for rows in table.arms]
+    return [jackknife_difference(each - values[0]) for each in values[1:]]
+
+
 def rate_of_claims(compare: Callable[[int], list[Difference]], num_tables: int) -> float:
     """Return the share of tables in which any arm is called different, after Holm."""
     claims = [
@@ -227,6 +293,13 @@ def test_the_bootstrap_rarely_calls_equal_arms_different(metric: str):
     assert rate <= limit_of_claims(0.08, 200)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_jackknife_rarely_calls_equal_arms_different(metric: str):
+    options = {"num_groups": 24, "num_rows": 48, "groups_per_row": (2, 4)}
+    rate = rate_of_claims(lambda seed: jackknife_over_groups(seed, metric, **options), 200)
+    assert rate <= limit_of_claims(0.08, 200)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_replicates", "num_arms"), [(3, 2), (5, 2), (5, 13)])
 @pytest.mark.parametrize("metric", METRICS)
@@ -249,11 +322,25 @@ def test_the_bootstrap_calls_at_most_8_percent_of_2000_tables_without_a_differen
     assert rate <= 0.08
 
 
-def expected_difference(metric: str, gains: tuple[float, ...], **options) -> float:
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES, "10 groups, 2 to 4 a row"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_jackknife_calls_at_most_8_percent_of_2000_tables_without_a_difference_different(
+    metric: str, case: str
+):
+    options = {
+        **CASES,
+        "10 groups, 2 to 4 a row": {"num_groups": 10, "num_rows": 60, "groups_per_row": (2, 4)},
+    }[case]
+    rate = rate_of_claims(lambda seed: jackknife_over_groups(seed, metric, **options), 2000)
+    assert rate <= 0.08
+
+
+def expected_difference(metric: str, **options) -> float:
     """Return the difference between two arms on many tables of the same kind."""
     compute = COMPARISON_METRICS[metric].compute
     one = np.ones((1, 96))
-    tables = (draw_table(np.random.default_rng([1, n]), gains=gains, **options) for n in range(500))
+    tables = (draw_table(np.random.default_rng([1, n]), **options) for n in range(500))
     return float(
         np.mean([np.diff([compute(rows, one)[0] for rows in table.arms]) for table in tables])
     )
@@ -261,15 +348,26 @@ def expected_difference(metric: str, gains: tuple[float, ...], **options) -> flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_bootstrap_finds_a_true_difference_and_covers_it(metric: str):
-    gains, num_tables = (1.0, 2.5), 500
-    expected = expected_difference(metric, gains)
-    found = [
-        bootstrap_over_groups(seed, metric, gains=gains, num_groups=24)[0]
-        for seed in range(num_tables)
-    ]
-    covered = np.mean([d.low <= expected <= d.high for d in found])
-    assert 0.91 <= covered <= 0.99  # 95 % with a standard error of 1 %
+@pytest.mark.parametrize(
+    ("compare", "groups_per_row", "least", "most"),
+    # 95 % has a standard error of 1 %. Rows of several groups make intervals too wide.
+    [
+        (bootstrap_over_groups, (1, 1), 0.91, 0.99),
+        (jackknife_over_groups, (1, 1), 0.91, 0.99),
+        (jackknife_over_groups, (2, 4), 0.95, 1.0),
+    ],
+)
+def test_a_true_difference_is_found_and_covered(
+    metric: str,
+    compare: Callable[..., list[Difference]],
+    groups_per_row: tuple[int, int],
+    least: float,
+    most: float,
+):
+    options = {"gains": (1.0, 2.5), "groups_per_row": groups_per_row}
+    expected = expected_difference(metric, **options)
+    found = [compare(seed, metric, num_groups=24, **options)[0] for seed in range(500)]
+    assert least <= np.mean([d.low <= expected <= d.high for d in found]) <= most
     assert np.mean([d.p < 0.05 for d in found]) > 0.8
     assert {np.sign(d.mean) for d in found if d.p < 0.05} == {np.sign(expected)}
 

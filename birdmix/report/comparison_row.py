@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from birdmix.metrics.paired_statistics import MIN_GROUPS, SIGNIFICANCE
+from birdmix.metrics.paired_statistics import MIN_GROUPS, SIGNIFICANCE, Method
 
 Verdict = Literal[
     "control", "better", "worse", "differs", "no difference shown", "no interval", "undefined"
@@ -54,7 +54,7 @@ class ComparisonRow:
     p: float
     p_holm: float
     num: int
-    method: Literal["student", "bootstrap"]
+    method: Method
 
     @property
     def verdict(self) -> Verdict:
@@ -84,17 +84,28 @@ def statistics_statement(rows: Sequence[ComparisonRow]) -> list[str]:
             "interval is about new replicates: other data of the same kind, and other seeds. A "
             "single replicate has no interval: it cannot tell a difference from chance."
         )
-    if "bootstrap" in methods:
+    if methods & {"bootstrap", "jackknife"}:
         paragraphs.append(
             "Groups: the predictions of all held-out folds are pooled, the metric is computed for "
             "each training seed and averaged over seeds. Recordings of one group (a recordist, or "
-            "the source of clips) are alike, so whole groups are drawn again with replacement, the "
-            "same ones for the arm and for the control; a mixture of several groups weighs the "
-            "product of how often they were drawn, which makes its intervals wider rather than "
-            "narrower. The 95 % interval is that of the percentiles, widened for few groups "
-            f"(Hesterberg 2015); fewer than {MIN_GROUPS} groups have none. The interval is about "
-            "new recordings from such groups, for the networks that were trained: it does not hold "
-            "how much other training seeds would change. Folds are not treated as independent."
+            "the source of clips) are alike, so that an interval is about new groups, not about "
+            "new rows; folds are not treated as independent. It is for the networks that were "
+            "trained: how much other training seeds would change is not in it. Fewer than "
+            f"{MIN_GROUPS} groups have no interval."
+        )
+    if "bootstrap" in methods:
+        paragraphs.append(
+            "Bootstrap: whole groups are drawn again with replacement, the same ones for the arm "
+            "and for the control. The 95 % interval is that of the percentiles, widened for few "
+            "groups (Hesterberg 2015). A row of several groups weighs the product of how often "
+            "they were drawn."
+        )
+    if "jackknife" in methods:
+        paragraphs.append(
+            "Jackknife, for mixtures of recordings of several groups: how much each group moves "
+            "the difference, by all mixtures it has a part in, gives the 95 % interval (the "
+            "infinitesimal jackknife with Student's t). As a mixture counts for each of its "
+            "groups, intervals are rather too wide than too narrow."
         )
     paragraphs.append(
         "Many arms: one of twenty comparisons of equal arms has a p-value below 0.05 by chance. "
