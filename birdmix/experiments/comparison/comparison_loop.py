@@ -16,18 +16,14 @@ from birdmix.config.run_config_file import CONFIG, read_config
 from birdmix.config.schema import Config
 from birdmix.console import log_line, open_progress_bar, warnings_as_lines
 from birdmix.experiments.comparison.comparable_arms import ComparableArms, check_settings
-from birdmix.experiments.comparison.comparison_file import Comparison, read_comparison
+from birdmix.experiments.comparison.comparison_file import Arm, Comparison, read_comparison
 from birdmix.experiments.comparison.comparison_output import (
     ComparisonResults,
     comparison_output_files,
     log_comparison,
     write_comparison,
 )
-from birdmix.experiments.comparison.paired_scores import (
-    ALL,
-    PairedResult,
-    compute_paired_results,
-)
+from birdmix.experiments.comparison.paired_scores import ALL, compare_scores
 from birdmix.experiments.comparison.planned_runs import Phase, PlannedRun, plan_phases
 from birdmix.experiments.comparison.run_costs import PeakMemoryFile
 from birdmix.experiments.comparison.test_sets import TestSets
@@ -39,8 +35,8 @@ from birdmix.experiments.run_series import (
 )
 from birdmix.experiments.run_table import FAILED, write_failure
 from birdmix.messages import first_few, first_line
-from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
 from birdmix.partial_files import remove_partials
+from birdmix.report.comparison_row import ComparisonRow
 from birdmix.training.metrics_log import FINAL_METRICS_FILE
 from birdmix.training.stop_requests import RunStopped
 from birdmix.user_errors import exit_with_message, is_user_error
@@ -167,7 +163,7 @@ class ComparisonSeries:
                 if run.seed == seed:
                     self._run(run, phase, number, len(runs))
             done = [each for each in phase.seeds if each <= seed]
-            results.add_phase(phase, done, self._paired_results(phase, done))
+            results.add_phase(phase, done, self._compare_scores(phase, done))
             write_comparison(results, self.folder)
 
     def _run(self, run: PlannedRun, phase: Phase, number: int, count: int) -> None:
@@ -197,7 +193,7 @@ class ComparisonSeries:
         (run.directory / FAILED).unlink(missing_ok=True)
         log_line(f"{place}: {time.monotonic() - started_at:.0f} s")
 
-    def _paired_results(self, phase: Phase, seeds: Sequence[int]) -> list[PairedResult]:
+    def _compare_scores(self, phase: Phase, seeds: Sequence[int]) -> list[ComparisonRow]:
         """Return the results of the replicates that have succeeded.
 
         Raises:
@@ -219,7 +215,7 @@ class ComparisonSeries:
                 f"no replicate of the control {self.comparison.control} succeeded; see "
                 f"{self.folder / phase.name / self.comparison.control}/*/{FAILED}"
             )
-        return compute_paired_results(
+        return compare_scores(
             scores,
             self.comparison.control,
             self.comparison.metrics,
@@ -231,18 +227,17 @@ class ComparisonSeries:
         """Return the runs of an arm whose models are tested, one for each fold."""
         return [run for run in phase.runs() if run.is_last and run.arm == arm and run.seed == seed]
 
-    def _choose_arms(self, results: Sequence[PairedResult]) -> list:
+    def _choose_arms(self, results: Sequence[ComparisonRow]) -> list[Arm]:
         """Return the control and the arms with the best mean of the first metric."""
         assert self.comparison.screening is not None
-        metric, control = self.comparison.metrics[0], self.comparison.control
-        headline = results[0].set_name
+        control, first = self.comparison.control, results[0]
         values = {
-            each.arm: each.difference.mean
-            for each in results
-            if (each.set_name, each.stratum, each.metric) == (headline, ALL, metric)
-            and each.difference is not None
+            row.arm: row.difference
+            for row in results
+            if (row.test_set, row.stratum, row.metric) == (first.test_set, ALL, first.metric)
+            and not row.is_control
         }
-        sign = -1 if COMPARISON_METRICS[metric].better == "lower" else 1
+        sign = -1 if first.better == "lower" else 1
         worst = -sign * np.inf
         ranked = sorted(values, key=lambda arm: -sign * np.nan_to_num(values[arm], nan=worst))
         kept = {control, *ranked[: self.comparison.screening.keep]}

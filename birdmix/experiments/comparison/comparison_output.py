@@ -7,8 +7,9 @@ screening.csv    the same of the screening, if there is one
 runs.csv         a row per run: state, seconds of a step, memory, metrics
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,16 +17,23 @@ import pandas as pd
 
 from birdmix.config.run_config_file import CONFIG, read_config
 from birdmix.console import log_line, log_table
-from birdmix.experiments.comparison.comparison_file import Comparison
-from birdmix.experiments.comparison.paired_scores import ALL, PairedResult
-from birdmix.experiments.comparison.planned_runs import SCREENING, Phase
+from birdmix.experiments.comparison.comparison_file import Comparison, describe_comparison
+from birdmix.experiments.comparison.paired_scores import ALL
+from birdmix.experiments.comparison.planned_runs import REPORTED, SCREENING, Phase
 from birdmix.experiments.comparison.run_costs import peak_memory_gib, seconds_per_step
 from birdmix.experiments.run_table import read_run_table
 from birdmix.experiments.table_escaping import escape_table_formulas
 from birdmix.files import atomic_path
-from birdmix.metrics.paired_statistics import CONFIDENCE
 from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
 from birdmix.ownership import OutputFiles
+from birdmix.report.comparison_page import (
+    ComparisonReport,
+    RunRow,
+    ScreeningRow,
+    write_comparison_page,
+)
+from birdmix.report.comparison_row import ComparisonRow, statistics_statement
+from birdmix.report.forest_plot import draw_forest_plot
 
 COMPARISON_TABLE, SCREENING_TABLE, RUNS_TABLE = "comparison.csv", "screening.csv", "runs.csv"
 FOREST_PLOT, PAGE = "forest_plot.png", "comparison.html"
@@ -49,12 +57,12 @@ class ComparisonResults:
     file: Path
     steps: Mapping[str, int]
     is_demo: bool
-    screening: Sequence[PairedResult] = ()
-    reported: Sequence[PairedResult] = ()
+    screening: Sequence[ComparisonRow] = ()
+    reported: Sequence[ComparisonRow] = ()
     phases: dict[str, tuple[Phase, Sequence[int]]] = field(default_factory=dict)
 
     def add_phase(
-        self, phase: Phase, seeds: Sequence[int], results: Sequence[PairedResult]
+        self, phase: Phase, seeds: Sequence[int], results: Sequence[ComparisonRow]
     ) -> None:
         """Add the results of the first replicates of a phase, or replace former ones."""
         self.phases[phase.name] = (phase, seeds)
@@ -77,11 +85,18 @@ def write_comparison(results: ComparisonResults, folder: Path) -> None:
         results: The results.
         folder: Folder of the comparison.
     """
-    tables = {COMPARISON_TABLE: results.reported, SCREENING_TABLE: results.screening}
-    for name, each in tables.items():
-        if each:
-            _write_table(folder / name, pd.DataFrame(map(_result_row, each)))
-    _write_table(folder / RUNS_TABLE, runs_table(results, folder))
+    runs = _runs_table(results, folder)
+    _write_table(folder / RUNS_TABLE, runs)
+    if results.screening:
+        _write_table(folder / SCREENING_TABLE, _table_of_rows(results.screening))
+    if not results.reported:
+        return
+    _write_table(folder / COMPARISON_TABLE, _table_of_rows(results.reported))
+    of_all = [row for row in results.reported if row.stratum == ALL]
+    title = f"Differences to {results.comparison.control}"
+    with atomic_path(folder / FOREST_PLOT) as partial:
+        draw_forest_plot(partial, of_all, title)
+    write_comparison_page(folder / PAGE, _build_report(results, runs))
 
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:
@@ -89,42 +104,13 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
         escape_table_formulas(table).to_csv(partial, index=False)
 
 
-def _result_row(result: PairedResult) -> dict[str, object]:
-    """Return a result as a row of a table."""
-    difference = result.difference
-    return {
-        "set": result.set_name,
-        "stratum": result.stratum,
-        "metric": result.metric,
-        "arm": result.arm,
-        "value": result.value,
-        "control_value": result.control_value,
-        "difference": None if difference is None else difference.mean,
-        "low": None if difference is None else difference.low,
-        "high": None if difference is None else difference.high,
-        "p": None if difference is None else difference.p,
-        "p_holm": None if difference is None else result.p_holm,
-        "method": "control" if difference is None else difference.method,
-        "num": None if difference is None else difference.num,
-        "verdict": verdict(result),
-    }
+def _table_of_rows(rows: Sequence[ComparisonRow]) -> pd.DataFrame:
+    """Return rows as a table; what only the figures need is left out."""
+    table = pd.DataFrame([dataclasses.asdict(row) | {"verdict": row.verdict} for row in rows])
+    return table.drop(columns=["metric_title", "better", "is_control"])
 
 
-def verdict(result: PairedResult) -> str:
-    """Return in words what the interval and Holm's p-value of an arm say."""
-    if result.difference is None:
-        return "control"
-    if math.isnan(result.p_holm):
-        return "no interval"
-    if result.p_holm >= 1 - CONFIDENCE:
-        return "no difference shown"
-    better = COMPARISON_METRICS[result.metric].better
-    if better is None:
-        return "differs"
-    return "better" if (result.difference.mean > 0) == (better == "higher") else "worse"
-
-
-def runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
+def _runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
     """Return a table of all runs that were started, in their order."""
     rows = []
     for phase, seeds in results.phases.values():
@@ -132,13 +118,13 @@ def runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
             if run.seed not in seeds or not run.directory.is_dir():
                 continue
             state = read_run_table([run.directory]).rows[0]
-            memory = peak_memory_gib(run.directory)
-            has_config = (run.directory / CONFIG).is_file()
-            seconds = (
-                seconds_per_step(read_config(run.directory), run.directory)
-                if has_config
-                else math.nan
-            )
+            seconds = math.nan
+            if (run.directory / CONFIG).is_file():
+                seconds = seconds_per_step(read_config(run.directory), run.directory)
+            costs = {
+                "seconds_per_step": seconds,
+                "peak_memory_gib": peak_memory_gib(run.directory),
+            }
             rows.append(
                 {
                     "run": str(run.directory.relative_to(folder)),
@@ -149,68 +135,97 @@ def runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
                     "stage": run.stage,
                     "state": state.state,
                     "error": state.error,
-                    "steps": results.steps.get(run.arm) if run.is_last else None,
-                    "seconds_per_step": seconds,
-                    "peak_memory_gib": memory,
                 }
-                | {name: value for name, value in state.metrics.items() if name != "epoch"}
+                | costs
+                | state.metrics
             )
     return pd.DataFrame(rows)
 
 
-def log_comparison(results: ComparisonResults, folder: Path) -> None:
-    """Print the results of the first metric in all test sets, and the files."""
+def _build_report(results: ComparisonResults, runs: pd.DataFrame) -> ComparisonReport:
+    """Return what the page shows."""
     metric = results.comparison.metrics[0]
-    shown = [r for r in results.reported if r.stratum == ALL and r.metric == metric]
-    for set_name in dict.fromkeys(result.set_name for result in shown):
-        log_line(f"{COMPARISON_METRICS[metric].title}, {set_name}")
-        log_table(
-            ["arm", "value", "difference", "95 % interval", "p (Holm)", ""],
-            [_console_row(result) for result in shown if result.set_name == set_name],
-        )
-    for line in describe_statistics(results):
-        log_line(line)
-    for name in (COMPARISON_TABLE, RUNS_TABLE, FOREST_PLOT, PAGE):
-        if (folder / name).is_file():
-            log_line(f"wrote {folder / name}")
+    first = results.reported[0]
+    return ComparisonReport(
+        title=f"Comparison: {results.file.stem}",
+        summary=_summary(results),
+        rows=results.reported,
+        headline=(first.test_set, first.metric),
+        runs=[_run_row(results, run) for _, run in runs.iterrows()],
+        comparison_file=describe_comparison(results.file),
+        screening=list(_screening_rows(results)),
+        screening_metric=COMPARISON_METRICS[metric].title if results.screening else "",
+        memory_title="peak memory of the process, MB",
+    )
 
 
-def _console_row(result: PairedResult) -> list[str]:
-    difference = result.difference
-    if difference is None:
-        return [result.arm, f"{result.value:.4f}", "", "", "", "control"]
-    has_interval = not math.isnan(difference.low)
-    return [
-        result.arm,
-        f"{result.value:.4f}",
-        f"{difference.mean:+.4f}",
-        f"{difference.low:+.4f} to {difference.high:+.4f}" if has_interval else "none",
-        f"{result.p_holm:.3f}" if has_interval else "",
-        verdict(result),
+def _run_row(results: ComparisonResults, run: pd.Series) -> RunRow:
+    """Return a run as a row of the page; its value is the run's own first metric, if it has one."""
+    fold = "" if pd.isna(run["fold"]) else f", fold {int(run['fold'])}"
+    has_stages = len(results.comparison.arms[run["arm"]].stages) > 1
+    stage = f", stage {run['stage']}" if has_stages else ""
+    suffix = f"_{results.comparison.metrics[0]}"
+    named = [n for n in run.index if str(n).endswith(suffix) and pd.notna(run[n])]
+    return RunRow(
+        arm=run["arm"],
+        replicate=f"{run['phase']}, seed {run['seed']}{fold}{stage}",
+        state="finished" if run["state"] == "done" else f"{run['state']} {run['error']}".strip(),
+        value=float(run[named[-1]]) if named else math.nan,
+        seconds_per_step=float(run["seconds_per_step"]),
+        peak_megabytes=1024 * float(run["peak_memory_gib"]),
+    )
+
+
+def _screening_rows(results: ComparisonResults) -> Iterator[ScreeningRow]:
+    if not results.screening:
+        return
+    first = results.screening[0]
+    chosen = {arm.name for arm in results.phases[REPORTED][0].arms}
+    for row in results.screening:
+        if (row.test_set, row.stratum, row.metric) == (first.test_set, ALL, first.metric):
+            yield ScreeningRow(row.arm, row.value, row.num, row.arm in chosen)
+
+
+def _summary(results: ComparisonResults) -> list[str]:
+    """Return sentences about arms, replicates and steps."""
+    comparison = results.comparison
+    arms = list(dict.fromkeys(row.arm for row in results.reported))
+    _, seeds = results.phases[REPORTED]
+    kind = "each with data of its own" if results.is_demo else "on the same held-out recordings"
+    lines = [
+        f"{len(arms)} arms; the control is {comparison.control}. {len(seeds)} of "
+        f"{comparison.replicates} replicates, {kind}."
     ]
-
-
-def describe_statistics(results: ComparisonResults) -> list[str]:
-    """Return sentences that state how intervals and p-values were computed."""
-    compared = [r.difference for r in results.reported if r.difference is not None]
-    num = max((difference.num for difference in compared), default=0)
-    num_arms = len({result.arm for result in results.reported}) - 1
-    if results.is_demo:
-        lines = [
-            f"Each of {num} replicates has its own data and training seed. Intervals are "
-            "Student's, of the differences within replicates."
-        ]
-        if num == 1:
-            lines = ["One replicate: there is no interval. Set replicates to 3 or more."]
-    else:
-        lines = [
-            f"Metrics are means over {results.comparison.replicates} seeds, on the held-out rows "
-            f"of all folds together. Intervals are those of a bootstrap over {num} groups, with "
-            "the same rows for arm and control; folds do not count as independent."
-        ]
-    lines.append(f"p-values are corrected for {num_arms} arms by Holm's method.")
-    steps = {arm: results.steps[arm] for arm in results.steps}
+    steps = {arm: results.steps[arm] for arm in arms}
     if len(set(steps.values())) > 1:
         text = ", ".join(f"{arm} {count}" for arm, count in steps.items())
         lines.append(f"Arms have different numbers of optimizer steps: {text}.")
+    missing = sorted(set(results.phases[REPORTED][0].arm_names) - set(arms))
+    if missing:
+        lines.append(f"No replicate succeeded of: {', '.join(missing)}.")
     return lines
+
+
+def log_comparison(results: ComparisonResults, folder: Path) -> None:
+    """Print the results of the first metric in all test sets, the statistics, and the files."""
+    first = results.reported[0]
+    shown = [r for r in results.reported if r.stratum == ALL and r.metric == first.metric]
+    for test_set in dict.fromkeys(row.test_set for row in shown):
+        log_line(f"{first.metric_title}, {test_set}")
+        log_table(
+            ["arm", "value", "difference", "95 % interval", "p (Holm)", ""],
+            [_console_cells(row) for row in shown if row.test_set == test_set],
+        )
+    for line in (*_summary(results), *statistics_statement(results.reported)):
+        log_line(line)
+    for name in (COMPARISON_TABLE, RUNS_TABLE, FOREST_PLOT, PAGE):
+        log_line(f"wrote {folder / name}")
+
+
+def _console_cells(row: ComparisonRow) -> list[str]:
+    value = "" if math.isnan(row.value) else f"{row.value:.4f}"
+    difference = "" if math.isnan(row.difference) else f"{row.difference:+.4f}"
+    has_interval = not math.isnan(row.low)
+    interval = f"{row.low:+.4f} to {row.high:+.4f}" if has_interval else ""
+    p_value = f"{row.p_holm:.3f}" if has_interval else ""
+    return [row.arm, value, difference, interval, p_value, row.verdict]

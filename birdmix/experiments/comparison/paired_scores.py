@@ -2,12 +2,13 @@
 
 Replicates with data of their own, as those of the demo, are independent: their differences have
 Student's interval. Replicates on the same test rows are not: metrics are averaged over seeds, and
-the interval comes from a bootstrap over the groups of the rows.
+the interval is over the groups of the rows, by a bootstrap or, where rows belong to several groups,
+by the jackknife.
 
-Shapes: N rows, C classes, B resamples, S seeds.
+Shapes: N rows, C classes, W weightings of the rows, S seeds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,16 @@ from birdmix.metrics.paired_statistics import (
     bootstrap_difference,
     group_counts,
     holm,
+    jackknife_difference,
+    jackknife_weights,
     row_weights,
     student_difference,
 )
 from birdmix.metrics.weighted_metrics import COMPARISON_METRICS, ScoredRows
 from birdmix.random_keys import generator
+from birdmix.report.comparison_row import ComparisonRow
 
-#: Scores of each replicate by arm; of each test set by its name.
+#: Scores by arm, seed and test set.
 Scores = Mapping[str, Mapping[int, Mapping[str, ScoredSet]]]
 
 #: The stratum of all rows.
@@ -46,39 +50,27 @@ _SOURCE_BINS = (
 )
 
 
-@dataclass(frozen=True)
-class PairedResult:
-    """Result of an arm in a stratum of a test set.
+@dataclass(frozen=True, eq=False)
+class _Comparator:
+    """How arms are compared on the rows of a test set.
 
     Attributes:
-        set_name: Test set.
-        stratum: ``ALL``, or rows with a number of sources, or classes with a range of SNR.
-        metric: Name of the metric.
-        arm: Name of the arm.
-        value: Mean of the metric over the replicates that are compared.
-        control_value: That of the control.
-        difference: Difference to the control; None for the control itself.
-        p_holm: Its p-value after Holm's correction over the arms.
+        weights: Weights of the rows: all 1, then those of each resample or group, [W, N].
+        difference: Computes the difference from arm minus control in each seed, [S, W].
     """
 
-    set_name: str
-    stratum: str
-    metric: str
-    arm: str
-    value: float
-    control_value: float
-    difference: Difference | None
-    p_holm: float
+    weights: np.ndarray
+    difference: Callable[[np.ndarray], Difference]
 
 
-def compute_paired_results(
+def compare_scores(
     scores: Scores,
     control: str,
     metrics: Sequence[str],
     *,
     independent: bool,
     num_resamples: int,
-) -> list[PairedResult]:
+) -> list[ComparisonRow]:
     """Compute values and paired differences of all arms.
 
     Args:
@@ -87,93 +79,110 @@ def compute_paired_results(
         control: Name of the control.
         metrics: Names of the metrics, in order.
         independent: Whether each seed has data of its own.
-        num_resamples: Number of resamples B of the bootstrap.
+        num_resamples: Number of resamples of the bootstrap.
     """
-    results: list[PairedResult] = []
-    for set_name in _common_sets(scores):
+    rows: list[ComparisonRow] = []
+    for test_set in _common_sets(scores):
         by_arm = {
-            arm: {seed: sets[set_name] for seed, sets in seeds.items()}
+            arm: {seed: sets[test_set] for seed, sets in seeds.items()}
             for arm, seeds in scores.items()
         }
-        weights = None if independent else _resample(set_name, by_arm[control], num_resamples)
+        comparator = None
+        if not independent:
+            groups = next(iter(by_arm[control].values())).groups
+            comparator = _group_comparator(test_set, groups, num_resamples)
         for stratum in _strata(by_arm[control]):
             for metric in metrics:
                 if stratum != ALL and metric not in _STRATA_METRICS:
                     continue
                 values = {
-                    arm: {s: _compute(each, stratum, metric, weights) for s, each in seeds.items()}
+                    arm: {
+                        seed: _compute(each, stratum, metric, comparator)
+                        for seed, each in seeds.items()
+                    }
                     for arm, seeds in by_arm.items()
                 }
-                if all(np.isnan(v[0]) for v in values[control].values()):
-                    continue
-                results += _compare(set_name, stratum, metric, values, control, weights)
-    return results
+                if not all(np.isnan(v[0]) for v in values[control].values()):
+                    rows += _compare(test_set, stratum, metric, values, control, comparator)
+    return rows
 
 
-@dataclass(frozen=True)
-class _Resamples:
-    """Weights of the rows themselves, then of each resample [1 + B, N]; and the groups' number."""
-
-    weights: np.ndarray
-    num_groups: int
-
-
-def _resample(set_name: str, seeds: Mapping[int, ScoredSet], num_resamples: int) -> _Resamples:
-    """Draw resamples of the groups of a test set, which all arms and metrics share."""
-    groups = next(iter(seeds.values())).groups
+def _group_comparator(
+    test_set: str, groups: Sequence[tuple[str, ...]], num_resamples: int
+) -> _Comparator:
+    """Return the bootstrap over groups or, if rows have several groups, the jackknife."""
     numbers = {name: n for n, name in enumerate(sorted({g for row in groups for g in row}))}
     rows = [sorted({numbers[name] for name in row}) for row in groups]
-    counts = group_counts(len(numbers), num_resamples, generator(0, f"bootstrap {set_name}"))
-    weights = row_weights(counts, rows)
-    return _Resamples(np.concatenate([np.ones((1, len(rows))), weights]), len(numbers))
+    num_groups = len(numbers)
+    if max(map(len, rows)) > 1:
+        return _Comparator(
+            jackknife_weights(rows, num_groups),
+            lambda differences: jackknife_difference(differences.mean(axis=0)),
+        )
+    counts = group_counts(num_groups, num_resamples, generator(0, f"bootstrap {test_set}"))
+
+    def difference(differences: np.ndarray) -> Difference:
+        means = differences.mean(axis=0)
+        return bootstrap_difference(float(means[0]), means[1:], num_groups)
+
+    ones = np.ones((1, len(rows)))
+    return _Comparator(np.concatenate([ones, row_weights(counts, rows)]), difference)
 
 
 def _compute(
-    scored: ScoredSet, stratum: str, metric: str, resamples: _Resamples | None
+    scored: ScoredSet, stratum: str, metric: str, comparator: _Comparator | None
 ) -> np.ndarray:
-    """Compute a metric on the rows themselves, then in each resample, [1 + B] or [1]."""
+    """Compute a metric for each weighting of the rows, [W]; without a comparator for one, [1]."""
     entry = COMPARISON_METRICS[metric]
-    weights = np.ones((1, len(scored.truth))) if resamples is None else resamples.weights
+    weights = np.ones((1, len(scored.truth))) if comparator is None else comparator.weights
     if entry.needs_decisions and scored.decisions is None:
         return np.full(len(weights), np.nan)
     known = scored.known & _in_stratum(scored, stratum)
-    rows = ScoredRows(scored.truth, known, scored.logits, scored.decisions)
-    return entry.compute(rows, weights)
+    return entry.compute(ScoredRows(scored.truth, known, scored.logits, scored.decisions), weights)
 
 
 def _compare(
-    set_name: str,
+    test_set: str,
     stratum: str,
     metric: str,
     values: Mapping[str, Mapping[int, np.ndarray]],
     control: str,
-    resamples: _Resamples | None,
-) -> Iterator[PairedResult]:
-    """Yield the result of each arm for one metric."""
-    compared: dict[str, tuple[float, float, Difference | None]] = {}
+    comparator: _Comparator | None,
+) -> Iterator[ComparisonRow]:
+    """Yield a row for each arm, from its values for one metric."""
+    entry = COMPARISON_METRICS[metric]
+    compared = {}
     for arm, by_seed in values.items():
         seeds = [seed for seed in by_seed if seed in values[control]]
         of_arm = np.stack([by_seed[seed] for seed in seeds])
         of_control = np.stack([values[control][seed] for seed in seeds])
-        difference = None
-        if arm != control:
-            difference = _difference(of_arm - of_control, resamples)
-        compared[arm] = (float(of_arm[:, 0].mean()), float(of_control[:, 0].mean()), difference)
-    p_values = [np.nan if each[2] is None else each[2].p for each in compared.values()]
-    for (arm, (value, control_value, difference)), p_holm in zip(
-        compared.items(), holm(np.array(p_values)), strict=True
-    ):
-        yield PairedResult(
-            set_name, stratum, metric, arm, value, control_value, difference, float(p_holm)
+        if comparator is None:
+            difference = student_difference((of_arm - of_control)[:, 0])
+        else:
+            difference = comparator.difference(of_arm - of_control)
+        if arm == control:
+            difference = difference._replace(mean=np.nan, low=np.nan, high=np.nan, p=np.nan)
+        compared[arm] = (of_arm[:, 0].mean(), of_control[:, 0].mean(), difference)
+    p_holm = holm(np.array([difference.p for _, _, difference in compared.values()]))
+    for number, (arm, (value, control_value, difference)) in enumerate(compared.items()):
+        yield ComparisonRow(
+            test_set=test_set,
+            stratum=stratum,
+            metric=metric,
+            metric_title=entry.title,
+            better=entry.better,
+            arm=arm,
+            is_control=arm == control,
+            value=float(value),
+            control_value=float(control_value),
+            difference=difference.mean,
+            low=difference.low,
+            high=difference.high,
+            p=difference.p,
+            p_holm=float(p_holm[number]),
+            num=difference.num,
+            method=difference.method,
         )
-
-
-def _difference(differences: np.ndarray, resamples: _Resamples | None) -> Difference:
-    """Return the difference of an arm from those of its seeds, [S, 1 + B] or [S, 1]."""
-    if resamples is None:
-        return student_difference(differences[:, 0])
-    means = differences.mean(axis=0)
-    return bootstrap_difference(float(means[0]), means[1:], resamples.num_groups)
 
 
 def _common_sets(scores: Scores) -> list[str]:

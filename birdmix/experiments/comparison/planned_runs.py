@@ -77,6 +77,11 @@ class Phase:
     folder: Path
     is_demo: bool
 
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of its arms."""
+        return [arm.name for arm in self.arms]
+
     def runs(self) -> Iterator[PlannedRun]:
         """Yield the runs in their order: replicate by replicate, so that each is soon complete."""
         for seed in self.seeds:
