@@ -150,7 +150,7 @@ def write_mixtures(
             source=data_settings.source,
             root=data_settings.root,
             table=data_settings.table,
-            num_folds=max(data_settings.num_folds, 1),
+            num_folds=data_settings.num_folds,
             group_by=data_settings.group_by,
             group_pattern=data_settings.group_pattern,
             beds=None if settings.beds is None else str(settings.beds),
@@ -190,9 +190,12 @@ def _open_held_out(
     _check_single_labels(recordings)
     beds = _read_beds(mixtures.beds, settings, recordings)
     _split(source, recordings, beds, settings, mixtures)  # before hours of decoding
+    paths = [*recordings.paths, *beds.paths]
+    # Stores in memory round samples to 16 bits; the files must not depend on data.cache.
+    store_settings = replace(settings, cache="none")
     with open_bar("opening recordings") as on_progress:
         store, unreadable = open_store(
-            recordings.root, [*recordings.paths, *beds.paths], settings, sample_rate, on_progress
+            recordings.root, paths, store_settings, sample_rate, on_progress
         )
     source, recordings, beds = (
         table.take(np.array([path not in unreadable for path in table.paths], bool))
@@ -287,17 +290,19 @@ def _plan_all(data: HeldOutData, settings: MixtureSettings, open_bar: OpenBar) -
     codes = data.recordings.labels.codes
     occurring = sorted({c for fold in data.folds for c in fold.rows_by_class()})
     few: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    with open_bar("choosing windows") as on_progress:
-        jobs = [(fold, name) for fold in data.folds for name in settings.rules]
-        for done, (fold, name) in enumerate(jobs, start=1):
-            planner = MixturePlanner(fold, data.windows, settings)
+    planners = [MixturePlanner(fold, data.windows, settings) for fold in data.folds]
+    searched = sorted({row for planner in planners for row in planner.class_of_row})
+    with open_bar("searching recordings") as on_progress:
+        for _ in map_in_threads(data.windows.search, searched, on_progress):
+            pass  # the windows remember what was found
+    for planner in planners:
+        for name in settings.rules:
             planned = list(planner.plan(name))
             plans += planned
-            on_progress(done, len(jobs))
             uses = Counter(planner.class_of_row[s.row] for plan in planned for s in plan.sources)
             # The last mixture takes several classes, so that some may be one short.
             few[name] += [
-                (uses[c], f"{codes[c]} in fold {fold.fold}")
+                (uses[c], f"{codes[c]} in fold {planner.fold.fold}")
                 for c in occurring
                 if uses[c] < settings.per_class - 1
             ]
@@ -325,49 +330,51 @@ def render_mixture(plan: MixturePlan, windows: MixtureWindows, seed: int) -> Ren
         windows: Windows of the recordings.
         seed: Seed of all random choices.
     """
-    parts = [
+    sources = [
         windows.read_source(source.row, source.start, plan.rng(seed, "mixture fill", at))
         for at, source in enumerate(plan.sources)
     ]
-    natural = [windows.level_db(part) for part in parts]
-    wanted = [source.level_db for source in plan.sources]
-    reference = min(level - want for level, want in zip(natural, wanted, strict=True))
-    gains = [
-        min(round(reference + want - level, 2), 0.0) + 0.0
-        for level, want in zip(natural, wanted, strict=True)
-    ]
-    bed_start, bed_gain, bed_level = np.nan, np.nan, np.nan
+    own_levels = np.array([windows.level_db(waveform) for waveform in sources])
+    wanted = np.array([source.level_db for source in plan.sources])
+    reference = (own_levels - wanted).min()
+    gains = np.minimum(np.round(reference + wanted - own_levels, 2), 0.0) + 0.0  # never -0
+    bed_start, bed_gain = np.nan, np.nan
+    parts = [waveform * 10 ** (gain / 20) for waveform, gain in zip(sources, gains, strict=True)]
     if plan.bed_row is not None:
-        rng = plan.rng(seed, "mixture bed")
         has_label = windows.is_labelled[plan.bed_row]
         draw = windows.draw_quiet_bed if has_label else windows.draw_window_as_bed
-        bed, bed_start = draw(plan.bed_row, rng)
-        weakest = min(level + gain for level, gain in zip(natural, gains, strict=True))
-        bed_gain = round(weakest - plan.bed_below_db - windows.level_db(bed), 2)
-        parts.append(bed)
-    factors = [10 ** (gain / 20) for gain in (*gains, bed_gain) if not np.isnan(gain)]
-    scaled = [part.astype(np.float64) * factor for part, factor in zip(parts, factors, strict=True)]
-    total = np.sum(scaled, axis=0)
-    peak = float(np.abs(total).max())
-    scale_db = min(np.floor(2000 * np.log10(_PEAK / peak)) / 100, 0.0) if peak > 0 else 0.0
-    weighted = [apply_a_weighting(part, windows.sample_rate) for part in scaled]
-    weighted_total = np.sum(weighted, axis=0)
-    levels = [rms_db(part) + scale_db for part in weighted]
-    snr = [rms_db(w) - rms_db(weighted_total - w) if len(parts) > 1 else np.nan for w in weighted]
-    if plan.bed_row is not None:
-        bed_level = levels.pop()
-        snr.pop()
-    waveform = (total * 10 ** (scale_db / 20)).astype(np.float32)
+        bed, bed_start = draw(plan.bed_row, plan.rng(seed, "mixture bed"))
+        wanted_level = (own_levels + gains).min() - plan.bed_below_db
+        bed_gain = float(np.round(wanted_level - windows.level_db(bed), 2))
+        parts.append(bed * 10 ** (bed_gain / 20))
+    total = np.sum(parts, axis=0)
+    scale = _scale_without_clipping_db(total)
+    weighted = [apply_a_weighting(part, windows.sample_rate) for part in parts]
+    levels = [rms_db(part) + scale for part in weighted]
     return RenderedMixture(
-        waveform,
-        tuple(gains),
-        tuple(levels),
-        tuple(snr),
-        bed_start,
-        bed_gain,
-        bed_level,
-        float(scale_db) + 0.0,
+        waveform=(total * 10 ** (scale / 20)).astype(np.float32),
+        gains_db=tuple(gains.tolist()),
+        levels_db=tuple(levels[: len(sources)]),
+        snr_db=tuple(_levels_above_all_else_db(weighted)[: len(sources)]),
+        bed_start_seconds=bed_start,
+        bed_gain_db=bed_gain,
+        bed_level_db=np.nan if plan.bed_row is None else levels[-1],
+        scale_db=scale,
     )
+
+
+def _scale_without_clipping_db(waveform: np.ndarray) -> float:
+    """Return the gain, a multiple of 0.01 dB and at most 0, that leaves no sample to clip."""
+    peak = float(np.abs(waveform).max())
+    return float(np.floor(2000 * np.log10(_PEAK / peak))) / 100 if peak > _PEAK else 0.0
+
+
+def _levels_above_all_else_db(parts: Sequence[np.ndarray]) -> list[float]:
+    """Return the RMS of each part above that of the sum of the others; NaN for a single part."""
+    if len(parts) == 1:
+        return [np.nan]
+    total = np.sum(parts, axis=0)
+    return [rms_db(part) - rms_db(total - part) for part in parts]
 
 
 def _file_name(plan: MixturePlan) -> str:

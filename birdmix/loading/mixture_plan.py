@@ -25,6 +25,9 @@ from birdmix.recordings.recordings_table import Recordings
 #: The weakest source is this much louder than the noise bed, in dB: drawn uniformly.
 BED_BELOW_WEAKEST_DB = (0.0, 10.0)
 
+# Fewest recordings of a class to choose from, if it has them: distinct groups must be left.
+_MIN_POOL = 16
+
 # Recordings that are searched for a quiet part before the best of them is taken.
 _NUM_BEDS_SEARCHED = 8
 
@@ -153,7 +156,7 @@ def _reason_against(fold: HeldOutFold, rule: MixtureRule) -> str:
     num_paths = len({fold.recordings.paths[row] for row in fold.rows})
     if _most_distinct_sources(by_class, groups) < rule.max_sources:
         return (
-            f"its {len(by_class)} classes in {num_groups} groups have no {rule.max_sources} "
+            f"its {len(by_class)} classes and {num_groups} groups have no {rule.max_sources} "
             "recordings of distinct classes and groups"
         )
     if rule.has_bed and not len(fold.bed_rows) and num_paths <= rule.max_sources:
@@ -182,6 +185,9 @@ def _most_distinct_sources(by_class: dict[int, list[int]], groups: Sequence[str]
 class MixturePlanner:
     """Planner of the sets of one fold.
 
+    Of each class, no more recordings are considered than a set can use, from as many groups as
+    possible: in large data most need not be decoded.
+
     Args:
         fold: The recordings.
         windows: Their windows.
@@ -192,13 +198,24 @@ class MixturePlanner:
         self, fold: HeldOutFold, windows: MixtureWindows, settings: MixtureSettings
     ) -> None:
         self.fold, self.windows, self.settings = fold, windows, settings
-        self.by_class = fold.rows_by_class()
         self.paths, self.groups = fold.recordings.paths, fold.recordings.groups
+        self.by_class = {c: self._choose_pool(c, rows) for c, rows in fold.rows_by_class().items()}
         self.class_of_row = {row: c for c, rows in self.by_class.items() for row in rows}
         self._class_uses: Counter[int] = Counter()
         self._group_uses: Counter[tuple[int, str]] = Counter()  # by class and group
         self._row_uses: Counter[int] = Counter()
         self._bed_uses: Counter[int] = Counter()
+
+    def _choose_pool(self, label: int, rows: Sequence[int]) -> list[int]:
+        """Return rows of a class to choose from, drawn as evenly from groups as possible."""
+        rng = random_keys.generator(self.settings.seed, "mixture pool", self.fold.fold, label)
+        num_before: Counter[str] = Counter()
+        ranked = []
+        for order, row in enumerate(rng.permutation(rows).tolist()):
+            ranked.append((num_before[self.groups[row]], order, row))
+            num_before[self.groups[row]] += 1
+        size = max(self.settings.per_class, _MIN_POOL)
+        return sorted(row for _, _, row in sorted(ranked)[:size])
 
     def plan(self, set_name: str) -> Iterator[MixturePlan]:
         """Yield the mixtures of a set in order.

@@ -23,8 +23,11 @@ MIN_CONTRAST_DB = 10.0
 #: quiet part is amplified.
 MIN_LEVEL_DB = -70.0
 
-# Longest part of a recording that is searched, in seconds: an hour at 32 kHz takes 1 GB to weigh.
+# Longest part of a recording that is searched, in seconds: each thread has one of them in memory.
 _MAX_SEARCHED_SECONDS = 300.0
+
+# Frames that are weighted at a time.
+_FRAMES_AT_A_TIME = 64
 
 _FRAME_SECONDS = 0.5
 
@@ -144,7 +147,7 @@ class MixtureWindows:
         first, last = int(self._first[row]), int(self._last[row])
         length = min(last - first, round(_MAX_SEARCHED_SECONDS * self.sample_rate))
         waveform = self.store.read(int(self._files[row]), first, length)
-        power = self._frame_powers(apply_a_weighting(waveform, self.sample_rate))
+        power = self._weighted_frame_powers(waveform)
         starts, level = self._find_loud_windows(power, len(waveform))
         audible = self._frame_powers(waveform) >= 10 ** (MIN_LEVEL_DB / 10)
         quiet = np.flatnonzero(audible)[np.argsort(power[audible], kind="stable")]
@@ -156,6 +159,16 @@ class MixtureWindows:
             tuple((first + quiet * self.frame).tolist()),
             float(quiet_level),
         )
+
+    def _weighted_frame_powers(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the mean square of each frame after A-weighting, float64 [F]."""
+        block, powers = self.frame * _FRAMES_AT_A_TIME, []
+        for begin in range(0, len(waveform), block):
+            first = max(begin - self.frame, 0)  # a frame on either side, where the filter settles
+            piece = waveform[first : begin + block + self.frame]
+            weighted = apply_a_weighting(piece, self.sample_rate)[begin - first :][:block]
+            powers.append(self._frame_powers(weighted))
+        return np.concatenate(powers)
 
     def _frame_powers(self, waveform: np.ndarray) -> np.ndarray:
         """Return the mean square of each frame, float64 [F]; the last frame may be shorter."""
