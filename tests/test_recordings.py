@@ -303,6 +303,14 @@ def test_the_start_time_is_parsed_from_the_file_name(name: str, expected: str | 
     assert str(parse_start_time_from_name(name)) == str(expected)
 
 
+@pytest.mark.parametrize("secondary", ["unknown", "ignore"])
+def test_classes_that_are_never_positive_are_left_out(folder: Path, secondary: str):
+    text = "path,labels,secondary_labels\nrobin/1-a.wav,a,wren\nwren/1-c.wav,b,a;wren\n"
+    recordings = read_csv(folder, text, secondary=secondary)
+    assert recordings.labels.codes == ("a", "b")
+    assert recordings.table["unknown"].to_pylist() == [[], [0] if secondary == "unknown" else []]
+
+
 @pytest.mark.parametrize(
     ("secondary", "target", "known"),
     [
@@ -315,7 +323,7 @@ def test_the_start_time_is_parsed_from_the_file_name(name: str, expected: str | 
 def test_secondary_labels_are_treated_as_set(
     folder: Path, secondary: str, target: list, known: list
 ):
-    text = "path,labels,secondary_labels\nrobin/1-a.wav,a,b;a\n"
+    text = "path,labels,secondary_labels\nrobin/1-a.wav,a,b;a\nwren/1-c.wav,b,\n"
     recordings = read_csv(folder, text, secondary=secondary)
     assert recordings.targets()[0] == pytest.approx(np.array(target))
     unknown = recordings.ragged_column("unknown")[1]

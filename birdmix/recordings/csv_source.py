@@ -54,6 +54,9 @@ def read_csv(settings: DataSettings, root: DataRoot, findings: Findings = None) 
     columns: dict = {"codes": codes}
     if "secondary_labels" in cells:
         secondary = cells.parse_column("secondary_labels", _parse_label_cell)
+        if settings.secondary in ("unknown", "ignore"):  # others could never have a positive
+            classes = {code for row in codes for code in row}
+            secondary = [tuple(code for code in row if code in classes) for row in secondary]
         columns = combine_primary_and_secondary_labels(
             codes, secondary, settings.secondary, settings.secondary_value
         )

@@ -189,7 +189,8 @@ class DataSettings:
         group_pattern: For sources without a column group: regular expression searched in file
             names; its first group, or else the whole match, is the recording's group.
         secondary: Treatment of secondary labels: positive (target 1), soft (target
-            ``secondary_value``), unknown (left out of the loss) or ignore (target 0).
+            ``secondary_value``), unknown (left out of the loss) or ignore (target 0). With the
+            last two a CSV's classes are those of the column ``labels``.
         secondary_value: Target of a soft secondary label, in [0, 1].
         label_column: For selections: column of the labels; null: the only column with a common
             name, such as label or species.
