@@ -287,10 +287,19 @@ def test_shorter_recordings_are_filled_up(songs: DataSettings, tmp_path: Path):
         for group in range(4):
             write_song(tmp_path / "short" / code / f"g{group}.wav", float(code[1:]), 0.1, 1.0)
     data = replace(songs, root=str(tmp_path / "short"), segment_seconds=2.0)
-    out = make(tmp_path / "out", data, sets=("single",))
+    out = make(tmp_path / "out", data, sets=("single",), per_class=2)
     for row in rows(out, "single"):
         waveform, _ = soundfile.read(out / row["path"])
         np.testing.assert_array_equal(waveform[:RATE], waveform[RATE:])
+
+
+def test_no_single_window_is_repeated_and_a_warning_says_where_they_are_few(
+    songs: DataSettings, tmp_path: Path
+):
+    with pytest.warns(UserWarning, match="single: fewer than 9 loud windows in 5 of 5.* are 4, of"):
+        out = make(tmp_path / "out", songs, sets=("single",), folds=(0,), per_class=9)
+    windows = [(row["sources"], row["starts_seconds"]) for row in rows(out, "single")]
+    assert len(set(windows)) == len(windows) == 20
 
 
 @pytest.mark.parametrize(
