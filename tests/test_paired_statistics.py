@@ -368,7 +368,7 @@ def test_a_true_difference_is_found_and_covered(
     expected = expected_difference(metric, **options)
     found = [compare(seed, metric, num_groups=24, **options)[0] for seed in range(500)]
     assert least <= np.mean([d.low <= expected <= d.high for d in found]) <= most
-    assert np.mean([d.p < 0.05 for d in found]) > 0.8
+    assert np.mean([d.p < 0.05 for d in found]) > 0.5
     assert {np.sign(d.mean) for d in found if d.p < 0.05} == {np.sign(expected)}
 
 
