@@ -9,7 +9,7 @@ from birdmix.config.schema import Config
 from birdmix.experiments.builders import check_buildable, num_optimizer_steps
 from birdmix.experiments.comparison.planned_runs import PlannedRun
 from birdmix.loading.run_data import RunData, open_data
-from birdmix.messages import first_few
+from birdmix.messages import first_few, format_count
 from birdmix.threads import OnItemDone
 
 
@@ -93,7 +93,8 @@ class ComparableArms:
         expected = self.steps[self.control]
         if steps != expected and not self.different_steps:
             raise ValueError(
-                f"arm {arm} has {steps} optimizer steps, the control {self.control} {expected}; "
+                f"arm {arm} has {format_count(steps, 'optimizer step')}, the control "
+                f"{self.control} {expected:,}; "
                 "more training alone may be the difference. Make them equal "
                 "(trainer.max_epochs, data.batch_size), or set different_steps: true"
             )

@@ -163,7 +163,7 @@ def _parse(plain: Mapping[str, Any]) -> Comparison:
         metrics=metrics,
         screening=_parse_screening(plain.get("screening"), range(seed, seed + replicates), arms),
         different_steps=_yes_or_no(plain, "different_steps"),
-        resamples=_whole_number(plain, "resamples", 2000, MIN_RESAMPLES),
+        resamples=_whole_number(plain, "resamples", 10_000, MIN_RESAMPLES),
     )
 
 

@@ -1,5 +1,7 @@
 """The runs of a comparison: an arm with a seed, a fold and a stage each, in an order."""
 
+import copy
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +50,7 @@ class PlannedRun:
             ValueError: If an override is invalid; with the name of the run.
         """
         try:
-            config = compose_config(list(self.overrides))
+            config = copy.deepcopy(_compose(self.overrides))
         except ValueError as error:
             raise ValueError(f"arm {self.arm}: {error}") from error
         config.run_dir = str(self.directory)
@@ -151,6 +153,11 @@ def plan_phases(
         )
     reported = Phase(REPORTED, arms, comparison.seeds, folds, comparison.overrides, folder, is_demo)
     return screening, reported
+
+
+@functools.cache
+def _compose(overrides: tuple[str, ...]) -> Config:
+    return compose_config(list(overrides))
 
 
 def _last_of_each_key(overrides: Sequence[str]) -> tuple[str, ...]:
