@@ -195,7 +195,8 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     return runs
 
 
-ARMS = TWO_ARMS.replace("}", ", worse: [mix=both], same: [mix=cutmix]}")
+FAST = "metrics: [macro_roc_auc]\nresamples: 1000\n"
+ARMS = TWO_ARMS.replace("}", ", worse: [mix=both], same: [mix=cutmix]}") + FAST
 
 
 def test_gains_losses_and_ties_are_in_the_table_and_on_the_page(
@@ -253,7 +254,7 @@ def test_arms_may_be_added_and_changed_arms_are_refused(
     recordings: Path, tmp_path: Path, fake_runs: FakeRuns
 ):
     out = tmp_path / "out"
-    compare(write_file(tmp_path, TWO_ARMS), out, options(recordings))
+    compare(write_file(tmp_path, TWO_ARMS + FAST), out, options(recordings))
     compare(write_file(tmp_path, ARMS), out, options(recordings))
     assert len(fake_runs.calls) == 8
     changed = ARMS.replace("[mix=mixup]", "[mix=mixup, mix.mixup_prob=0.1]")

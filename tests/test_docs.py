@@ -35,6 +35,8 @@ from birdmix.config.overrides import quote_arguments
 from birdmix.config.resume_policy import new_or_resumed_config
 from birdmix.config.schema import Config
 from birdmix.experiments.builders import check_buildable
+from birdmix.experiments.comparison.comparison_file import read_comparison
+from birdmix.experiments.comparison.comparison_loop import ComparisonSeries
 from birdmix.experiments.run import run
 from birdmix.recordings.source_readers import read_source
 from tests.conftest import ROOT, SMALL, make_config
@@ -261,11 +263,35 @@ class Clone:
         name = arguments[0]
         if name == "kit" or (name == "tune" and not self.all_run):
             return  # tests/test_kit.py makes kits; wheels are downloaded
+        if name == "compare" and not self.all_run:
+            self._check_comparison(arguments)
+            return
         if name in ("predict", "export") and not self.all_run and not self._is_needed(arguments):
             return
         self._run_birdmix(name, arguments)
 
+    def _check_comparison(self, arguments: list[str]) -> None:
+        """Compose the settings of all arms of a comparison."""
+        file, *overrides = arguments[: arguments.index("--out")]
+        mixtures = None
+        if "--mixtures" in overrides:
+            at = overrides.index("--mixtures")
+            mixtures = Path(overrides[at + 1])
+            overrides = overrides[:at]
+        comparison = read_comparison(self.folder / file, overrides)
+        ComparisonSeries(comparison, self.folder / "compared", mixtures, 0).check_settings()
+
+    def _shorten_comparison(self, file: Path) -> None:
+        """Divide the numbers of epochs in a comparison file by 15, and make one replicate."""
+        text = file.read_text(encoding="utf-8").replace("replicates: 5", "replicates: 1")
+        text = re.sub(r"(max_epochs=)(\d+)", lambda m: f"{m[1]}{max(int(m[2]) // 15, 1)}", text)
+        file.write_text(text, encoding="utf-8")
+
     def _run_birdmix(self, name: str, arguments: list[str]) -> None:
+        if name == "compare":
+            self._shorten_comparison(self.folder / arguments[0])
+            short = [each for each in SHORT if "max_epochs" not in each]
+            arguments = [*arguments, *short, SHORT_NETWORK]
         if name == "tune":
             arguments = [word if word != "50" else "2" for word in arguments]
             arguments += [*SHORT, SHORT_NETWORK]

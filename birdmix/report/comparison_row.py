@@ -97,8 +97,7 @@ def statistics_statement(rows: Sequence[ComparisonRow]) -> list[str]:
         paragraphs.append(
             "Bootstrap: whole groups are drawn again with replacement, the same ones for the arm "
             "and for the control. The 95 % interval is that of the percentiles, widened for few "
-            "groups (Hesterberg 2015). A row of several groups weighs the product of how often "
-            "they were drawn."
+            "groups (Hesterberg 2015)."
         )
     if "jackknife" in methods:
         paragraphs.append(

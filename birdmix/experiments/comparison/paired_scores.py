@@ -21,7 +21,6 @@ from birdmix.metrics.paired_statistics import (
     holm,
     jackknife_difference,
     jackknife_weights,
-    row_weights,
     student_difference,
 )
 from birdmix.metrics.weighted_metrics import COMPARISON_METRICS, ScoredRows
@@ -120,13 +119,13 @@ def _group_comparator(
             lambda differences: jackknife_difference(differences.mean(axis=0)),
         )
     counts = group_counts(num_groups, num_resamples, generator(0, f"bootstrap {test_set}"))
+    weights = np.concatenate([np.ones((1, num_groups)), counts])[:, [group for (group,) in rows]]
 
     def difference(differences: np.ndarray) -> Difference:
         means = differences.mean(axis=0)
         return bootstrap_difference(float(means[0]), means[1:], num_groups)
 
-    ones = np.ones((1, len(rows)))
-    return _Comparator(np.concatenate([ones, row_weights(counts, rows)]), difference)
+    return _Comparator(weights, difference)
 
 
 def _compute(
