@@ -13,6 +13,7 @@ from .label_rules import (
     UNION,
     LabelRule,
 )
+from .mix_examples import MixDetails
 from .mix_layer import MixLayer
 from .mix_plan import Boxes, Plan
 from .mix_schedule import Schedule
@@ -46,6 +47,7 @@ __all__ = [
     "InjectSettings",
     "LabelRule",
     "Mix",
+    "MixDetails",
     "MixLayer",
     "MixResult",
     "MixSettings",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from birdmix.mix.examples import Examples, MixResult
+    from birdmix.mix.mix_examples import MixDetails
 
 
 class Mix(ABC):
@@ -270,6 +271,32 @@ class Operator(ScopeOption, ScalingOptions, Mix):
         check_type("plan", plan, Plan)
         examples = check_examples(examples, pool)
         return self._mix_by_plan(plan, examples, pool, context_of(examples, pool))
+
+    def describe(
+        self, plan: Plan, examples: "Examples", pool: "Examples | None" = None
+    ) -> "MixDetails":
+        """Return what ``replay`` with the same arguments does: gains, shifts, parts, label shares.
+
+        Args:
+            plan: Plan of any operator, for this batch and pool.
+            examples: The batch, before the mix.
+            pool: The mix pool that the plan was drawn for.
+
+        Raises:
+            ValueError: If the plan was drawn for another batch or pool.
+        """
+        from birdmix.mix.mix_examples import check_examples, check_type, describe_mix
+
+        check_type("plan", plan, Plan)
+        return describe_mix(
+            plan,
+            check_examples(examples, pool),
+            pool,
+            rule=self.effective_rule,
+            post=self.post,
+            linear=self.linear,
+            sample_rate=self.sample_rate,
+        )
 
     def _mix_by_plan(
         self, plan: Plan, examples: "Examples", pool: "Examples | None", context: DrawContext

@@ -1,7 +1,11 @@
 """Mixing of examples by a plan: inputs, targets, sample weights, masks and levels.
 
-Shapes: B batch, P mix pool.
+Shapes: B batch, P mix pool, S sources.
 """
+
+from typing import NamedTuple
+
+import numpy as np
 
 from birdmix.mix.apply_plan import apply_resolved_plan, check_plan
 from birdmix.mix.draw_context import DrawContext
@@ -9,7 +13,7 @@ from birdmix.mix.examples import Examples, MixResult
 from birdmix.mix.join_labels import join_labels
 from birdmix.mix.label_rules import LabelRule
 from birdmix.mix.mix_plan import Plan
-from birdmix.mix.resolve_plan import resolve_plan
+from birdmix.mix.resolve_plan import ResolvedPlan, resolve_plan
 from birdmix.mix.sound_levels import is_linear_input, mixed_level_db
 
 
@@ -30,6 +34,27 @@ def check_type(name: str, value: object, *types: type) -> None:
         raise ValueError(
             f"{name} is a {type(value).__name__}; pass a birdmix.mix.{types[0].__name__}"
         )
+
+
+class MixDetails(NamedTuple):
+    """What a plan does to given examples: numbers on the host, 0 in unused slots.
+
+    Attributes:
+        source: Index of each source in the batch followed by the pool, int64 [B, S].
+        gain: Factor that each source's sound has in the mix, level matching and ``post`` included,
+            float32 [B, S].
+        offset: Shift of each source, later and around the end, in cells of the last axis, int64
+            [B, S].
+        part: Part of the mix that each source is, float32 [B, S], adding up to 1.
+        share: Share of its label that each source contributes, limits of the sum of its labels
+            included, float32 [B, S].
+    """
+
+    source: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
+    part: np.ndarray
+    share: np.ndarray
 
 
 def mix_by_plan(
@@ -58,12 +83,8 @@ def mix_by_plan(
     Raises:
         ValueError: If the plan was drawn for another batch or pool.
     """
-    if plan.source.max(initial=-1) < len(examples.x):
-        pool = None
-    if pool is not None:
-        pool = pool.check_and_convert("pool ")
+    pool = _check_plan_and_pool(plan, examples, pool)
     pool_x = None if pool is None else pool.x
-    check_plan(plan, examples.x, pool_x)
     if plan.is_identity:
         return return_unmixed(examples, plan, context)
     sources = examples.append_pool_except_x(pool)
@@ -83,6 +104,56 @@ def mix_by_plan(
     )
     mixed = Examples(x=x, level=level, **labels._asdict())
     return MixResult(mixed, plan, context)
+
+
+def describe_mix(
+    plan: Plan,
+    examples: Examples,
+    pool: Examples | None,
+    *,
+    rule: LabelRule,
+    post: str,
+    linear: bool | None,
+    sample_rate: int | None,
+) -> MixDetails:
+    """Return the gains, shifts, parts and shares of ``mix_by_plan`` with the same arguments.
+
+    Raises:
+        ValueError: If the plan was drawn for another batch or pool.
+    """
+    pool = _check_plan_and_pool(plan, examples, pool)
+    pool_x = None if pool is None else pool.x
+    sources = examples.append_pool_except_x(pool)
+    resolved = resolve_plan(plan, sources, pool_x, rule, linear, sample_rate)
+    _, post_gain = apply_resolved_plan(plan, resolved.applied, examples.x, pool_x, post)
+    gain, share, source = resolved.sound_gain, resolved.share, resolved.applied.source
+    if post_gain is not None and is_linear_input(examples.x, linear):
+        gain = gain * post_gain[:, None]
+    factor = rule.label_factors(share, source, sources.target)
+    if factor is not None:
+        share = share * factor
+    return _to_host(plan, resolved._replace(sound_gain=gain, share=share))
+
+
+def _to_host(plan: Plan, resolved: ResolvedPlan) -> MixDetails:
+    offset = resolved.applied.offset
+    return MixDetails(
+        source=plan.source,
+        gain=resolved.sound_gain.float().cpu().numpy(),
+        offset=np.zeros_like(plan.source) if offset is None else offset.cpu().numpy(),
+        part=resolved.part.float().cpu().numpy(),
+        share=resolved.share.float().cpu().numpy(),
+    )
+
+
+def _check_plan_and_pool(plan: Plan, examples: Examples, pool: Examples | None) -> Examples | None:
+    """Check that a plan fits; return the pool, converted, or None if nothing is drawn from it."""
+    if plan.source.max(initial=-1) < len(examples.x):
+        pool = None
+    if pool is not None:
+        pool = pool.check_and_convert("pool ")
+    check_plan(plan, examples.x, None if pool is None else pool.x)
+    return pool
 
 
 def return_unmixed(examples: Examples, plan: Plan, context: DrawContext) -> MixResult[Plan]:
