@@ -54,6 +54,23 @@ class StepKeys:
     rank: int = 0
     progress: float = 0.0
 
+    @staticmethod
+    def of_run(
+        seed: int, epoch: int, batch: int, rank: int, *, batches_per_epoch: int, num_epochs: int
+    ) -> "StepKeys":
+        """Return the keys of a step of a run, with the run's progress at it.
+
+        Args:
+            seed: Seed of the run.
+            epoch: Epoch, from 0.
+            batch: Batch within the epoch, from 0.
+            rank: Rank of the process, from 0.
+            batches_per_epoch: Batches in an epoch of the run.
+            num_epochs: Epochs of the run.
+        """
+        progress = (epoch + batch / batches_per_epoch) / num_epochs
+        return StepKeys(seed, epoch, batch, rank, progress=progress)
+
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of this step for ``purpose``."""
         return generator(self.seed, purpose, self.epoch, self.batch, self.rank)

@@ -113,5 +113,11 @@ class TrainingRun:
             epoch: Epoch, from 0.
             batch: Batch in the epoch, from 0.
         """
-        progress = (epoch + batch / self.batches_per_epoch) / self.trainer.max_epochs
-        return StepKeys(self.seed, epoch, batch, self.processes.rank, progress=progress)
+        return StepKeys.of_run(
+            self.seed,
+            epoch,
+            batch,
+            self.processes.rank,
+            batches_per_epoch=self.batches_per_epoch,
+            num_epochs=self.trainer.max_epochs,
+        )

@@ -52,7 +52,29 @@ class PreparedBatch(NamedTuple):
     finite: Tensor
 
 
+class AppliedOperator(NamedTuple):
+    """A mix operator as it was applied to a batch.
+
+    Attributes:
+        name: Name of the operator.
+        operator: The operator.
+        before: The batch before its mix.
+        plan: The plan by which it mixed.
+        after: The batch after its mix.
+    """
+
+    name: str
+    operator: Operator
+    before: Batch
+    plan: Plan
+    after: Batch
+
+
 def _ignore_phase(phase: str) -> None:
+    pass
+
+
+def _ignore_operator(applied: AppliedOperator) -> None:
     pass
 
 
@@ -70,6 +92,7 @@ class TrainingStep:
         augment_stages: Augmentations of mixed waveforms and of log-mels.
         end_phase: Called at the end of each phase with its name (``phase_timer.PHASES``), for
             timing.
+        observe_operator: Called after each mix operator, to look at its mix; it changes nothing.
     """
 
     mix_stages: MixStages
@@ -80,6 +103,7 @@ class TrainingStep:
     loss: Loss
     augment_stages: AugmentStages = field(default_factory=AugmentStages)
     end_phase: Callable[[str], None] = _ignore_phase
+    observe_operator: Callable[[AppliedOperator], None] = _ignore_operator
 
     def __call__(self, batch: Batch, keys: StepKeys, mix_stats: MixStats) -> tuple[ViewLoss, ...]:
         """Compute the losses of a batch of waveforms [B, T], and count its mixes.
@@ -102,7 +126,7 @@ class TrainingStep:
         def mix_hidden(values: Tensor) -> Tensor:
             nonlocal mixed, plans
             own, others = (values, None) if clean is None else values.tensor_split(2)
-            mixed, hidden_plans = mix_batch(self.mix_stages.hidden, mixed.replace_x(own), keys)
+            mixed, hidden_plans = self.mix_features(mixed.replace_x(own), keys)
             plans = plans | hidden_plans
             return _concatenate(mixed.examples.x, others)
 
@@ -156,8 +180,22 @@ class TrainingStep:
         Returns:
             The mixed batch, and the plans by operator name.
         """
-        batch, plans = mix_batch(self.mix_stages.waveform, batch, keys)
+        batch, plans = mix_batch(self.mix_stages.waveform, batch, keys, self.observe_operator)
         return _augment(self.augment_stages.waveform, batch, keys), plans
+
+    def mix_features(self, batch: Batch, keys: StepKeys) -> tuple[Batch, dict[str, Plan]]:
+        """Mix the features of a hidden layer.
+
+        Plan and labels do not depend on the features.
+
+        Args:
+            batch: The batch after the other mixes, with features [B, ...] as x.
+            keys: Random keys of the batch.
+
+        Returns:
+            The mixed batch, and the plans by operator name.
+        """
+        return mix_batch(self.mix_stages.hidden, batch, keys, self.observe_operator)
 
     def prepare_batch(self, batch: Batch, keys: StepKeys) -> PreparedBatch:
         """Compute the network's input, log-mels [B, 1, M, F], from a batch of waveforms [B, T].
@@ -179,7 +217,7 @@ class TrainingStep:
         log_mel = mask_spectrograms(log_mel, self.masking, keys.rng("masking"))
         log_mel = attenuate_high_frequencies(log_mel, self.attenuation, keys.rng("attenuation"))
         batch, spectrogram_plans = mix_batch(
-            self.mix_stages.spectrogram, batch.replace_x(log_mel), keys
+            self.mix_stages.spectrogram, batch.replace_x(log_mel), keys, self.observe_operator
         )
         batch, finite = _blank_nonfinite(batch)
         self.end_phase("mixing")
@@ -187,7 +225,10 @@ class TrainingStep:
 
 
 def mix_batch(
-    operators: Mapping[str, Operator], batch: Batch, keys: StepKeys
+    operators: Mapping[str, Operator],
+    batch: Batch,
+    keys: StepKeys,
+    observe: Callable[[AppliedOperator], None] = _ignore_operator,
 ) -> tuple[Batch, dict[str, Plan]]:
     """Apply mix operators to a batch.
 
@@ -195,6 +236,7 @@ def mix_batch(
         operators: Operators by name, in order.
         batch: Batch to mix.
         keys: Random keys of the batch; each operator has a generator of its own.
+        observe: Called after each operator.
 
     Returns:
         The mixed batch, and the plan of each operator.
@@ -208,7 +250,8 @@ def mix_batch(
             pool=batch.pool,
             context=batch.context,
         )
-        batch = batch._replace(examples=examples, context=context)
+        before, batch = batch, batch._replace(examples=examples, context=context)
+        observe(AppliedOperator(name, operator, before, plans[name], batch))
     return batch, plans
 
 
