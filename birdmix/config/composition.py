@@ -24,12 +24,22 @@ def compose_config(overrides: list[str]) -> Config:
     Raises:
         ValueError: If an override is invalid.
     """
+    return plain_to_config(compose_plain(overrides))
+
+
+def compose_plain(overrides: list[str]) -> dict[str, Any]:
+    """Compose a configuration as plain data, resolved but not checked.
+
+    Args:
+        overrides: Overrides, ``key=value`` each; ``run_dir`` is set to the working directory.
+
+    Raises:
+        ValueError: If an override is invalid.
+    """
     register()
     try:
         with initialize_config_dir(str(packaged_conf()), version_base="1.3"):
-            return to_config(
-                compose("config", overrides=[*quote_overrides(overrides), "run_dir=."])
-            )
+            return to_plain(compose("config", overrides=[*quote_overrides(overrides), "run_dir=."]))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain_error(error)) from error
 

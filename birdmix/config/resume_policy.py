@@ -53,14 +53,7 @@ def resumed_config(former: Config, requested: dict[str, Any], overrides: Sequenc
         ValueError: If a setting is wrong, or the result would change and ``resume_force`` is not
             set; the message lists the changes.
     """
-    keys = [override.lstrip("+~").split("=")[0].split("@")[0] for override in overrides]
-    keys = [key for key in keys if key != "run_dir" and not key.startswith("hydra")]
-    if "experiment" in keys:  # it may set any key
-        keys = [field.name for field in dataclasses.fields(Config) if field.name != "run_dir"]
-    plain = dataclasses.asdict(former)
-    for key in ("resume", "resume_force", *keys):
-        _copy_value(plain, requested, key.split("."))
-    settings = plain_to_config(plain)
+    settings = override_settings(former, requested, ["resume", "resume_force", *overrides])
     changes = result_changes(former, settings)
     if changes and not settings.resume_force:
         raise ValueError(
@@ -68,6 +61,29 @@ def resumed_config(former: Config, requested: dict[str, Any], overrides: Sequenc
             "these overrides, start a new run, or resume anyway with resume_force=true"
         )
     return settings
+
+
+def override_settings(
+    former: Config, requested: dict[str, Any], overrides: Sequence[str]
+) -> Config:
+    """Return the settings of a run, changed by the command line only, and checked together.
+
+    Args:
+        former: Settings of the run.
+        requested: Plain settings composed from ``conf`` and the whole command line.
+        overrides: The command line; only the keys it names are taken from ``requested``.
+
+    Raises:
+        ValueError: If a setting is wrong.
+    """
+    keys = [override.lstrip("+~").split("=")[0].split("@")[0] for override in overrides]
+    keys = [key for key in keys if key != "run_dir" and not key.startswith("hydra")]
+    if "experiment" in keys:  # it may set any key
+        keys = [field.name for field in dataclasses.fields(Config) if field.name != "run_dir"]
+    plain = dataclasses.asdict(former)
+    for key in keys:
+        _copy_value(plain, requested, key.split("."))
+    return plain_to_config(plain)
 
 
 def result_changes(former: Config, current: Config) -> list[str]:
