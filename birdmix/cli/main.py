@@ -10,6 +10,7 @@ from birdmix.cli.clips import clips
 from birdmix.cli.compare import compare
 from birdmix.cli.doctor import doctor
 from birdmix.cli.export import export
+from birdmix.cli.inspect_batches import inspect
 from birdmix.cli.kit import kit
 from birdmix.cli.mixtures import mixtures
 from birdmix.cli.predict import predict
@@ -64,6 +65,8 @@ for command in (
     mixtures,
     summary,
 ):
+
+for command in (predict, clips, export, kit, submit, score, doctor, tune, summary, inspect):
     app.command()(command)
 
 

@@ -30,7 +30,8 @@ def log_mel_png(mel: np.ndarray) -> bytes:
         mel: Log-mel in any normalisation, [M, F]; cells that are not finite are dark.
     """
     quiet, loud = colour_range(mel)
-    level = np.clip((np.nan_to_num(mel, nan=quiet) - quiet) / (loud - quiet), 0, 1)
+    shown = np.nan_to_num(mel, nan=quiet, posinf=quiet, neginf=quiet)
+    level = np.clip((shown - quiet) / (loud - quiet), 0, 1)
     index = np.rint(level[::-1] * (NUM_COLOURS - 1)).astype(np.uint8)
     palette = colormaps["magma"].resampled(NUM_COLOURS)(range(NUM_COLOURS), bytes=True)[:, :3]
     height, width = index.shape
