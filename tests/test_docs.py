@@ -295,6 +295,9 @@ class Clone:
         if name == "tune":
             arguments = [word if word != "50" else "2" for word in arguments]
             arguments += [*SHORT, SHORT_NETWORK]
+        if name == "inspect":
+            of_a_run = any(word.startswith("run=") for word in arguments)
+            arguments += [*([] if of_a_run else SHORT), "--batches", "2", "--examples", "2"]
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert done.exit_code == 0 or (name == "doctor" and done.exit_code == 1), done.output
 

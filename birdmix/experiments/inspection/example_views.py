@@ -106,9 +106,7 @@ class BatchViews:
         targets, unknown = self._targets(example, sources)
         return ExampleView(
             title=f"batch {self.replayed.name}, example {example + 1}",
-            steps=[
-                line for each in self.traced if each.mixes(example) for line in [self._step(each)]
-            ]
+            steps=[self._step(each, example) for each in self.traced if each.mixes(example)]
             or ["not mixed"],
             sound=self._encode(mix, gain),
             image=_png(self.replayed.examples.x[example, 0]),
@@ -134,14 +132,15 @@ class BatchViews:
         rate = self.replay.config.frontend.log_mel.sample_rate
         return encode_ogg(values.clamp(-1, 1).cpu().numpy(), rate)
 
-    def _step(self, each: TracedOperator) -> str:
-        """Describe an operator in a line."""
+    def _step(self, each: TracedOperator, example: int) -> str:
+        """Describe in a line how an operator mixed an example."""
         operator, what = each.applied.operator, "waveforms"
         if each.applied.name in self.replay.step.mix_stages.spectrogram:
             what = "log-mels"
         elif each.applied.name in self.replay.step.mix_stages.hidden:
-            what = f"layer {self.replayed.hidden_layer}"
-        return f"{each.applied.name} of {what}: {_describe_rule(operator)}"
+            what = f"examples at layer {self.replayed.hidden_layer}"
+        count = each.applied.plan.source_counts[example]
+        return f"{each.applied.name}: {count} {what}, {_describe_rule(operator)}"
 
     def _waveform_sources(self, example: int) -> list[_Source]:
         """Return the segments in the waveform of an example."""
