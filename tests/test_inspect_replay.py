@@ -11,6 +11,7 @@ import torch
 from birdmix.config.run_config_file import write_config
 from birdmix.config.schema import Config
 from birdmix.experiments.inspection.batch_replay import BatchReplay, ReplayedBatch
+from birdmix.experiments.inspection.example_views import BatchViews
 from birdmix.experiments.inspection.inspected_run import parse_position, read_inspected_config
 from birdmix.experiments.inspection.source_tracing import (
     Term,
@@ -194,7 +195,10 @@ def mixed(demo: Path) -> tuple[BatchReplay, ReplayedBatch, Sequence[TracedOperat
         "mix.post=peak_normalise",
         "mix.mixup2_prob=1",
         "mix.cutmix.prob=1",
-        "mix.injectors=[{pool: noise, prob: 0.5, snr_db: [0, 10], rule: convex, post: peak_guard}, "
+        "mix.hidden.mixup2_prob=1",
+        "mix.hidden.layers=[layer2]",
+        "mix.clean_weight=0.25",
+        "mix.injectors=[{pool: noise, prob: 0.9, snr_db: [0, 10], rule: convex, post: peak_guard}, "
         "{pool: balanced, prob: 0.5, blend: [0.3, 0.6], rule: convex}]",
     )
     replay = open_replay(config)
@@ -210,7 +214,7 @@ def test_the_sounds_of_the_traced_terms_add_up_to_the_mix(mixed):
         total = sum(sound_of_term(replayed.batch, term) for term in terms)
         # Seven rounding errors of float32 of a peak of 1.
         torch.testing.assert_close(total, waveforms[example], rtol=0, atol=1e-6)
-    assert {len(terms) for terms in on_waveforms[-1].after} >= {2, 3}
+    assert {len(terms) for terms in on_waveforms[-1].after} >= {3, 4}
 
 
 def test_parts_and_shares_of_the_traced_terms_add_up(mixed):
@@ -220,6 +224,77 @@ def test_parts_and_shares_of_the_traced_terms_add_up(mixed):
         assert sum(term.part for term in terms) == pytest.approx(1, abs=1e-5)
         target = sum(term.share * segments[term.segment] for term in terms)
         np.testing.assert_allclose(target, replayed.examples.target[example], atol=1e-5)
+
+
+def test_the_view_of_an_example_shows_all_that_was_mixed_into_it(mixed):
+    replay, replayed, traced = mixed
+    views = BatchViews.of_batch(replay, replayed, traced)
+    injected = next(
+        b for b in range(8) if traced[1].mixes(b) and traced[1].applied.name == "inject_noise"
+    )
+    view = views.view(injected)
+    assert [step.split(":")[0] for step in view.steps] == [
+        each.applied.name for each in traced if each.mixes(injected)
+    ]
+    assert "examples at layer layer2" in view.steps[-1]
+    (noise,) = [each for each in view.sources if each.name.startswith("pool noise: ")]
+    assert dict(noise.numbers)["added by"] == "inject_noise"
+    added_by = [dict(each.numbers)["added by"] for each in view.sources]
+    assert added_by[0] == "itself"
+    assert added_by[-3:] == ["cutmix", "mixup2", "hidden"]
+    parts = [float(dict(each.numbers)["part"]) for each in view.sources]
+    assert sum(parts) == pytest.approx(1, abs=0.01 * len(parts))
+    assert view.clean_image is not None
+    # All labels are shared out by parts, so what the sources bring adds up to the targets.
+    assert view.targets
+    for row in view.targets:
+        assert sum(row.brought) == pytest.approx(row.target, abs=1e-4)
+    cutmix = next(each for each in traced if each.applied.name == "cutmix").applied
+    (box,) = view.boxes
+    num_frames = cutmix.before.examples.x.shape[-1]
+    begin, end = cutmix.plan.boxes.time[injected]
+    assert box.time == pytest.approx((begin, end), abs=0.5 / num_frames)
+    assert box.mel == (0, 1)
+
+
+def test_a_box_of_the_view_is_where_the_partner_is_in_the_log_mel(demo: Path):
+    config = make_config(
+        *SMALL, f"data.root={demo}", "mix=cutmix", "mix.cutmix.prob=1", "mix.cutmix.axis=box"
+    )
+    replay = open_replay(config)
+    replayed = next(replay.replay((0, 0)))
+    traced = trace_operators(replayed.applied, replayed.batch.examples.x.shape[1])
+    views = BatchViews.of_batch(replay, replayed, traced)
+    before = traced[0].applied.before.examples.x[:, 0]
+    for example in range(8):
+        partner = before[traced[0].details.source[example, 1]]
+        mixed, (num_mels, num_frames) = replayed.examples.x[example, 0], before.shape[1:]
+        (box,) = views.view(example).boxes
+        mel = slice(*(round(bound * num_mels) for bound in box.mel))
+        time = slice(*(round(bound * num_frames) for bound in box.time))
+        assert torch.equal(mixed[mel, time], partner[mel, time])
+        expected = before[example].clone()
+        expected[mel, time] = partner[mel, time]
+        assert torch.equal(mixed, expected)
+
+
+def test_unknown_labels_are_named_beside_targets_and_sources(demo: Path):
+    config = make_config(*SMALL, f"data.root={demo}", "mix.mixup_prob=1", "data.secondary=unknown")
+    replay = open_replay(config)
+    for replayed in replay.replay((0, 0)):
+        traced = trace_operators(replayed.applied, replayed.batch.examples.x.shape[1])
+        views = BatchViews.of_batch(replay, replayed, traced)
+        known = replayed.examples.known_mask().numpy()
+        for example in np.flatnonzero(~known.all(axis=1)).tolist():
+            view = views.view(example)
+            named = [row.name for row in view.targets if not row.is_known] + list(view.unknown)
+            names = replay.data.labels.names
+            unknown = [names[c] for c in np.flatnonzero(~known[example])]
+            assert sorted(named) == sorted(unknown)
+            lines = " ".join(line for source in view.sources for line in source.lines)
+            assert all(name in lines.split("unknown: ", 1)[1] for name in unknown)
+            return
+    raise AssertionError("no batch has an unknown label")
 
 
 def test_an_example_without_a_mix_is_its_only_term(demo: Path):

@@ -10,6 +10,7 @@ from birdmix.mix import (
     SATURATING,
     DrawContext,
     Examples,
+    Inject,
     LabelRule,
     Mixup,
     Mixup2,
@@ -49,6 +50,22 @@ def test_a_saturating_share_is_the_gain_over_a_half_and_at_most_one(gain: tuple,
     mixed = Mixup(1.0, label_rule=SATURATING).replay(plan, Examples(torch.eye(2), torch.eye(2)))
     assert mixed.target[0].tolist() == pytest.approx(shares)
     assert mixed.x[0].tolist() == pytest.approx(gain)
+
+
+def test_a_mix_is_described_by_the_gains_and_shares_that_were_applied():
+    x = torch.stack([tone(500, 0.8), tone(700, 0.2)])
+    examples, pool = Examples(x[:1], torch.tensor([[1.0, 0]])), Examples(x[1:], torch.ones(1, 2))
+    operator = Inject(1, snr_db=[6, 6], label_sum=0.5, post="peak_normalise", time_shift="random")
+    mixed = operator.mix(examples, rng=rng(), pool=pool)
+    details = operator.describe(mixed.plan, examples, pool)
+    # The partner is matched, a factor of 4, and then 6 dB lower; the peak of the sum is 1.
+    gain, partner_gain = details.gain[0].tolist()
+    assert partner_gain / gain == pytest.approx(4 * 10 ** (-6 / 20), rel=1e-4)
+    total = gain * x[0] + partner_gain * x[1].roll(int(details.offset[0, 1]))
+    torch.testing.assert_close(total, mixed.x[0])
+    assert details.source.tolist() == [[0, 1]]
+    assert details.share[0].tolist() == pytest.approx([1, 0.25])  # two labels add up to .5
+    assert details.part[0].sum() == pytest.approx(1)
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def _own_snr_view(name: str, each: OperatorObservations) -> HistogramView:
         each.own_snr,
         each.promised_own_snr,
         _SNR_TICKS,
-        f"median {_median(each.own_snr):+.0f} dB",
+        f"median {_median(each.own_snr):.0f} dB",
         "promised: the line, as levels are matched before the gains"
         if matched
         else "levels follow from the recordings: nothing is promised",
@@ -125,7 +125,7 @@ def _source_snr_view(observations: MixObservations) -> HistogramView:
         observations.source_snr,
         None,
         _SNR_TICKS,
-        f"median {_median(observations.source_snr):+.0f} dB",
+        f"median {_median(observations.source_snr):.0f} dB",
         "levels follow from the recordings: nothing is promised",
     )
 

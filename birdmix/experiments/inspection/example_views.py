@@ -8,6 +8,7 @@ Shapes: B batch, T samples, M mel bins, F frames, C classes, K sources.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from birdmix.experiments.inspection.source_tracing import (
     TracedOperator,
     sound_of_term,
 )
-from birdmix.mix import Operator
+from birdmix.mix import Examples, Operator
 from birdmix.report.inspection_page import Box, ExampleView, SourceView, TargetRow
 from birdmix.report.log_mel_image import log_mel_png
 
@@ -149,7 +150,7 @@ class BatchViews:
         sounds = torch.stack([sound_of_term(self.replayed.batch, term) for term in terms])
         mels = self.replay.step.log_mel(sounds)
         part, share = self._own_factors(example)
-        target = self._segment_targets()
+        target = self._segment_targets
         sources = []
         for number, term in enumerate(terms):
             seconds = term.offset / self.replay.config.frontend.log_mel.sample_rate
@@ -246,11 +247,20 @@ class BatchViews:
             lines.append(f"and {len(terms) - _MAX_SEGMENTS} more")
         return lines
 
+    @cached_property
     def _segment_targets(self) -> np.ndarray:
-        """Return the targets of the segments of the batch and its pools, [N, C]."""
+        """Targets of the segments of the batch and its pools, [N, C]."""
+        return torch.cat([each.target for each in self._segments]).float().cpu().numpy()
+
+    @cached_property
+    def _segment_known(self) -> np.ndarray:
+        """Which of these targets are known, bool [N, C]."""
+        return torch.cat([each.known_mask() for each in self._segments]).cpu().numpy()
+
+    @property
+    def _segments(self) -> list[Examples]:
         batch = self.replayed.batch
-        parts = [each.target for each in (batch.examples, batch.pool) if each is not None]
-        return torch.cat(parts).float().cpu().numpy()
+        return [each for each in (batch.examples, batch.pool) if each is not None]
 
     def _segment_row(self, segment: int) -> int:
         context = self.replayed.batch.context
@@ -266,17 +276,21 @@ class BatchViews:
         return f"{prefix}{row.paths[0]}"
 
     def _segment_lines(self, segment: int) -> list[str]:
-        """Return the labels of a segment, and its group if that is not its file."""
+        """Return labels and unknown labels of a segment, and its group if that is not its file."""
         row = self.replay.data.batch_rows.take(np.array([self._segment_row(segment)]))
-        labels = self.replay.data.labels
-        columns = np.flatnonzero(self._segment_targets()[segment] > 0).tolist()
-        names = [labels.names[column] for column in columns]
-        if len(names) > _MAX_NAMES:
-            names = [*names[: _MAX_NAMES - 1], f"{len(names) - _MAX_NAMES + 1} more"]
-        lines = [", ".join(names) or "no label"]
+        lines = [self._class_names(self._segment_targets[segment] > 0) or "no label"]
+        if unknown := self._class_names(~self._segment_known[segment]):
+            lines.append(f"unknown: {unknown}")
         if row.groups[0] and row.groups[0] != row.paths[0]:
             lines.append(f"group {row.groups[0]}")
         return lines
+
+    def _class_names(self, selected: np.ndarray) -> str:
+        """Return the names of selected classes, bool [C], the first ones if there are many."""
+        names = [self.replay.data.labels.names[c] for c in np.flatnonzero(selected).tolist()]
+        if len(names) > _MAX_NAMES:
+            names = [*names[: _MAX_NAMES - 1], f"{len(names) - _MAX_NAMES + 1} more"]
+        return ", ".join(names)
 
     def _targets(
         self, example: int, sources: Sequence[_Source]

@@ -89,7 +89,7 @@ def inspect_mixes(overrides: Sequence[str], options: InspectionOptions) -> int:
     config = read_inspected_config(overrides)
     check_buildable(config)
     start = parse_position(options.at or "1:1", config.trainer.max_epochs)
-    out = OutputFiles(options.out.parent, (options.out.name,))
+    out = OutputFiles(options.out.parent, (options.out.name,), remedy="name another file")
     out.check()
     processes = connect_processes(config.trainer)
     processes = replace(processes, rank=options.rank, size=options.num_processes)

@@ -23,7 +23,7 @@ class Term(NamedTuple):
 
     Attributes:
         segment: Index in the batch followed by the mix pools.
-        gain: Factor of its sound in the mix; below 0 never.
+        gain: Factor of its sound in the mix, 0 or more.
         offset: Shift in time, later and around the end, in samples.
         part: Part of the mix that it is, in [0, 1].
         share: Share of its label that it brings.
@@ -154,9 +154,9 @@ class TermPowers(NamedTuple):
             batch: The batch as loaded.
             terms: K terms of one of its examples.
         """
-        sounds = torch.stack([sound_of_term(batch, term) for term in terms]).float()
-        products = (sounds @ sounds.T) / sounds.shape[1]
-        return TermPowers(products.double().cpu().numpy())
+        # On the host: tensor cores of a GPU would round the products.
+        sounds = torch.stack([sound_of_term(batch, term) for term in terms]).cpu().double()
+        return TermPowers((sounds @ sounds.T / sounds.shape[1]).numpy())
 
     def snr_db(self, chosen: np.ndarray) -> float:
         """Return the level of the sum of some terms minus that of the sum of the others, in dB.
