@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from birdmix.config.schema import Config
 from birdmix.experiments.inspection.batch_replay import BatchReplay, ReplayedBatch
 from birdmix.experiments.inspection.example_views import BatchViews
 from birdmix.experiments.inspection.inspected_run import parse_position, read_inspected_config
+from birdmix.experiments.inspection.mix_observations import MixObservations
 from birdmix.experiments.inspection.source_tracing import (
     Term,
     TermPowers,
@@ -174,6 +176,23 @@ def test_settings_of_a_run_before_it_was_resumed_are_read_from_their_file(
 def test_resume_is_refused_with_the_word_to_use(tmp_path: Path):
     with pytest.raises(ValueError, match="write run= to inspect"):
         read_inspected_config([f"resume={tmp_path}"])
+
+
+def test_rates_and_labels_are_those_of_metrics_csv(finished_run: Path):
+    config = read_inspected_config([f"run={finished_run}"])
+    replay = open_replay(config)
+    stages = replay.step.mix_stages
+    observations = MixObservations.of_stages(stages, config.mix.min_snr_db)
+    for replayed in replay.replay((1, 0)):
+        num_samples = replayed.batch.examples.x.shape[1]
+        observations.add(replayed, trace_operators(replayed.applied, num_samples))
+    logged = pd.read_csv(finished_run / "metrics.csv").set_index("epoch").loc[2]
+    assert observations.operators.keys() == {"mixup", "mixup2"}
+    for name, each in observations.operators.items():
+        assert each.num_mixed / observations.num_examples == logged[f"mix_{name}_rate"]
+    assert np.mean(observations.label_mass_in) == pytest.approx(logged["mix_label_mass_in"])
+    assert np.mean(observations.label_mass_out) == pytest.approx(logged["mix_label_mass_out"])
+    assert observations.num_clipped == logged["mix_clipped"]
 
 
 # Sources

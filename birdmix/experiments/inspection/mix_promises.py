@@ -17,6 +17,12 @@ from birdmix.mix.mix_schedule import value_at
 #: A cumulative distribution function: the probability of at most x, for an array of x.
 Cdf = Callable[[np.ndarray], np.ndarray]
 
+# How often a comparison calls a true promise broken: a page has a dozen of them.
+_ERROR_RATE = 1e-3
+
+# Bounds of gains are met in float32 and in dB: a value at a bound counts as inside.
+_ROUNDING = 1e-9
+
 
 def gate_probability(operator: Operator, progress: float) -> float:
     """Return the probability that an example is mixed by an operator.
@@ -88,15 +94,18 @@ def _mixup_part(operator: Mixup, progress: float, num_sources: int) -> Cdf | Non
 def _mixup2_part(operator: Mixup2, progress: float, num_sources: int) -> Cdf | None:
     if operator.fixed_lambda is not None:
         return _constant(max(operator.fixed_lambda, operator.min_lambda))
+    if operator.own_is_larger and num_sources > 2:
+        return None
     beta = value_at(operator.mix_beta2, progress)
-    law: Cdf = stats.beta(beta, (num_sources - 1) * beta).cdf
-    if operator.own_is_larger:
-        if num_sources > 2:
-            return None
-        symmetric = law
-        law = lambda x: np.where(x < 0.5, 0, 2 * symmetric(x) - 1)  # noqa: E731
-    free = law
-    return lambda x: np.where(x < operator.min_lambda, 0, free(x))
+    law = stats.beta(beta, (num_sources - 1) * beta)
+
+    def cdf(part: np.ndarray) -> np.ndarray:
+        probability = law.cdf(part)
+        if operator.own_is_larger:
+            probability = np.maximum(2 * probability - 1, 0)  # of the larger of two, by symmetry
+        return np.where(part < operator.min_lambda, 0, probability)
+
+    return cdf
 
 
 def _inject_part(operator: Inject) -> Cdf:
@@ -109,7 +118,7 @@ def _inject_part(operator: Inject) -> Cdf:
         return _part_of_partner_db(operator.gain_db, 1)
     if operator.gain is not None:
         gain = _uniform(*operator.gain)
-        return lambda x: 1 - gain(_partner_gain(x) - 1e-9)
+        return lambda x: 1 - gain(_partner_gain(x) - _ROUNDING)
     return _constant(0.5)
 
 
@@ -120,7 +129,7 @@ def _part_of_partner_db(bounds: list[float], sign: int) -> Cdf:
 
     def cdf(part: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return 1 - decibel(20 * np.log10(_partner_gain(part)) - 1e-9)
+            return 1 - decibel(20 * np.log10(_partner_gain(part)) - _ROUNDING)
 
     return cdf
 
@@ -180,7 +189,3 @@ def chance_interval(
     tail = _ERROR_RATE / num_tests / 2
     bounds = stats.binom(num_draws, np.clip(probability, 0, 1))
     return bounds.ppf(tail) / num_draws, bounds.isf(tail) / num_draws
-
-
-# How often a comparison calls a true promise broken: a page has a dozen of them.
-_ERROR_RATE = 1e-3
