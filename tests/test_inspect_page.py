@@ -157,6 +157,11 @@ def test_the_page_of_a_run_has_players_for_each_mix_and_source(finished_run: Pat
     assert all(imread(io.BytesIO(content(each["src"]))).ndim == 3 for each in page.all("img")[:3])
     assert f"Mixes of {finished_run}" in page.text("h1")
     assert "4 batches with 32 examples, from 1:1 on" in page.text()
+    kept = re.search(
+        r"5 examples, 4 batches; (\d+) of (\d+) promises .* are kept$", done.stdout.strip()
+    )
+    assert kept is not None
+    assert kept[1] == kept[2] == str(len(page.all("p", "verdict")))
     urls = re.findall(r"(?:src|href)=\"(?!data:|#)", out.read_text())
     assert urls == []
 
@@ -203,6 +208,22 @@ def test_settings_that_mix_nothing_say_so_on_the_page(demo: Path, tmp_path: Path
     text = Page(out.read_text()).text()
     assert "these settings mix nothing" in text
     assert "not mixed" in text
+
+
+def test_the_page_names_the_settings_of_the_mix(demo: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    done = run_inspect(
+        *small(demo, "mix=none", "mix.mixup_prob=0.5", "mix.num_sources=[0.5,0.5]"),
+        f"data.pools={{noise: {{source: background, root: {demo}/test_soundscapes}}}}",
+        "mix.injectors=[{pool: noise, prob: 0.5, snr_db: [3,9]}]",
+        *("--out", str(out), "--batches", "1", "--examples", "1"),
+    )
+    assert done.exit_code == 0, done.output
+    assert [text for tags, text in Page(out.read_text()).texts if "code" in tags] == [
+        "mix.mixup_prob=0.5",
+        "mix.num_sources=[0.5, 0.5]",
+        "mix.injectors=[{prob: 0.5, pool: noise, snr_db: [3.0, 9.0]}]",
+    ]
 
 
 @pytest.mark.parametrize(

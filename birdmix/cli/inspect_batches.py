@@ -42,8 +42,7 @@ def inspect(
 
         options = InspectionOptions(out, at, examples, batches, processes, rank)
         with warnings_as_lines():
-            num_shown = inspect_mixes(
+            summary = inspect_mixes(
                 [*config_dir_overrides(config_dir), *(overrides or [])], options
             )
-        size = out.stat().st_size / 1e6
-        log_line(f"wrote {out} ({num_shown} examples, {size:.1f} MB)")
+        log_line(f"wrote {out}: {summary}")

@@ -287,7 +287,9 @@ def _targets_html(example: ExampleView) -> str:
     if not example.targets:
         return "<p>no class has a target</p>"
     keys = range(1, len(example.sources) + 1)
-    head = "".join(f'<th scope="col"><kbd>{key}</kbd></th>' for key in keys)
+    head = "".join(
+        f'<th scope="col" aria-label="source {key}"><kbd>{key}</kbd></th>' for key in keys
+    )
     table = (
         '<div class="wide"><table class="targets">'
         "<caption>target, and what each source brought</caption>"

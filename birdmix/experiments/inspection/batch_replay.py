@@ -6,7 +6,7 @@ are functions of the settings, the data and the position in the run, so nothing 
 Shapes: B batch, T samples, M mel bins, F frames, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ class BatchReplay:
         """Number of batches of the whole run."""
         return self.batches_per_epoch * self.config.trainer.max_epochs
 
-    def replay(self, start: tuple[int, int]) -> Iterator[ReplayedBatch]:
+    def replay(self, start: tuple[int, int]) -> Generator[ReplayedBatch, None, None]:
         """Yield the batches of the run, from epoch and batch ``start`` (both from 0) to its end."""
         position = RunPosition(epoch=start[0], batch=start[1])
         sampler = build_batch_sampler(self.config, self.data, position, self.processes)

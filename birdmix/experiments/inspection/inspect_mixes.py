@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from birdmix.experiments.inspection.mix_observations import MixObservations
 from birdmix.experiments.inspection.source_tracing import TracedOperator, trace_operators
 from birdmix.files import write_text
 from birdmix.loading.run_data import open_data
+from birdmix.mix.operators.inject import InjectSettings
 from birdmix.mix.settings import MixSettings
 from birdmix.ownership import OutputFiles
 from birdmix.report.inspection_page import (
     ExampleView,
+    HistogramView,
     InspectionPage,
     check_page_size,
     render_inspection_page,
@@ -76,8 +79,8 @@ class InspectionOptions:
             )
 
 
-def inspect_mixes(overrides: Sequence[str], options: InspectionOptions) -> int:
-    """Draw the batches of a run, and write the page; return its number of examples.
+def inspect_mixes(overrides: Sequence[str], options: InspectionOptions) -> str:
+    """Draw the batches of a run, and write the page; return a line on what it holds.
 
     Args:
         overrides: Overrides as for ``birdmix train``, and ``run=RUN_DIR`` for those of a run.
@@ -104,7 +107,8 @@ def inspect_mixes(overrides: Sequence[str], options: InspectionOptions) -> int:
     html = render_inspection_page(page)
     out.register()
     write_text(options.out, html)
-    return len(examples)
+    promises = _describe_promises(page.histograms).rstrip(".")
+    return f"{len(examples)} examples, {observations.num_batches} batches; {promises}"
 
 
 def _look_at_batches(
@@ -119,8 +123,11 @@ def _look_at_batches(
     examples: list[ExampleView] = []
     first = start[0] * replay.batches_per_epoch + start[1]
     total = min(options.num_batches, replay.num_batches - first)
-    with open_progress_bar("drawing batches") as on_progress:
-        for number, replayed in enumerate(itertools.islice(replay.replay(start), total)):
+    with (
+        open_progress_bar("drawing batches") as on_progress,
+        closing(replay.replay(start)) as batches,  # ends the loader's processes
+    ):
+        for number, replayed in enumerate(itertools.islice(batches, total)):
             traced = trace_operators(replayed.applied, replayed.batch.examples.x.shape[1])
             observations.add(replayed, traced)
             is_last_chance = number == total - 1 and not examples
@@ -167,6 +174,7 @@ def _describe_inspection(
     share = ""
     if options.num_processes > 1:
         share = f", the share of process {options.rank} of 0 to {options.num_processes - 1}"
+    histograms = distribution_views(observations)
     nothing = "" if replay.step.mix_stages.operator_names else "; these settings mix nothing"
     if options.at is not None:
         shown = f"{len(examples)} examples of batch {first}{nothing}."
@@ -192,11 +200,12 @@ def _describe_inspection(
         note=_NOTE,
         examples=examples,
         examples_note=shown,
-        histograms=distribution_views(observations),
+        histograms=histograms,
         histograms_note=(
             f"{observations.num_batches} batches with {observations.num_examples:,} examples, from "
             f"{first} on. Bars are what was observed, lines what the settings promise. "
-            "A difference is called one if chance explains it in fewer than 1 of 1,000 comparisons."
+            "A promise counts as broken if chance explains it in under 1 of 1,000 comparisons: "
+            + _describe_promises(histograms)
         ),
         log_mel=config.frontend.log_mel,
         seconds=config.data.segment_seconds,
@@ -217,10 +226,29 @@ def _augmentation_lines(config: Config) -> list[str]:
 
 
 def _changed_mix_settings(config: Config) -> list[str]:
-    """Return the settings of the mix that differ from those of no mix."""
+    """Return the settings of the mix that differ from those of no mix, ``key=value`` each."""
     defaults = dict(flatten_settings(MixSettings(), "mix."))
     return [
-        f"{key}={value}"
+        f"{key}={_setting_text(value)}"
         for key, value in flatten_settings(config.mix, "mix.")
         if defaults.get(key) != value
     ]
+
+
+def _setting_text(value: object) -> str:
+    """Return a value as in an override; of an injector, what differs from the defaults."""
+    if isinstance(value, InjectSettings):
+        unset = InjectSettings(prob=0.0)
+        changed = {name: each for name, each in vars(value).items() if each != getattr(unset, name)}
+        return "{" + ", ".join(f"{name}: {_setting_text(changed[name])}" for name in changed) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_setting_text, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+def _describe_promises(histograms: Sequence[HistogramView]) -> str:
+    """Return how many promises of the settings are kept, and which are not."""
+    broken = [view.name for view in histograms if view.is_broken]
+    num_promises = sum(bool(view.verdict) for view in histograms)
+    line = f"{num_promises - len(broken)} of {num_promises} promises of the settings are kept"
+    return f"{line}; look at {'; '.join(broken)}." if broken else f"{line}."
