@@ -252,7 +252,7 @@ def test_bad_input_is_one_line(demo: Path, tmp_path: Path, arguments: list[str],
 def test_a_page_above_the_limit_is_refused_before_it_is_written(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(inspection_page, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(inspection_page, "MAX_PAGE_BYTES", 1_000_000)
     out = tmp_path / "new" / "page.html"
     done = run_inspect(*small(demo), "--out", str(out), "--examples", "40")
     assert done.exit_code == 2

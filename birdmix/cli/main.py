@@ -61,12 +61,11 @@ for command in (
     score,
     doctor,
     tune,
-    compare,
+    inspect,
     mixtures,
+    compare,
     summary,
 ):
-
-for command in (predict, clips, export, kit, submit, score, doctor, tune, summary, inspect):
     app.command()(command)
 
 

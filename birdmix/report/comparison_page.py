@@ -12,9 +12,7 @@ import numpy as np
 from birdmix.files import write_text
 from birdmix.report.comparison_row import ComparisonRow, Verdict, statistics_statement
 from birdmix.report.forest_plot import forest_plot_svg, rows_by_panel
-from birdmix.report.page_parts import escaped, fill_template
-
-MAX_PAGE_BYTES = 40_000_000
+from birdmix.report.page_parts import MAX_PAGE_BYTES, escaped, fill_template
 
 _SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "differs": "◆"}
 _MISSING = "\N{EN DASH}"

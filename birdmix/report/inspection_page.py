@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from birdmix.frontend.settings import LogMelSettings
 from birdmix.report.histogram_svg import histogram_svg
 from birdmix.report.mixed_batch_figure import frequency_ticks
-from birdmix.report.page_parts import data_uri, escaped, fill_template
-
-#: Largest page that is written, in bytes: browsers and mail get slow beyond.
-MAX_BYTES = 40_000_000
+from birdmix.report.page_parts import MAX_PAGE_BYTES, data_uri, escaped, fill_template
 
 # Rows of a table of classes, and names in a list, that are not folded.
 _MAX_ROWS, _MAX_NAMES = 10, 12
@@ -171,11 +168,11 @@ def check_page_size(num_bytes: int, num_examples: int) -> None:
     Raises:
         ValueError: If it is larger than 40 MB.
     """
-    if num_bytes > MAX_BYTES:
-        fewer = max(int(num_examples * MAX_BYTES / num_bytes * 0.9), 1)
+    if num_bytes > MAX_PAGE_BYTES:
+        fewer = max(int(num_examples * MAX_PAGE_BYTES / num_bytes * 0.9), 1)
         raise ValueError(
             f"--examples={num_examples}: the page would have {num_bytes / 1e6:.0f} MB, more than "
-            f"{MAX_BYTES / 1e6:.0f}; show fewer, for example --examples {fewer}"
+            f"{MAX_PAGE_BYTES / 1e6:.0f}; show fewer, for example --examples {fewer}"
         )
 
 

@@ -12,6 +12,9 @@ from string import Template
 from birdmix.files import replace_surrogates
 from birdmix.report import style
 
+#: Largest page that is written: browsers open larger ones slowly or not at all.
+MAX_PAGE_BYTES = 40_000_000
+
 
 def fill_template(name: str, css_variables: str = "", **parts: str) -> str:
     """Return a page: its template with style sheet, script and parts.

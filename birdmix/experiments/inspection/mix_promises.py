@@ -38,12 +38,14 @@ def gate_probability(operator: Operator, progress: float) -> float:
 def source_count_probabilities(operator: Operator, progress: float) -> dict[int, float]:
     """Return the probability of each number of sources, if the operator is applied.
 
-    One source is an example that is not mixed.
+    One source is an example that is not mixed, as with a control that mixes nothing.
 
     Args:
         operator: The operator.
         progress: Fraction of the run that is done, in [0, 1].
     """
+    if operator.control in ("no_mixing", "resampling"):
+        return {1: 1.0}
     if isinstance(operator, Mixup):
         if operator.max_sources is not None:
             n = operator.max_sources - 1
