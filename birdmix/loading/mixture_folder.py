@@ -184,9 +184,7 @@ def _open_held_out(
     make_demo_if_missing(settings, open_bar)
     source = read_source(settings).recordings
     # Folds depend on how secondary labels are treated, so that they come from the first reading.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the first reading has warned
-        recordings = read_source(replace(settings, secondary="unknown")).recordings
+    recordings = _with_unknown_secondary_labels(source, settings)
     _check_single_labels(recordings)
     beds = _read_beds(mixtures.beds, settings, recordings)
     _split(source, recordings, beds, settings, mixtures)  # before hours of decoding
@@ -212,13 +210,29 @@ def _open_held_out(
     return HeldOutData(table, folds, windows, source.digest())
 
 
-def _check_single_labels(recordings: Recordings) -> None:
-    """Refuse recordings with events or several labels: a window may hold any of them, or none."""
-    if recordings.has_any_events:
+def _with_unknown_secondary_labels(source: Recordings, settings: DataSettings) -> Recordings:
+    """Return the recordings of a source with all secondary labels as unknown ones.
+
+    Raises:
+        ValueError: If recordings have annotated events.
+    """
+    if source.has_any_events:
         raise ValueError(
             "test mixtures need data with one label for each recording; these have annotated "
             "events: validate on the recordings themselves, or use data=csv with a row per span"
         )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the first reading has warned
+        soft = read_source(replace(settings, secondary="soft", secondary_value=0.5)).recordings
+    columns = [soft.labels.column(code) for code in source.labels.codes]
+    target = soft.targets()[:, columns]
+    known = target != 0.5
+    start, end = soft.numeric_column("start"), soft.numeric_column("end")
+    return source.with_spans_and_labels(start, end, np.where(known, target, 0), known)
+
+
+def _check_single_labels(recordings: Recordings) -> None:
+    """Refuse recordings with several labels: a window may hold any of them, or none."""
     several = np.flatnonzero(np.diff(recordings.ragged_column("label")[0]) > 1)
     if len(several):
         row = int(several[0])

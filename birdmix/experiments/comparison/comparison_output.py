@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from birdmix.config.run_config_file import CONFIG, read_config
 from birdmix.console import log_line, log_table
 from birdmix.experiments.comparison.comparison_file import Comparison, describe_comparison
 from birdmix.experiments.comparison.paired_scores import ALL
 from birdmix.experiments.comparison.planned_runs import REPORTED, SCREENING, Phase
 from birdmix.experiments.comparison.run_costs import peak_memory_gib, seconds_per_step
-from birdmix.experiments.run_table import read_run_table
+from birdmix.experiments.run_table import FAILED
 from birdmix.experiments.table_escaping import escape_table_formulas
 from birdmix.files import atomic_path
+from birdmix.json_data import read_json
 from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
 from birdmix.ownership import OutputFiles
 from birdmix.report.comparison_page import (
@@ -34,6 +34,7 @@ from birdmix.report.comparison_page import (
 )
 from birdmix.report.comparison_row import ComparisonRow, statistics_statement
 from birdmix.report.forest_plot import draw_forest_plot
+from birdmix.training.metrics_log import FINAL_METRICS_FILE
 
 COMPARISON_TABLE, SCREENING_TABLE, RUNS_TABLE = "comparison.csv", "screening.csv", "runs.csv"
 FOREST_PLOT, PAGE = "forest_plot.png", "comparison.html"
@@ -117,12 +118,9 @@ def _runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
         for run in phase.runs():
             if run.seed not in seeds or not run.directory.is_dir():
                 continue
-            state = read_run_table([run.directory]).rows[0]
-            seconds = math.nan
-            if (run.directory / CONFIG).is_file():
-                seconds = seconds_per_step(read_config(run.directory), run.directory)
+            state, error, metrics = _read_state(run.directory)
             costs = {
-                "seconds_per_step": seconds,
+                "seconds_per_step": seconds_per_step(run.compose(), run.directory),
                 "peak_memory_gib": peak_memory_gib(run.directory),
             }
             rows.append(
@@ -133,13 +131,25 @@ def _runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
                     "seed": run.seed,
                     "fold": run.fold,
                     "stage": run.stage,
-                    "state": state.state,
-                    "error": state.error,
+                    "state": state,
+                    "error": error,
                 }
                 | costs
-                | state.metrics
+                | metrics
             )
     return pd.DataFrame(rows)
+
+
+def _read_state(directory: Path) -> tuple[str, str, dict[str, float]]:
+    """Return state, error and final metrics of a run."""
+    file = directory / (FAILED if (directory / FAILED).is_file() else FINAL_METRICS_FILE)
+    if not file.is_file():
+        return "unfinished", "", {}
+    try:
+        content = read_json(file)
+        return ("failed", content["error"], {}) if file.name == FAILED else ("done", "", content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: damaged; remove it, and start the same command") from error
 
 
 def _build_report(results: ComparisonResults, runs: pd.DataFrame) -> ComparisonReport:

@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birdmix.config.composition import compose_config
@@ -25,7 +25,9 @@ class PlannedRun:
         stage: Number of the stage, from 1.
         is_last: Whether it is the last stage, whose model is tested.
         directory: Run directory.
-        overrides: All overrides of the run.
+        overrides: Overrides of the phase and of the arm's stage.
+        demo: Folder of the replicate's own demo; None if the data are no demo.
+        init_from: Run directory of the stage before; None for the first stage.
     """
 
     arm: str
@@ -35,6 +37,8 @@ class PlannedRun:
     is_last: bool
     directory: Path
     overrides: tuple[str, ...]
+    demo: Path | None
+    init_from: Path | None
 
     @property
     def name(self) -> str:
@@ -47,14 +51,29 @@ class PlannedRun:
         """Compose the settings of the run.
 
         Raises:
-            ValueError: If an override is invalid; with the name of the run.
+            ValueError: If an override is invalid; with the name of the arm.
         """
         try:
             config = copy.deepcopy(_compose(self.overrides))
+            data, model = config.data, config.model
+            if self.demo is not None:
+                demo = replace(data.demo, seed=self.seed)
+                data = replace(data, demo=demo, root=str(self.demo))
+            if self.fold is not None:
+                data = replace(data, fold=self.fold)
+            if self.init_from is not None:
+                model = replace(model, pretrained=False, weights=None)
+            init_from = None if self.init_from is None else str(self.init_from)
+            return replace(
+                config,
+                seed=self.seed,
+                run_dir=str(self.directory),
+                init_from=init_from,
+                data=data,
+                model=model,
+            )
         except ValueError as error:
             raise ValueError(f"arm {self.arm}: {error}") from error
-        config.run_dir = str(self.directory)
-        return config
 
 
 @dataclass(frozen=True)
@@ -103,22 +122,16 @@ class Phase:
         for stage, overrides in enumerate(arm.stages, start=1):
             is_last = stage == len(arm.stages)
             directory = self._directory(arm, seed, fold, stage, is_last)
-            replicate = [f"seed={seed}"]
-            if self.is_demo:
-                demo = self.folder / "demos" / f"seed-{seed}"
-                replicate += [f"data.demo.seed={seed}", f"data.root={demo}"]
-            if fold is not None:
-                replicate.append(f"data.fold={fold}")
-            if before is not None:
-                replicate += [f"init_from={before}", "model.pretrained=false", "model.weights=null"]
             yield PlannedRun(
-                arm.name,
-                seed,
-                fold,
-                stage,
-                is_last,
-                directory,
-                _last_of_each_key([*self.overrides, *overrides, *replicate]),
+                arm=arm.name,
+                seed=seed,
+                fold=fold,
+                stage=stage,
+                is_last=is_last,
+                directory=directory,
+                overrides=_last_of_each_key([*self.overrides, *overrides]),
+                demo=self.folder / "demos" / f"seed-{seed}" if self.is_demo else None,
+                init_from=before,
             )
             before = directory
 
