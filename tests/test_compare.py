@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from birdmix.bundle.manifest import read_manifest
 from birdmix.cli.main import app
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.experiments import run_series
+from birdmix.experiments.comparison import test_sets
 from birdmix.experiments.comparison.comparison_file import read_comparison
-from birdmix.experiments.comparison.comparison_loop import compare
+from birdmix.experiments.comparison.comparison_loop import ComparisonSeries, compare
+from birdmix.experiments.comparison.mixture_predictions import MIXTURE_LOGITS
 from birdmix.experiments.comparison.paired_scores import ALL, compare_scores
 from birdmix.experiments.comparison.planned_runs import plan_phases
 from birdmix.experiments.comparison.run_costs import peak_memory_gib, seconds_per_step
@@ -30,12 +33,15 @@ from birdmix.experiments.comparison.scored_sets import (
 )
 from birdmix.experiments.run_directory import register_run_output_files
 from birdmix.loading.run_data import open_data
+from birdmix.messages import check_choice
 from birdmix.metrics.ranking import macro_roc_auc
 from birdmix.metrics.threshold_metrics import macro_f1
+from birdmix.recordings.folds import split_by_fold
+from birdmix.recordings.mixture_table import COLUMNS, MixtureManifest, MixtureSets
 from birdmix.report.comparison_row import ComparisonRow
 from birdmix.training.stop_requests import EXIT_TIME_LIMIT, RunStopped
 from tests.conftest import ROOT, SMALL, make_config
-from tests.recordings import write_wave
+from tests.recordings import read_folder, write_text, write_wave
 
 TWO_ARMS = "control: none\narms: {none: [mix=none], mixup: [mix=mixup]}\n"
 
@@ -57,7 +63,14 @@ def write_file(folder: Path, text: str) -> Path:
         (TWO_ARMS + "replicate: 2", "replicate is unknown; did you mean 'replicates'?"),
         (TWO_ARMS + "replicates: 0", "replicates=0: it must be a whole number of 1 or more"),
         (TWO_ARMS + "replicates: two", "replicates=two: it must be a whole number"),
-        (TWO_ARMS + "screening: {seed: 0}", "its seeds are also reported"),
+        (TWO_ARMS + "screening: {seed: 0, keep: 1}", "its seeds are also reported"),
+        (
+            TWO_ARMS + "screening: {keep: 1}\nmetrics: [calibration_slope]",
+            "put another metric first",
+        ),
+        (TWO_ARMS + "overrides: [seed=1]", "'seed=1' is set by the comparison; remove it"),
+        (TWO_ARMS + "overrides: [data.fold=1]", "'data.fold=1' is set by the comparison"),
+        (TWO_ARMS + "folds: true", "folds=True: write a list of folds"),
         (TWO_ARMS + "screening: {keep: 2}", "there are 1 arms besides the control"),
         (TWO_ARMS + "overrides: [resume=x]", "'resume=x' is set by the comparison; remove it"),
         (TWO_ARMS + "overrides: [seed]", "'seed' is no override; write key=value"),
@@ -142,7 +155,8 @@ def options(recordings: Path) -> list[str]:
         ("data.batch_size=8", "arm mixup has 1 optimizer step, the control none 2"),
         ("data.num_folds=4", "arm mixup has other training recordings than the control none"),
         ("data.negative=[low]", "arm mixup has other classes than the control none"),
-        ("validation.patience=1", "choose an epoch by the held-out recordings"),
+        ("validation.patience=1", "ends runs after different numbers of steps"),
+        ("checkpoint={best_k: 1, bundle: best}", "choose an epoch by the held-out recordings"),
         ("optim.lrr=1", "arm mixup: "),
         ("mix.control=resample", "arm mixup: mix.control='resample' is unknown"),
     ],
@@ -154,9 +168,10 @@ def test_arms_that_cannot_be_compared_are_refused_before_any_training(
         raise RuntimeError("training began")
 
     monkeypatch.setattr(run_series, "run", refuse)
-    file = write_file(tmp_path, TWO_ARMS.replace("mix=mixup", f'mix=mixup, "{override}"'))
+    text = TWO_ARMS.replace("mix=mixup", f'mix=mixup, "{override}"')
+    file = write_file(tmp_path, text + f"overrides: {json.dumps(options(recordings))}")
     with pytest.raises(ValueError if expected else RuntimeError) as error:
-        compare(file, tmp_path / "out", options(recordings))
+        compare(file, tmp_path / "out")
     assert (expected or "training began") in str(error.value)
 
 
@@ -165,18 +180,22 @@ class FakeRuns:
 
     Attributes:
         calls: Arms and seeds of the runs that were called.
-        failing: Arm whose runs fail.
+        directories: Their run directories.
+        failing: Name of a run directory whose run fails.
+        stop_at: Number of the call that is stopped.
     """
 
     def __init__(self, advantage: dict[str, float]) -> None:
         self.advantage, self.calls, self.failing = advantage, [], ""
+        self.directories: list[Path] = []
         self.stop_at = math.inf
 
     def __call__(self, config, directory: Path, make_hook: object = None) -> dict[str, float]:
         arm = directory.parent.name
         self.calls.append((arm, config.seed, config.data.fold))
-        if arm == self.failing:
-            raise ValueError("the loss is nan")  # raised here, so no user's error
+        self.directories.append(directory)
+        if directory.name == self.failing:
+            check_choice("loss", "nan", ["finite"])  # an error of birdmix, as of a user
         if len(self.calls) >= self.stop_at:
             raise RunStopped(EXIT_TIME_LIMIT, "batch 1", directory)
         register_run_output_files(directory, is_resumed=False)
@@ -227,17 +246,159 @@ def test_gains_losses_and_ties_are_in_the_table_and_on_the_page(
     assert (out / "forest_plot.png").stat().st_size > 10_000
 
 
-def test_a_screening_keeps_the_best_arms_and_reports_other_seeds(
+def row(arm: str, difference: float, better: str | None = "higher") -> ComparisonRow:
+    """Return a row of the headline, in which the control has .5."""
+    return ComparisonRow(
+        *("test", ALL, "macro_roc_auc", "ROC-AUC", better, arm, arm == "none"),
+        *(0.5 + difference, 0.5, difference, *[math.nan] * 4, 2, "student"),
+    )
+
+
+@pytest.mark.parametrize(("better", "best"), [("higher", "mixup"), ("lower", "worse")])
+def test_a_screening_keeps_the_control_and_the_best_arms(tmp_path: Path, better: str, best: str):
+    text = ARMS + "screening: {replicates: 2, keep: 1}\nreplicates: 3\n"
+    series = ComparisonSeries(read_comparison(write_file(tmp_path, text)), tmp_path, None, 0.0)
+    assert series.screening is not None
+    assert not set(series.screening.seeds) & set(series.reported.seeds)
+    rows = [row("none", math.nan, better), row("mixup", 0.2, better), row("worse", -0.2, better)]
+    kept = series._choose_arms([*rows, row("same", math.nan, better)])
+    assert [arm.name for arm in kept] == ["none", best]
+
+
+def test_seeds_of_a_screening_stay_when_replicates_are_added(tmp_path: Path):
+    seeds = {
+        replicates: read_comparison(
+            write_file(tmp_path, ARMS + f"screening: {{keep: 1}}\nreplicates: {replicates}")
+        ).screening.seeds  # type: ignore[union-attr]
+        for replicates in (2, 5)
+    }
+    assert seeds[2] == seeds[5]
+
+
+def test_a_screening_on_the_rows_that_are_reported_is_refused(recordings: Path, tmp_path: Path):
+    file = write_file(tmp_path, ARMS + "screening: {keep: 1}")
+    with pytest.raises(ValueError, match="screening: these data have the same held-out record"):
+        compare(file, tmp_path / "out", options(recordings))
+
+
+def test_overrides_of_a_screening_and_of_the_command_line_replace_those_of_arms(tmp_path: Path):
+    text = TWO_ARMS.replace("mix=mixup", "mix=mixup, trainer.max_epochs=9, data.batch_size=9")
+    text += "screening: {keep: 1, overrides: [trainer.max_epochs=2]}"
+    comparison = read_comparison(write_file(tmp_path, text), ["data.batch_size=7"])
+    screening, reported = plan_phases(comparison, tmp_path, [None], is_demo=True)
+    assert screening is not None
+    epochs = []
+    for phase in (screening, reported):
+        config = next(phase.runs_of(comparison.arms["mixup"], 0, None)).compose()
+        assert config.data.batch_size == 7
+        epochs.append(config.trainer.max_epochs)
+    assert epochs == [2, 9]
+
+
+def test_a_stage_is_not_trained_after_a_stage_that_failed(
     recordings: Path, tmp_path: Path, fake_runs: FakeRuns
 ):
-    text = ARMS + "screening: {replicates: 2, keep: 1}\nreplicates: 1\n"
-    compare(write_file(tmp_path, text), tmp_path / "out", options(recordings))
-    screened = [call for call in fake_runs.calls if call[1] in (1, 2)]
-    reported = [call for call in fake_runs.calls if call[1] == 0]
-    assert len(screened) == 4 * 2 * 2
-    assert {arm for arm, _, _ in reported} == {"none", "mixup"} and len(reported) == 4
-    assert set(pd.read_csv(tmp_path / "out" / "comparison.csv")["arm"]) == {"none", "mixup"}
-    assert set(pd.read_csv(tmp_path / "out" / "screening.csv")["arm"]) == set(fake_runs.advantage)
+    text = "control: none\narms: {none: [mix=none], two: {stages: [[mix=both], [mix=none]]}}\n"
+    file, out = write_file(tmp_path, text + FAST + "different_steps: true"), tmp_path / "out"
+    fake_runs.advantage["two"] = 1.0
+    fake_runs.failing = "seed-0-fold-0-stage-1"
+    compare(file, out, options(recordings))
+    names = [directory.name for directory in fake_runs.directories]
+    assert names.count("seed-0-fold-0") == 1  # of the control alone
+    runs = pd.read_csv(out / "runs.csv").set_index("run")
+    assert runs.loc["replicates/two/seed-0-fold-0", "state"] == "failed"
+    assert set(pd.read_csv(out / "comparison.csv")["arm"]) == {"none"}
+    fake_runs.failing = ""
+    compare(file, out, options(recordings))
+    assert set(pd.read_csv(out / "comparison.csv")["arm"]) == {"none", "two"}
+
+
+def test_runs_on_data_that_changed_since_are_not_compared(
+    recordings: Path, tmp_path: Path, fake_runs: FakeRuns
+):
+    out = tmp_path / "out"
+    compare(write_file(tmp_path, TWO_ARMS + FAST), out, options(recordings))
+    other = tmp_path / "other"
+    for file in recordings.rglob("*.wav"):
+        name = file.name.replace("low", "lower")
+        write_wave(other / file.parent.name / name, 1.0)
+    changed = [each.replace(str(recordings), str(other)) for each in options(recordings)]
+    with pytest.raises(ValueError, match="not held out now; restore the data"):
+        compare(write_file(tmp_path, ARMS), out, changed)
+
+
+def write_mixture_table(folder: Path, recordings: Path, *, swap_folds: bool = False) -> Path:
+    """Write test mixtures of the recordings without sound: their table and manifest."""
+    source = read_folder(recordings, group_pattern=r"^(g\d)", num_folds=2)
+    lines = []
+    for fold in (0, 1):
+        _, held_out = split_by_fold(source, 2, fold)
+        by_code = {code: [] for code in ("low", "high")}
+        for path in held_out.paths:
+            by_code[path.split("/")[0]].append(path)
+        for number, (low, high) in enumerate(zip(*by_code.values(), strict=True)):
+            bed = by_code["low"][number - 1]
+            for name, sources, bed_path in (
+                ("single", [low], ""),
+                ("single", [high], ""),
+                ("two_or_three", [low, high], ""),
+                ("three_or_four", [low, high], bed),
+                ("three_or_four", [low], bed),
+            ):
+                file = folder / name / f"fold{fold}-{number}-{len(sources)}-{sources[0][:3]}.flac"
+                write_text(file, "")
+                cells = {
+                    "path": file.relative_to(folder).as_posix(),
+                    "set": name,
+                    "fold": 1 - fold if swap_folds else fold,
+                    "labels": ";".join(each.split("/")[0] for each in sources),
+                    "num_sources": len(sources),
+                    "sources": ";".join(sources),
+                    "groups": ";".join(each.split("/")[1][:2] for each in sources),
+                    "snr_db": ";".join(["0.0"] * len(sources)) if len(sources) > 1 else "",
+                    "bed": bed_path,
+                    "bed_group": bed_path and bed_path.split("/")[1][:2],
+                }
+                lines.append(dict.fromkeys(COLUMNS, "") | cells)
+    pd.DataFrame(lines).to_csv(folder / "mixtures.csv", index=False)
+    manifest = MixtureManifest(
+        *(1, 0, 4, 8000, 1.0, ("high", "low"), "folder", str(recordings), None, 2, "auto", None),
+        *(None, "", {}, "digest"),
+    )
+    (folder / "mixtures.json").write_text(json.dumps(asdict(manifest)))
+    return folder
+
+
+def predict_with_thresholds(directory: Path, mixtures: MixtureSets) -> bool:
+    """Write logits of mixtures that are as large as the truth says."""
+    paths = [
+        path.relative_to(mixtures.folder).as_posix()
+        for each in mixtures.sets.values()
+        for path in each.paths
+    ]
+    truth = np.concatenate([each.truth for each in mixtures.sets.values()])
+    columns = {f"logit:{c}": truth[:, at] for at, c in enumerate(mixtures.labels.codes)}
+    frame = pd.DataFrame({"path": paths} | columns)
+    frame.to_parquet(directory / MIXTURE_LOGITS)
+    return True
+
+
+def test_mixtures_lead_the_output_and_those_that_are_trained_on_are_refused(
+    recordings: Path, tmp_path: Path, fake_runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write_mixture_table(tmp_path / "mixtures", recordings)
+    monkeypatch.setattr(test_sets, "predict_mixtures", predict_with_thresholds)
+    file, out = write_file(tmp_path, TWO_ARMS + FAST), tmp_path / "out"
+    compare(file, out, options(recordings), mixtures=folder)
+    table = pd.read_csv(out / "comparison.csv")
+    assert list(table["test_set"].unique()) == [
+        *("three_or_four", "single", "two_or_three", "held_out")
+    ]
+    first = table[(table["arm"] == "mixup") & (table["stratum"] == ALL)].iloc[0]
+    assert (first["value"], first["method"], first["num"]) == (1.0, "jackknife", 8)
+    wrong = write_mixture_table(tmp_path / "wrong", recordings, swap_folds=True)
+    with pytest.raises(ValueError, match="is trained on, which makes metrics too good"):
+        compare(file, tmp_path / "second", options(recordings), mixtures=wrong)
 
 
 def test_a_stopped_comparison_continues_where_it_was(
@@ -280,7 +441,8 @@ def test_a_comparison_does_not_replace_files_of_a_user(
 
 def scored(truth: np.ndarray, logits: np.ndarray, **fields) -> ScoredSet:
     groups = fields.pop("groups", [(str(row),) for row in range(len(truth))])
-    return ScoredSet(truth, np.ones(truth.shape, bool), logits, groups, **fields)
+    keys = fields.pop("keys", [str(row) for row in range(len(truth))])
+    return ScoredSet(truth, np.ones(truth.shape, bool), logits, groups, keys, **fields)
 
 
 def rows_of(results: list[ComparisonRow], stratum: str = ALL) -> dict[str, ComparisonRow]:
@@ -355,6 +517,38 @@ def test_strata_by_sources_and_snr_count_only_what_belongs_to_them():
     assert rows_of(results, ALL)["a"].value == pytest.approx((4 / 6 + 1) / 2)
 
 
+@pytest.mark.parametrize("groups_per_row", [1, 2])
+def test_a_stratum_with_positives_of_few_groups_has_no_interval(groups_per_row: int):
+    rng = np.random.default_rng(2)
+    truth = rng.random((96, 4)) < 0.3
+    group = np.arange(96) % 24
+    sources = np.where(group < 4, 3, 2)  # rows of three sources are those of four groups
+    groups = [tuple(f"{g} {k}" for k in range(groups_per_row)) for g in group]
+    scores = {
+        arm: {
+            0: {
+                "test": scored(
+                    truth, rng.standard_normal(truth.shape), groups=groups, num_sources=sources
+                )
+            }
+        }
+        for arm in ("a", "b")
+    }
+    results = compare_scores(scores, "a", ["macro_roc_auc"], independent=False, num_resamples=1000)
+    few, many = rows_of(results, "3 or more sources")["b"], rows_of(results, "2 sources")["b"]
+    assert many.num == 20 * groups_per_row and not math.isnan(many.low)
+    assert few.num == 4 * groups_per_row
+    assert math.isnan(few.low) == (groups_per_row == 1)
+
+
+def test_rows_of_other_recordings_are_not_paired():
+    truth = np.array([[True], [False]])
+    a, b = (scored(truth, np.zeros((2, 1)), keys=keys) for keys in (["x", "y"], ["x", "z"]))
+    scores = {"a": {0: {"test": a}}, "b": {0: {"test": b}}}
+    with pytest.raises(ValueError, match="b, seed 0 was tested on other rows or labels than a"):
+        compare_scores(scores, "a", ["macro_roc_auc"], independent=False, num_resamples=1000)
+
+
 def test_thresholds_of_a_fold_are_fitted_on_the_other_folds():
     truth = np.array([[1], [0], [1], [0]], bool)
     logits = np.array([[2.0], [-2.0], [6.0], [4.0]])
@@ -399,7 +593,8 @@ def test_a_comparison_of_the_demo_has_strata_and_costs(tmp_path: Path):
 @pytest.mark.slow
 def test_a_comparison_killed_three_times_ends_with_the_same_table(tmp_path: Path):
     text = TWO_ARMS.replace("{none", "{two stages: {stages: [[mix=both], [mix=none]]}, none")
-    file = write_file(tmp_path, text + "replicates: 2\ndifferent_steps: true\n")
+    text += "replicates: 2\ndifferent_steps: true\nscreening: {replicates: 1, keep: 2}\n"
+    file = write_file(tmp_path, text)
     settings = (*SMALL, "loggers=[]", "trainer.max_epochs=3", "checkpoint.every_steps=1")
     code = "from birdmix.cli.main import main; main()"
 
@@ -410,7 +605,7 @@ def test_a_comparison_killed_three_times_ends_with_the_same_table(tmp_path: Path
     assert start(tmp_path / "uninterrupted").wait(600) == 0
     killed = tmp_path / "killed"
     for kill_after in (
-        "replicates/two stages/seed-0-stage-1/last.ckpt",
+        "screening/two stages/seed-1000-stage-1/last.ckpt",
         "replicates/two stages/seed-0/config.yaml",
         "replicates/mixup/seed-1/previous.ckpt",
     ):

@@ -111,3 +111,9 @@ def test_the_control_of_a_run_applies_to_all_its_operators():
 def test_an_unknown_control_is_refused():
     with pytest.raises(ValueError, match="'resample' is unknown; did you mean 'resampling'"):
         MixSettings(control="resample")
+
+
+def test_inputs_only_keeps_the_examples_own_weights():
+    batch = one_hot_batch(4)._replace(weight=torch.tensor([1.0, 0.5, 0.25, 0.0]))
+    mixed = Mixup2(1.0, 1.0, control="inputs_only").mix(batch, rng=np.random.default_rng(0))
+    assert torch.equal(mixed.weight, batch.weight)

@@ -325,6 +325,17 @@ def test_an_example_without_a_mix_is_its_only_term(demo: Path):
     assert all(list(traced.after[example]) == [Term(example)] for example in alone)
 
 
+def test_an_example_that_a_control_replaced_is_the_partner(demo: Path):
+    overrides = ("mix=mixup", "mix.mixup_prob=1", "mix.control=resampling", "data.batch_size=8")
+    config = make_config(*SMALL, *overrides, f"data.root={demo}", "run_dir=.")
+    replayed = next(open_replay(config).replay((0, 0)))
+    traced = trace_operators(replayed.applied, replayed.batch.examples.x.shape[1])
+    kept = [term.segment for (term,) in traced[-1].after]
+    assert kept != list(range(8))
+    targets = replayed.batch.examples.target[kept]
+    torch.testing.assert_close(replayed.examples.target, targets)
+
+
 def tones(*amplitudes: float) -> Batch:
     """Return a batch of tones of different frequencies, which are orthogonal."""
     time = torch.arange(16_000) / 16_000

@@ -190,7 +190,7 @@ def jackknife_weights(groups_of_rows: Sequence[Sequence[int]], num_groups: int) 
     return weights
 
 
-def jackknife_difference(values: np.ndarray) -> Difference:
+def jackknife_difference(values: np.ndarray, num_informative: int | None = None) -> Difference:
     """Compute the infinitesimal jackknife over groups, with Student's interval and p-value.
 
     It is the limit of a bootstrap of groups in which a row weighs 1 plus what the counts of its
@@ -203,18 +203,21 @@ def jackknife_difference(values: np.ndarray) -> Difference:
 
     Args:
         values: Arm minus control for each of ``jackknife_weights``, [1 + G].
+        num_informative: Number of groups that the degrees of freedom are counted by, such as those
+            with positives; None is all.
 
     Returns:
         The difference; without interval and p-value if there are fewer than ``MIN_GROUPS`` groups,
         a value is NaN, or no group has an influence on a difference other than 0.
     """
     mean, num = float(values[0]), len(values) - 1
+    num = num if num_informative is None else num_informative
     influence = (mean - values[1:]) / _JACKKNIFE_STEP
     if np.all(values == 0) and num >= MIN_GROUPS:
         return Difference(0.0, 0.0, 0.0, 1.0, num, "jackknife")
     if np.isnan(values).any() or num < MIN_GROUPS or np.ptp(influence) == 0:
         return Difference(mean, np.nan, np.nan, np.nan, num, "jackknife")
-    error = float(np.sqrt(num) * np.std(influence, ddof=1))
+    error = float(np.sqrt(num / (num - 1) * np.sum((influence - influence.mean()) ** 2)))
     return _with_students_interval(mean, error, num, "jackknife")
 
 

@@ -46,15 +46,17 @@ def join_labels(rule: LabelRule, resolved: ResolvedPlan, sources: Examples) -> J
     source, share = resolved.applied.source, resolved.share
     target, weight, known = sources.target, sources.weight, sources.known
     frames, frames_known = sources.frames, sources.frame_known_mask()
+    # Where the target is the example's own, so is its weight.
+    weight_part = share if rule.share == "own" else resolved.part
     factor = rule.label_factors(share, source, target)
     bounds = rule.label_factors_of_bounds(share, source, target, known)
     if can_use_kernels(target, weight, known, frames, frames_known, source, share):
         factors = None if factor is None or bounds is None else torch.stack([factor, *bounds])
         sources = sources._replace(frames_known=frames_known)
-        return _join_by_kernels(rule, resolved, sources, factors)
+        return _join_by_kernels(rule, resolved, sources, factors, weight_part)
     joined = JoinedLabels(
         rule.join_targets(share, source, target, factor=factor),
-        None if weight is None else _join_sample_weights(resolved.part, source, weight),
+        None if weight is None else _join_sample_weights(weight_part, source, weight),
         None if known is None else rule.join_known(share, source, known, target, factors=bounds),
     )
     if frames is None or resolved.frame_share is None:
@@ -71,7 +73,11 @@ def join_labels(rule: LabelRule, resolved: ResolvedPlan, sources: Examples) -> J
 
 
 def _join_by_kernels(
-    rule: LabelRule, resolved: ResolvedPlan, sources: Examples, factors: Tensor | None
+    rule: LabelRule,
+    resolved: ResolvedPlan,
+    sources: Examples,
+    factors: Tensor | None,
+    weight_part: Tensor,
 ) -> JoinedLabels:
     """Join labels in one launch, or two with label frames.
 
@@ -81,6 +87,7 @@ def _join_by_kernels(
         sources: The batch, in all fields but ``x`` followed by the pool, with the known mask of its
             frames.
         factors: Factors of the shares, and their bounds (``LabelRule``), [3, B, S]; None is 1.
+        weight_part: Part of each source in the mean of the sample weights, [B, S].
     """
     from birdmix.mix.kernel_launches import launch_join_labels
 
@@ -92,7 +99,7 @@ def _join_by_kernels(
         sources.target,
         sources.known,
         factors,
-        part=resolved.part,
+        part=weight_part,
         weight=sources.weight,
     )
     joined = JoinedLabels(target, weight, known)

@@ -38,7 +38,8 @@ class LabelRule:
             ``amplitude``: its part weighted by its RMS, so that a quiet source contributes
             little (between-class learning, Tokozume et al. 2018, arXiv:1711.10282).
             ``saturating``: its gain / .5, at most 1 (sumix, the 7th place of BirdCLEF 2023).
-            ``own``: all of the example's own target, and nothing of its partners.
+            ``own``: all of the example's own target, and nothing of its partners; its sample
+            weight stays its own, too.
         join: How the claims are joined: ``sum`` (clamped to 1), ``max``, or ``noisy_or``,
             1 - (1 - a)(1 - b).
         min_snr_db: Audibility threshold in dB, 0 or less: a source whose level, after its gain and

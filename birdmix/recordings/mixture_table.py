@@ -3,6 +3,7 @@
 Shapes: N mixtures of a set, C classes.
 """
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,7 +238,7 @@ def read_mixtures(folder: Path, labels: Labels) -> MixtureSets:
     Raises:
         ValueError: If it is no such folder, its classes are others, or a row is damaged.
     """
-    folder = Path(folder).absolute()
+    folder = Path(os.path.abspath(folder))
     manifest = _read_manifest(folder)
     _check_labels(folder, manifest, labels)
     table = TextTable(folder / TABLE, COLUMNS, hint=_REMEDY)

@@ -11,19 +11,32 @@ from birdmix.experiments.comparison.planned_runs import PlannedRun
 from birdmix.loading.run_data import RunData, open_data
 from birdmix.messages import first_few, format_count
 from birdmix.threads import OnItemDone
+from birdmix.training.checkpoint import has_checkpoint, load_checkpoint
 
 
-def check_settings(runs: Sequence[PlannedRun], has_separate_test: bool) -> None:
+def check_settings(
+    runs: Sequence[PlannedRun], has_separate_test: bool, is_demo: bool, different_steps: bool
+) -> None:
     """Check the settings of an arm's runs as far as the configuration alone decides them.
 
     Args:
         runs: The stages of one replicate.
         has_separate_test: Whether the runs are tested on other recordings than they hold out.
+        is_demo: Whether each replicate makes its own demo.
+        different_steps: Whether arms may have different numbers of optimizer steps.
 
     Raises:
-        ValueError: If a setting is invalid, or selects an epoch on the rows that are reported.
+        ValueError: If a setting is invalid, is set by the comparison, ends training early, or
+            selects an epoch on the rows that are reported.
     """
     for run in runs:
+        keys = {override.lstrip("+~").partition("=")[0] for override in run.overrides}
+        for key in ("data.root", "data.demo.seed") if is_demo else ():
+            if key in keys:
+                raise ValueError(
+                    f"arm {run.arm}: {key} is set by the comparison, which makes a demo for each "
+                    "seed; remove it"
+                )
         config = run.compose()
         # The weights that a later stage begins from do not exist yet.
         first = replace(config, init_from=None) if run.stage > 1 else config
@@ -31,9 +44,13 @@ def check_settings(runs: Sequence[PlannedRun], has_separate_test: bool) -> None:
             check_buildable(first)
         except ValueError as error:
             raise ValueError(f"arm {run.arm}: {error}") from error
-        if has_separate_test:
-            continue
-        if config.validation.patience is not None or config.checkpoint.bundle == "best":
+        if config.validation.patience is not None and not different_steps:
+            raise ValueError(
+                f"arm {run.arm}: validation.patience ends runs after different numbers of steps; "
+                "set it to null, or different_steps: true"
+            )
+        chooses = config.validation.patience is not None or config.checkpoint.bundle == "best"
+        if chooses and not has_separate_test:
             raise ValueError(
                 f"arm {run.arm}: validation.patience and checkpoint.bundle=best choose an epoch by "
                 "the held-out recordings, which are reported; set them to null and last"
@@ -99,6 +116,26 @@ class ComparableArms:
                 "(trainer.max_epochs, data.batch_size), or set different_steps: true"
             )
 
+    def check_former_data(self, run: PlannedRun) -> None:
+        """Check that a run that was started before was trained on the present recordings.
+
+        Raises:
+            ValueError: If it was trained on others.
+        """
+        if not has_checkpoint(run.directory):
+            return
+        config = run.compose()
+        former = load_checkpoint(run.directory)["data"].get("recordings")
+        if former == _digests(self.open(config)):
+            return
+        # With another cache other damaged recordings may be found, and left out.
+        rate = config.frontend.log_mel.sample_rate
+        if former != _digests(open_data(config.data, rate, self._open_bar)):
+            raise ValueError(
+                f"{run.directory} was trained on other recordings or labels than there are now; "
+                "restore them, or name another folder for --out"
+            )
+
     def _check_data(self, arm: str, data: RunData) -> None:
         described = describe_data_identity(data)
         for name, value in described.items():
@@ -109,6 +146,12 @@ class ComparableArms:
                     f"{_first_difference(value, expected)}; arms differ in how they train, so move "
                     "such settings to overrides"
                 )
+
+
+def _digests(data: RunData) -> str:
+    """Return the digests of a run's recordings as its checkpoints have them."""
+    tables = (data.train, *data.pools.values(), *data.validation.values())
+    return "+".join(recordings.digest() for recordings in tables)
 
 
 def describe_data_identity(data: RunData) -> Mapping[str, Sequence[str]]:

@@ -37,6 +37,13 @@ _KEYS = (
 _ARM_KEYS = ("overrides", "stages", "control")
 _SCREENING_KEYS = ("replicates", "keep", "overrides", "seed")
 
+# Settings that each run of a comparison gets from it.
+_SET_BY_COMPARISON = ("seed", "data.fold", "run_dir", "resume", "resume_force", "init_from")
+
+# Distance from the first reported seed to the first one of a screening: it must not change when
+# replicates are added.
+_SCREENING_SEED = 1000
+
 # Names of arms are names of folders.
 _ARM_NAME = re.compile(r"\w[\w .,+()-]{0,79}")
 
@@ -62,7 +69,7 @@ class Screening:
         replicates: Number of replicates.
         keep: Number of arms, besides the control, with the best mean of the first metric.
         seed: Seed of the first replicate.
-        overrides: Overrides of its runs, after those of the file.
+        overrides: Overrides of its runs, which replace those of the arms.
     """
 
     replicates: int
@@ -83,7 +90,8 @@ class Comparison:
     Attributes:
         control: Name of the arm that the others are compared with.
         arms: The arms by name.
-        overrides: Overrides of all runs.
+        overrides: Overrides of all runs, which arms may replace.
+        last_overrides: Overrides of all runs, which replace those of arms.
         replicates: Number of seeds; for the demo each is also the seed of its own data.
         seed: The first of them.
         folds: Folds to hold out, one after another; None is all folds of the data.
@@ -96,6 +104,7 @@ class Comparison:
     control: str
     arms: Mapping[str, Arm]
     overrides: tuple[str, ...]
+    last_overrides: tuple[str, ...]
     replicates: int
     seed: int
     folds: tuple[int, ...] | None
@@ -115,7 +124,7 @@ def read_comparison(file: Path, overrides: Sequence[str] = ()) -> Comparison:
 
     Args:
         file: The YAML file.
-        overrides: Further overrides of all runs, after those of the file.
+        overrides: Further overrides of all runs, which replace those of the file and its arms.
 
     Raises:
         ValueError: With the file and the key, if it is not readable or a value is wrong.
@@ -130,8 +139,7 @@ def read_comparison(file: Path, overrides: Sequence[str] = ()) -> Comparison:
         comparison = _parse(plain)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    given = _parse_overrides(list(overrides), "overrides")
-    return replace(comparison, overrides=(*comparison.overrides, *given))
+    return replace(comparison, last_overrides=_parse_overrides(list(overrides), "overrides"))
 
 
 def describe_comparison(file: Path) -> str:
@@ -157,11 +165,14 @@ def _parse(plain: Mapping[str, Any]) -> Comparison:
         control=str(control),
         arms=arms,
         overrides=_parse_overrides(plain.get("overrides", []), "overrides"),
+        last_overrides=(),
         replicates=replicates,
         seed=seed,
         folds=_parse_folds(plain.get("folds")),
         metrics=metrics,
-        screening=_parse_screening(plain.get("screening"), range(seed, seed + replicates), arms),
+        screening=_parse_screening(
+            plain.get("screening"), range(seed, seed + replicates), arms, metrics[0]
+        ),
         different_steps=_yes_or_no(plain, "different_steps"),
         resamples=_whole_number(plain, "resamples", 10_000, MIN_RESAMPLES),
     )
@@ -204,16 +215,23 @@ def _parse_arm(name: str, plain: Any) -> Arm:
     )
 
 
-def _parse_screening(plain: Any, reported: range, arms: Mapping[str, Arm]) -> Screening | None:
+def _parse_screening(
+    plain: Any, reported: range, arms: Mapping[str, Arm], metric: str
+) -> Screening | None:
     if plain is None:
         return None
     if not isinstance(plain, dict):
         raise ValueError("screening: write {replicates: NUMBER, keep: NUMBER}")
     _check_keys(plain, _SCREENING_KEYS, "screening.")
+    if COMPARISON_METRICS[metric].better is None:
+        raise ValueError(
+            f"metrics: {metric} cannot choose the arms of a screening, since neither higher nor "
+            "lower values are better; put another metric first"
+        )
     screening = Screening(
         _whole_number(plain, "replicates", 2, 1, "screening."),
         _whole_number(plain, "keep", 3, 1, "screening."),
-        _whole_number(plain, "seed", reported.stop, 0, "screening."),
+        _whole_number(plain, "seed", reported.start + _SCREENING_SEED, 0, "screening."),
         _parse_overrides(plain.get("overrides", []), "screening.overrides"),
     )
     if set(screening.seeds) & set(reported):
@@ -232,7 +250,8 @@ def _parse_folds(plain: Any) -> tuple[int, ...] | None:
     if plain is None:
         return None
     folds = plain if isinstance(plain, list) else [plain]
-    if not folds or not all(isinstance(fold, int) and fold >= 0 for fold in folds):
+    are_numbers = all(isinstance(fold, int) and not isinstance(fold, bool) for fold in folds)
+    if not folds or not are_numbers or min(folds) < 0:
         raise ValueError(f"folds={plain}: write a list of folds, as in [0, 1, 2]")
     return tuple(dict.fromkeys(folds))
 
@@ -242,14 +261,18 @@ def _parse_overrides(plain: Any, key: str) -> tuple[str, ...]:
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"{key}: '{override}' is no override; write key=value")
-        if override.lstrip("+~").startswith(("hydra", "resume", "run_dir", "init_from")):
-            raise ValueError(f"{key}: '{override}' is set by the comparison; remove it")
+        name = override.lstrip("+~").partition("=")[0]
+        if name in _SET_BY_COMPARISON and override != "data.fold=null":
+            raise ValueError(
+                f"{key}: '{override}' is set by the comparison; remove it "
+                "(its own keys are seed, replicates and folds)"
+            )
     return tuple(overrides)
 
 
 def _texts(plain: Any, key: str) -> list[str]:
     if not isinstance(plain, list) or not all(isinstance(each, str) for each in plain):
-        raise ValueError(f"{key}: write a list of texts, as in [mix=mixup, seed=1]")
+        raise ValueError(f"{key}: write a list of texts, as in [mix=mixup, optim.lr=0.01]")
     return plain
 
 

@@ -19,12 +19,18 @@ from birdmix.experiments.comparison.comparable_arms import ComparableArms, check
 from birdmix.experiments.comparison.comparison_file import Arm, Comparison, read_comparison
 from birdmix.experiments.comparison.comparison_output import (
     ComparisonResults,
+    PhaseResults,
     comparison_output_files,
     log_comparison,
     write_comparison,
 )
 from birdmix.experiments.comparison.paired_scores import ALL, compare_scores
-from birdmix.experiments.comparison.planned_runs import Phase, PlannedRun, plan_phases
+from birdmix.experiments.comparison.planned_runs import (
+    SCREENING,
+    Phase,
+    PlannedRun,
+    plan_phases,
+)
 from birdmix.experiments.comparison.run_costs import PeakMemoryFile
 from birdmix.experiments.comparison.test_sets import TestSets
 from birdmix.experiments.run_series import (
@@ -35,6 +41,7 @@ from birdmix.experiments.run_series import (
 )
 from birdmix.experiments.run_table import FAILED, write_failure
 from birdmix.messages import first_few, first_line
+from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
 from birdmix.partial_files import remove_partials
 from birdmix.report.comparison_row import ComparisonRow
 from birdmix.training.metrics_log import FINAL_METRICS_FILE
@@ -101,9 +108,12 @@ class ComparisonSeries:
         self.tests = TestSets(mixtures, config)
         folds = _choose_folds(comparison, config, self.tests.has_soundscapes)
         self.screening, self.reported = plan_phases(comparison, folder, folds, self.is_demo)
-        self.comparable = ComparableArms(
-            comparison.control, comparison.different_steps, open_progress_bar
-        )
+        self.steps: dict[str, dict[str, int]] = {}
+        if self.screening is not None and not self.is_demo:
+            raise ValueError(
+                "screening: these data have the same held-out recordings in both rounds, so the "
+                "arms that it keeps would look too good; remove it, and compare all arms at once"
+            )
 
     @property
     def phases(self) -> list[Phase]:
@@ -119,26 +129,43 @@ class ComparisonSeries:
         for phase in self.phases:
             for arm in phase.arms:
                 runs = list(phase.runs_of(arm, phase.seeds[0], phase.folds[0]))
-                check_settings(runs, self.tests.has_soundscapes)
+                check_settings(
+                    runs, self.tests.has_soundscapes, self.is_demo, self.comparison.different_steps
+                )
             for run in phase.runs():
                 _check_former_run(run)
+        metric = self.comparison.metrics[0]
+        if (
+            COMPARISON_METRICS[metric].needs_decisions
+            and not self.tests.has_soundscapes
+            and len(self.reported.folds) == 1
+        ):
+            raise ValueError(
+                f"metrics: {metric} needs thresholds that were fitted on other folds, and one "
+                "fold is held out; put another metric first, or name more folds"
+            )
 
     def check_data(self) -> None:
         """Check that arms have the same data and steps, and that mixtures are not trained on.
 
         Raises:
-            ValueError: If they are not.
+            ValueError: If they are not, or a former run had other data.
         """
-        phase = self.phases[0]
         control = self.comparison.arms[self.comparison.control]
-        others = [arm for arm in phase.arms if arm.name != control.name]
-        for arm in (control, *others):
-            runs = list(phase.runs_of(arm, phase.seeds[0], phase.folds[0]))
-            self.comparable.check(arm.name, runs)
-        for fold in phase.folds:
-            for arm in phase.arms:
-                for run in phase.runs_of(arm, phase.seeds[0], fold):
-                    self.tests.check(run, self.comparable.open(run.compose()))
+        for phase in self.phases:
+            comparable = ComparableArms(
+                control.name, self.comparison.different_steps, open_progress_bar
+            )
+            others = [arm for arm in phase.arms if arm.name != control.name]
+            for arm in (control, *others):
+                runs = list(phase.runs_of(arm, phase.seeds[0], phase.folds[0]))
+                comparable.check(arm.name, runs)
+            self.steps[phase.name] = comparable.steps
+            for run in phase.runs():
+                if run.seed == phase.seeds[0]:
+                    self.tests.check(run, comparable.open(run.compose()))
+                if not self.is_demo:  # a demo is determined by its settings
+                    comparable.check_former_data(run)
 
     def run(self, file: Path) -> None:
         """Run the phases, and write their results after each replicate.
@@ -146,32 +173,48 @@ class ComparisonSeries:
         Args:
             file: The comparison file, to be copied to the page.
         """
-        results = ComparisonResults(self.comparison, file, self.comparable.steps, self.is_demo)
+        results = ComparisonResults(self.comparison, file, self.is_demo)
         if self.screening is not None:
             self._run_phase(self.screening, results)
-            self.reported = replace(self.reported, arms=self._choose_arms(results.screening))
-            names = [arm.name for arm in self.reported.arms]
-            log_line(f"chosen by the screening: {', '.join(names)}")
+            assert results.screening is not None
+            self.reported = replace(self.reported, arms=self._choose_arms(results.screening.rows))
+            log_line(f"chosen by the screening: {', '.join(self.reported.arm_names)}")
         self._run_phase(self.reported, results)
         log_comparison(results, self.folder)
 
     def _run_phase(self, phase: Phase, results: ComparisonResults) -> None:
-        """Run a phase, and write the results so far after each of its replicates."""
+        """Run a phase; write the results so far after each replicate in which a run was new."""
         runs = list(phase.runs())
         for seed in phase.seeds:
-            for number, run in enumerate(runs, start=1):
-                if run.seed == seed:
-                    self._run(run, phase, number, len(runs))
-            done = [each for each in phase.seeds if each <= seed]
-            results.add_phase(phase, done, self._compare_scores(phase, done))
+            is_new = [
+                self._run(run, phase, number, len(runs))
+                for number, run in enumerate(runs, start=1)
+                if run.seed == seed
+            ]
+            if not any(is_new) and seed != phase.seeds[-1]:
+                continue
+            seeds = [each for each in phase.seeds if each <= seed]
+            rows = self._compare_scores(phase, seeds)
+            done = PhaseResults(phase, seeds, rows, self.steps[phase.name])
+            if phase.name == SCREENING:
+                results.screening = done
+            else:
+                results.reported = done
             write_comparison(results, self.folder)
 
-    def _run(self, run: PlannedRun, phase: Phase, number: int, count: int) -> None:
-        """Train and test one run, unless that was done before; a failure is recorded."""
+    def _run(self, run: PlannedRun, phase: Phase, number: int, count: int) -> bool:
+        """Train and test one run, unless that was done before; a failure is recorded.
+
+        Returns:
+            Whether anything was done.
+        """
         place = f"{phase.name}: run {number} of {count}: {run.name}"
         started_at = time.monotonic()
+        is_trained = (run.directory / FINAL_METRICS_FILE).is_file()
         try:
-            if not (run.directory / FINAL_METRICS_FILE).is_file():
+            if run.init_from is not None and not (run.init_from / FINAL_METRICS_FILE).is_file():
+                raise ValueError("the stage before it failed")
+            if not is_trained:
                 run_or_resume(
                     run.compose(),
                     run.directory,
@@ -179,8 +222,7 @@ class ComparisonSeries:
                     "comparison",
                     lambda training: PeakMemoryFile(run.directory, training.fabric.device),
                 )
-            if run.is_last:
-                self.tests.predict(run)
+            is_tested = run.is_last and self.tests.predict(run)
         except RunStopped as stopped:
             text = f"stopped in {run.name}, which is saved; the same command continues it"
             exit_with_message(text, stopped.status)
@@ -189,9 +231,11 @@ class ComparisonSeries:
                 raise
             write_failure(run.directory, error, run.overrides)
             log_line(f"{place}: failed: {first_line(error)}")
-            return
+            return True
         (run.directory / FAILED).unlink(missing_ok=True)
-        log_line(f"{place}: {time.monotonic() - started_at:.0f} s")
+        if not is_trained or is_tested:
+            log_line(f"{place}: {time.monotonic() - started_at:.0f} s")
+        return not is_trained or is_tested
 
     def _compare_scores(self, phase: Phase, seeds: Sequence[int]) -> list[ComparisonRow]:
         """Return the results of the replicates that have succeeded.
@@ -231,6 +275,11 @@ class ComparisonSeries:
         """Return the control and the arms with the best mean of the first metric."""
         assert self.comparison.screening is not None
         control, first = self.comparison.control, results[0]
+        if np.isnan(first.control_value):
+            raise ValueError(
+                f"{first.metric_title} is not defined for {first.test_set}, so it cannot choose "
+                "the arms of a screening; put another metric first"
+            )
         values = {
             row.arm: row.difference
             for row in results

@@ -10,7 +10,7 @@ runs.csv         a row per run: state, seconds of a step, memory, metrics
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,13 +18,12 @@ import pandas as pd
 from birdmix.console import log_line, log_table
 from birdmix.experiments.comparison.comparison_file import Comparison, describe_comparison
 from birdmix.experiments.comparison.paired_scores import ALL
-from birdmix.experiments.comparison.planned_runs import REPORTED, SCREENING, Phase
+from birdmix.experiments.comparison.planned_runs import Phase
 from birdmix.experiments.comparison.run_costs import peak_memory_gib, seconds_per_step
 from birdmix.experiments.run_table import FAILED
 from birdmix.experiments.table_escaping import escape_table_formulas
 from birdmix.files import atomic_path
 from birdmix.json_data import read_json
-from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
 from birdmix.ownership import OutputFiles
 from birdmix.report.comparison_page import (
     ComparisonReport,
@@ -40,6 +39,23 @@ COMPARISON_TABLE, SCREENING_TABLE, RUNS_TABLE = "comparison.csv", "screening.csv
 FOREST_PLOT, PAGE = "forest_plot.png", "comparison.html"
 
 
+@dataclass(frozen=True)
+class PhaseResults:
+    """Results of a phase so far.
+
+    Attributes:
+        phase: The phase.
+        seeds: Its seeds that are done.
+        rows: Values and differences of the arms.
+        steps: Number of optimizer steps by arm.
+    """
+
+    phase: Phase
+    seeds: Sequence[int]
+    rows: Sequence[ComparisonRow]
+    steps: Mapping[str, int]
+
+
 @dataclass
 class ComparisonResults:
     """What a comparison has found so far.
@@ -47,30 +63,16 @@ class ComparisonResults:
     Attributes:
         comparison: The comparison.
         file: Its file.
-        steps: Number of optimizer steps by arm.
         is_demo: Whether each replicate has a demo of its own.
-        screening: Results of the screening.
-        reported: Results that are reported.
-        phases: The phases that have results, with the seeds that are done.
+        screening: Results of the screening; None if there is none yet.
+        reported: Results that are reported; None if there are none yet.
     """
 
     comparison: Comparison
     file: Path
-    steps: Mapping[str, int]
     is_demo: bool
-    screening: Sequence[ComparisonRow] = ()
-    reported: Sequence[ComparisonRow] = ()
-    phases: dict[str, tuple[Phase, Sequence[int]]] = field(default_factory=dict)
-
-    def add_phase(
-        self, phase: Phase, seeds: Sequence[int], results: Sequence[ComparisonRow]
-    ) -> None:
-        """Add the results of the first replicates of a phase, or replace former ones."""
-        self.phases[phase.name] = (phase, seeds)
-        if phase.name == SCREENING:
-            self.screening = results
-        else:
-            self.reported = results
+    screening: PhaseResults | None = None
+    reported: PhaseResults | None = None
 
 
 def comparison_output_files(folder: Path) -> OutputFiles:
@@ -88,16 +90,16 @@ def write_comparison(results: ComparisonResults, folder: Path) -> None:
     """
     runs = _runs_table(results, folder)
     _write_table(folder / RUNS_TABLE, runs)
-    if results.screening:
-        _write_table(folder / SCREENING_TABLE, _table_of_rows(results.screening))
-    if not results.reported:
+    if results.screening is not None:
+        _write_table(folder / SCREENING_TABLE, _table_of_rows(results.screening.rows))
+    if results.reported is None:
         return
-    _write_table(folder / COMPARISON_TABLE, _table_of_rows(results.reported))
-    of_all = [row for row in results.reported if row.stratum == ALL]
+    rows = results.reported.rows
+    _write_table(folder / COMPARISON_TABLE, _table_of_rows(rows))
     title = f"Differences to {results.comparison.control}"
     with atomic_path(folder / FOREST_PLOT) as partial:
-        draw_forest_plot(partial, of_all, title)
-    write_comparison_page(folder / PAGE, _build_report(results, runs))
+        draw_forest_plot(partial, [row for row in rows if row.stratum == ALL], title)
+    write_comparison_page(folder / PAGE, _build_report(results, results.reported, runs))
 
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:
@@ -114,9 +116,9 @@ def _table_of_rows(rows: Sequence[ComparisonRow]) -> pd.DataFrame:
 def _runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
     """Return a table of all runs that were started, in their order."""
     rows = []
-    for phase, seeds in results.phases.values():
-        for run in phase.runs():
-            if run.seed not in seeds or not run.directory.is_dir():
+    for done in (results.screening, results.reported):
+        for run in () if done is None else done.phase.runs():
+            if done is None or run.seed not in done.seeds or not run.directory.is_dir():
                 continue
             state, error, metrics = _read_state(run.directory)
             costs = {
@@ -126,7 +128,7 @@ def _runs_table(results: ComparisonResults, folder: Path) -> pd.DataFrame:
             rows.append(
                 {
                     "run": str(run.directory.relative_to(folder)),
-                    "phase": phase.name,
+                    "phase": done.phase.name,
                     "arm": run.arm,
                     "seed": run.seed,
                     "fold": run.fold,
@@ -152,19 +154,20 @@ def _read_state(directory: Path) -> tuple[str, str, dict[str, float]]:
         raise ValueError(f"{file}: damaged; remove it, and start the same command") from error
 
 
-def _build_report(results: ComparisonResults, runs: pd.DataFrame) -> ComparisonReport:
+def _build_report(
+    results: ComparisonResults, reported: PhaseResults, runs: pd.DataFrame
+) -> ComparisonReport:
     """Return what the page shows."""
-    metric = results.comparison.metrics[0]
-    first = results.reported[0]
+    first = reported.rows[0]
     return ComparisonReport(
         title=f"Comparison: {results.file.stem}",
-        summary=_summary(results),
-        rows=results.reported,
+        summary=_summary(results, reported),
+        rows=reported.rows,
         headline=(first.test_set, first.metric),
         runs=[_run_row(results, run) for _, run in runs.iterrows()],
         comparison_file=describe_comparison(results.file),
-        screening=list(_screening_rows(results)),
-        screening_metric=COMPARISON_METRICS[metric].title if results.screening else "",
+        screening=list(_screening_rows(results.screening, reported)),
+        screening_metric=first.metric_title if results.screening else "",
         memory_title="peak memory of the process, MB",
     )
 
@@ -186,47 +189,54 @@ def _run_row(results: ComparisonResults, run: pd.Series) -> RunRow:
     )
 
 
-def _screening_rows(results: ComparisonResults) -> Iterator[ScreeningRow]:
-    if not results.screening:
+def _screening_rows(
+    screening: PhaseResults | None, reported: PhaseResults
+) -> Iterator[ScreeningRow]:
+    if screening is None:
         return
-    first = results.screening[0]
-    chosen = {arm.name for arm in results.phases[REPORTED][0].arms}
-    for row in results.screening:
+    first, chosen = screening.rows[0], reported.phase.arm_names
+    for row in screening.rows:
         if (row.test_set, row.stratum, row.metric) == (first.test_set, ALL, first.metric):
             yield ScreeningRow(row.arm, row.value, row.num, row.arm in chosen)
 
 
-def _summary(results: ComparisonResults) -> list[str]:
+def _summary(results: ComparisonResults, reported: PhaseResults) -> list[str]:
     """Return sentences about arms, replicates and steps."""
-    comparison = results.comparison
-    arms = list(dict.fromkeys(row.arm for row in results.reported))
-    _, seeds = results.phases[REPORTED]
+    comparison, seeds = results.comparison, reported.seeds
+    arms = list(dict.fromkeys(row.arm for row in reported.rows))
     kind = "each with data of its own" if results.is_demo else "on the same held-out recordings"
     lines = [
         f"{len(arms)} arms; the control is {comparison.control}. {len(seeds)} of "
         f"{comparison.replicates} replicates, {kind}."
     ]
-    steps = {arm: results.steps[arm] for arm in arms}
-    if len(set(steps.values())) > 1:
-        text = ", ".join(f"{arm} {count}" for arm, count in steps.items())
+    if len({reported.steps[arm] for arm in arms}) > 1:
+        text = ", ".join(f"{arm} {reported.steps[arm]}" for arm in arms)
         lines.append(f"Arms have different numbers of optimizer steps: {text}.")
-    missing = sorted(set(results.phases[REPORTED][0].arm_names) - set(arms))
+    missing = [arm for arm in reported.phase.arm_names if arm not in arms]
     if missing:
         lines.append(f"No replicate succeeded of: {', '.join(missing)}.")
+    undefined = {
+        f"{row.metric_title} ({row.test_set})"
+        for row in reported.rows
+        if row.stratum == ALL and row.is_control and math.isnan(row.value)
+    }
+    if undefined:
+        lines.append(f"Not defined for these data: {', '.join(sorted(undefined))}.")
     return lines
 
 
 def log_comparison(results: ComparisonResults, folder: Path) -> None:
     """Print the results of the first metric in all test sets, the statistics, and the files."""
-    first = results.reported[0]
-    shown = [r for r in results.reported if r.stratum == ALL and r.metric == first.metric]
+    assert results.reported is not None
+    rows, first = results.reported.rows, results.reported.rows[0]
+    shown = [row for row in rows if row.stratum == ALL and row.metric == first.metric]
     for test_set in dict.fromkeys(row.test_set for row in shown):
         log_line(f"{first.metric_title}, {test_set}")
         log_table(
             ["arm", "value", "difference", "95 % interval", "p (Holm)", ""],
             [_console_cells(row) for row in shown if row.test_set == test_set],
         )
-    for line in (*_summary(results), *statistics_statement(results.reported)):
+    for line in (*_summary(results, results.reported), *statistics_statement(rows)):
         log_line(line)
     for name in (COMPARISON_TABLE, RUNS_TABLE, FOREST_PLOT, PAGE):
         log_line(f"wrote {folder / name}")

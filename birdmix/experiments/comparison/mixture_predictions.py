@@ -25,12 +25,15 @@ MIXTURE_LOGITS = "mixture_logits.parquet"
 _IDENTITY = b"birdmix"
 
 
-def predict_mixtures(directory: Path, mixtures: MixtureSets) -> None:
+def predict_mixtures(directory: Path, mixtures: MixtureSets) -> bool:
     """Predict mixtures with the bundle of a run, unless that was done before.
 
     Args:
         directory: Run directory.
         mixtures: The mixtures of the fold that the run holds out.
+
+    Returns:
+        Whether they were predicted now.
 
     Raises:
         ValueError: If a mixture cannot be predicted.
@@ -39,7 +42,7 @@ def predict_mixtures(directory: Path, mixtures: MixtureSets) -> None:
     identity = f"{mixtures.manifest.digest} {bundle_digest(bundle)}"
     file = directory / MIXTURE_LOGITS
     if _read_identity(file) == identity:
-        return
+        return False
     paths = [path for each in mixtures.sets.values() for path in each.paths]
     folder = find_input_files(paths).folder
     logits = {}
@@ -58,6 +61,7 @@ def predict_mixtures(directory: Path, mixtures: MixtureSets) -> None:
     arrow = arrow.replace_schema_metadata({_IDENTITY: identity.encode()})
     with atomic_path(file) as partial:
         pq.write_table(arrow, partial)
+    return True
 
 
 def read_mixture_scores(
@@ -80,7 +84,11 @@ def read_mixture_scores(
             mixture_set.truth >= 0.5,
             mixture_set.known,
             table.loc[names].to_numpy(np.float64),
-            mixture_set.groups,
+            [
+                (*groups, bed) if bed else groups
+                for groups, bed in zip(mixture_set.groups, mixture_set.bed_groups, strict=True)
+            ],
+            names,
             num_sources=mixture_set.num_sources,
             snr_db=mixture_set.snr_db,
             fold=mixture_set.fold,

@@ -51,13 +51,15 @@ _SOURCE_BINS = (
 
 @dataclass(frozen=True, eq=False)
 class _Comparator:
-    """How arms are compared on the rows of a test set.
+    """How arms are compared on the rows of a stratum of a test set.
 
     Attributes:
-        weights: Weights of the rows: all 1, then those of each resample or group, [W, N].
+        rows: The rows with a scored label.
+        weights: Their weights: all 1, then those of each resample or group, [W, rows].
         difference: Computes the difference from arm minus control in each seed, [S, W].
     """
 
+    rows: np.ndarray
     weights: np.ndarray
     difference: Callable[[np.ndarray], Difference]
 
@@ -86,11 +88,16 @@ def compare_scores(
             arm: {seed: sets[test_set] for seed, sets in seeds.items()}
             for arm, seeds in scores.items()
         }
-        comparator = None
-        if not independent:
-            groups = next(iter(by_arm[control].values())).groups
-            comparator = _group_comparator(test_set, groups, num_resamples)
+        _check_same_rows(by_arm, independent)
+        first = next(iter(by_arm[control].values()))
         for stratum in _strata(by_arm[control]):
+            scored = first.known & _in_stratum(first, stratum)
+            if not scored.any():
+                continue
+            comparator = None
+            if not independent:
+                name = f"{test_set} {stratum}"
+                comparator = _group_comparator(name, first, scored, num_resamples)
             for metric in metrics:
                 if stratum != ALL and metric not in _STRATA_METRICS:
                     continue
@@ -101,31 +108,72 @@ def compare_scores(
                     }
                     for arm, seeds in by_arm.items()
                 }
-                if not all(np.isnan(v[0]) for v in values[control].values()):
+                is_defined = not all(np.isnan(v[0]) for v in values[control].values())
+                if is_defined or stratum == ALL:
                     rows += _compare(test_set, stratum, metric, values, control, comparator)
     return rows
 
 
+def _check_same_rows(by_arm: Mapping[str, Mapping[int, ScoredSet]], independent: bool) -> None:
+    """Check that what is compared has the same rows: of all runs, or of those of a seed.
+
+    Raises:
+        ValueError: If the data changed between runs.
+    """
+    first: dict[int, tuple[str, int, ScoredSet]] = {}
+    for arm, seeds in by_arm.items():
+        for seed, scored in seeds.items():
+            place = seed if independent else 0
+            other, other_seed, expected = first.setdefault(place, (arm, seed, scored))
+            if (
+                list(scored.keys) != list(expected.keys)
+                or not np.array_equal(scored.known, expected.known)
+                or (scored.truth != expected.truth)[scored.known].any()
+            ):
+                raise ValueError(
+                    f"{arm}, seed {seed} was tested on other rows or labels than {other}, seed "
+                    f"{other_seed}: the data changed between these runs; remove the older ones, "
+                    "or name another folder for --out"
+                )
+
+
 def _group_comparator(
-    test_set: str, groups: Sequence[tuple[str, ...]], num_resamples: int
+    name: str, test_set: ScoredSet, scored: np.ndarray, num_resamples: int
 ) -> _Comparator:
-    """Return the bootstrap over groups or, if rows have several groups, the jackknife."""
-    numbers = {name: n for n, name in enumerate(sorted({g for row in groups for g in row}))}
-    rows = [sorted({numbers[name] for name in row}) for row in groups]
-    num_groups = len(numbers)
-    if max(map(len, rows)) > 1:
+    """Return the bootstrap over groups or, if rows have several groups, the jackknife.
+
+    Groups without any scored label are left out. Degrees of freedom are those of the groups that
+    have a scored positive: few of them say little, however many others there are.
+
+    Args:
+        name: Name of what is resampled, for its random numbers.
+        test_set: The test set.
+        scored: Which labels are scored, bool [N, C].
+        num_resamples: Number of resamples of the bootstrap.
+    """
+    rows = np.flatnonzero(scored.any(axis=1)).tolist()
+    names = sorted({group for row in rows for group in test_set.groups[row]})
+    numbers = {group: number for number, group in enumerate(names)}
+    groups = [sorted({numbers[group] for group in test_set.groups[row]}) for row in rows]
+    has_positive = (test_set.truth & scored).any(axis=1)[rows].tolist()
+    informative = {
+        g for row, is_one in zip(groups, has_positive, strict=True) if is_one for g in row
+    }
+    num_informative = len(informative)
+    if max(map(len, groups), default=0) > 1:
         return _Comparator(
-            jackknife_weights(rows, num_groups),
-            lambda differences: jackknife_difference(differences.mean(axis=0)),
+            np.array(rows, int),
+            jackknife_weights(groups, len(names)),
+            lambda differences: jackknife_difference(differences.mean(axis=0), num_informative),
         )
-    counts = group_counts(num_groups, num_resamples, generator(0, f"bootstrap {test_set}"))
-    weights = np.concatenate([np.ones((1, num_groups)), counts])[:, [group for (group,) in rows]]
+    counts = group_counts(len(names), num_resamples, generator(0, f"bootstrap {name}"))
+    counts = np.concatenate([np.ones((1, len(names))), counts])
 
     def difference(differences: np.ndarray) -> Difference:
         means = differences.mean(axis=0)
-        return bootstrap_difference(float(means[0]), means[1:], num_groups)
+        return bootstrap_difference(float(means[0]), means[1:], num_informative)
 
-    return _Comparator(weights, difference)
+    return _Comparator(np.array(rows, int), counts[:, [group for (group,) in groups]], difference)
 
 
 def _compute(
@@ -133,11 +181,18 @@ def _compute(
 ) -> np.ndarray:
     """Compute a metric for each weighting of the rows, [W]; without a comparator for one, [1]."""
     entry = COMPARISON_METRICS[metric]
-    weights = np.ones((1, len(scored.truth))) if comparator is None else comparator.weights
-    if entry.needs_decisions and scored.decisions is None:
+    if comparator is None:
+        rows = np.arange(len(scored.truth))
+        weights = np.ones((1, len(rows)))
+    else:
+        rows, weights = comparator.rows, comparator.weights
+    decisions = None if scored.decisions is None else scored.decisions[rows]
+    known = (scored.known & _in_stratum(scored, stratum))[rows]
+    if not known.any() or (entry.needs_decisions and decisions is None):
         return np.full(len(weights), np.nan)
-    known = scored.known & _in_stratum(scored, stratum)
-    return entry.compute(ScoredRows(scored.truth, known, scored.logits, scored.decisions), weights)
+    return entry.compute(
+        ScoredRows(scored.truth[rows], known, scored.logits[rows], decisions), weights
+    )
 
 
 def _compare(

@@ -85,7 +85,8 @@ class Phase:
         arms: Its arms, in the order of the file.
         seeds: Its seeds.
         folds: The folds to hold out, or [None].
-        overrides: Overrides of all its runs.
+        overrides: Overrides of all its runs, which arms may replace.
+        last_overrides: Overrides of all its runs, which replace those of arms.
         folder: Folder of the comparison.
         is_demo: Whether each seed makes its own demo.
     """
@@ -95,6 +96,7 @@ class Phase:
     seeds: Sequence[int]
     folds: Sequence[int | None]
     overrides: Sequence[str]
+    last_overrides: Sequence[str]
     folder: Path
     is_demo: bool
 
@@ -129,7 +131,7 @@ class Phase:
                 stage=stage,
                 is_last=is_last,
                 directory=directory,
-                overrides=_last_of_each_key([*self.overrides, *overrides]),
+                overrides=_last_of_each_key([*self.overrides, *overrides, *self.last_overrides]),
                 demo=self.folder / "demos" / f"seed-{seed}" if self.is_demo else None,
                 init_from=before,
             )
@@ -152,20 +154,23 @@ def plan_phases(
         folds: The folds to hold out, or [None].
         is_demo: Whether each seed makes its own demo.
     """
-    arms = list(comparison.arms.values())
-    screening = None
-    if comparison.screening is not None:
-        screening = Phase(
-            SCREENING,
-            arms,
-            comparison.screening.seeds,
-            folds,
-            (*comparison.overrides, *comparison.screening.overrides),
-            folder,
-            is_demo,
-        )
-    reported = Phase(REPORTED, arms, comparison.seeds, folds, comparison.overrides, folder, is_demo)
-    return screening, reported
+    arms, screening = list(comparison.arms.values()), comparison.screening
+    reported = Phase(
+        REPORTED,
+        arms,
+        comparison.seeds,
+        folds,
+        comparison.overrides,
+        comparison.last_overrides,
+        folder,
+        is_demo,
+    )
+    if screening is None:
+        return None, reported
+    last_overrides = (*screening.overrides, *comparison.last_overrides)
+    return replace(
+        reported, name=SCREENING, seeds=screening.seeds, last_overrides=last_overrides
+    ), reported
 
 
 @functools.cache

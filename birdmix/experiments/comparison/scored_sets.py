@@ -40,6 +40,7 @@ class ScoredSet:
         known: Which of them are known, bool [N, C].
         logits: Logits, float64 [N, C].
         groups: Groups of each row: recordists, or other sources of its sound.
+        keys: Identity of each row.
         decisions: Which classes are detected, at thresholds that were fitted on other rows, bool
             [N, C]; None if there are no such rows.
         num_sources: Number of sources in each row, int64 [N]; None is unknown.
@@ -52,6 +53,7 @@ class ScoredSet:
     known: np.ndarray
     logits: np.ndarray
     groups: Sequence[tuple[str, ...]]
+    keys: Sequence[str]
     decisions: np.ndarray | None = None
     num_sources: np.ndarray | None = None
     snr_db: np.ndarray | None = None
@@ -82,6 +84,7 @@ def read_soundscapes(config: Config, labels: Labels) -> ScoredSet:
         known,
         logit(submitted.to_numpy(np.float64)),
         [(row_id.soundscape,) for row_id in row_ids],
+        [str(row_id) for row_id in truth.index],
         num_sources=positive.sum(axis=1),
     )
     if config.data.source == "demo":
@@ -108,6 +111,9 @@ def read_held_out(
         directories: Run directory by the fold that it holds out.
         labels: The classes.
         group_of_path: Group of each recording by its path.
+
+    Raises:
+        ValueError: If a run was tested on recordings that are not held out now.
     """
     tables = {fold: _read_fold(directory) for fold, directory in directories.items()}
     table = pd.concat(tables.values(), ignore_index=True)
@@ -115,13 +121,22 @@ def read_held_out(
         table[[f"{kind}:{code}" for code in labels.codes]].to_numpy(np.float64)
         for kind in ("logit", "truth")
     )
+    unknown = [path for path in table["path"] if path not in group_of_path]
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]}: a run in {next(iter(directories.values())).parent} was tested on this "
+            "recording, which is not held out now; restore the data, or name another folder for "
+            "--out"
+        )
+    start_seconds = table.get("start_seconds", pd.Series(np.nan, table.index))
     number = [-1 if fold is None else fold for fold in tables]
     folds = np.repeat(number, [len(each) for each in tables.values()])
     scored = ScoredSet(
         truth >= 0.5,
         ~np.isnan(truth),
         logits,
-        [(group_of_path.get(path, path),) for path in table["path"]],
+        [(group_of_path[path],) for path in table["path"]],
+        [f"{path} {start}" for path, start in zip(table["path"], start_seconds, strict=True)],
         fold=folds,
     )
     thresholds = thresholds_of_other_folds(scored)
@@ -166,8 +181,8 @@ def join_folds(parts: Sequence[ScoredSet]) -> ScoredSet:
     joined: dict[str, Any] = {}
     for field in fields(ScoredSet):
         values = [getattr(part, field.name) for part in parts]
-        if field.name == "groups":
-            joined[field.name] = [groups for value in values for groups in value]
+        if field.name in ("groups", "keys"):
+            joined[field.name] = [each for value in values for each in value]
         elif any(value is None for value in values):
             joined[field.name] = None
         else:

@@ -84,10 +84,15 @@ class TestSets:
         trained_on = concatenate([data.train, *data.pools.values()])
         self._mixtures_of(run).check_not_trained_on(trained_on)
 
-    def predict(self, run: PlannedRun) -> None:
-        """Predict what a run itself has not predicted: the mixtures of the fold it holds out."""
-        if self._mixtures is not None:
-            predict_mixtures(run.directory, self._mixtures_of(run))
+    def predict(self, run: PlannedRun) -> bool:
+        """Predict what a run itself has not predicted: the mixtures of the fold it holds out.
+
+        Returns:
+            Whether anything was predicted now.
+        """
+        if self._mixtures is None:
+            return False
+        return predict_mixtures(run.directory, self._mixtures_of(run))
 
     def read_scores(self, runs: Sequence[PlannedRun]) -> dict[str, ScoredSet]:
         """Read the scores of a replicate of an arm, by test set; the first one leads the output.

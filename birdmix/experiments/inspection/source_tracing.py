@@ -54,8 +54,9 @@ class TracedOperator(NamedTuple):
     after: Sequence[Sequence[Term]]
 
     def mixes(self, example: int) -> bool:
-        """Return whether it mixed an example."""
-        return bool(self.applied.plan.source_counts[example] > 1)
+        """Return whether it mixed an example, or replaced it by another (mix.control)."""
+        plan = self.applied.plan
+        return bool(plan.source_counts[example] > 1 or plan.gain[example, 0] == 0)
 
     def slots(self, example: int) -> list[int]:
         """Return the slots of the sources that an example uses, its own first."""
