@@ -272,7 +272,7 @@ class Clone:
 
     def _check_comparison(self, arguments: list[str]) -> None:
         """Compose the settings of all arms of a comparison."""
-        file, *overrides = arguments[: arguments.index("--out")]
+        _, file, *overrides = arguments[: arguments.index("--out")]
         mixtures = None
         if "--mixtures" in overrides:
             at = overrides.index("--mixtures")
@@ -289,7 +289,7 @@ class Clone:
 
     def _run_birdmix(self, name: str, arguments: list[str]) -> None:
         if name == "compare":
-            self._shorten_comparison(self.folder / arguments[0])
+            self._shorten_comparison(self.folder / arguments[1])
             short = [each for each in SHORT if "max_epochs" not in each]
             arguments = [*arguments, *short, SHORT_NETWORK]
         if name == "tune":
