@@ -241,7 +241,11 @@ def test_gains_losses_and_ties_are_in_the_table_and_on_the_page(
     page = (out / "comparison.html").read_text(encoding="utf-8")
     for text in ("better", "worse", "no difference shown", "folds are not treated as independent"):
         assert text in page
-        assert text in done.output.replace("\n", " ") or text == "no difference shown"
+    assert options(recordings)[0] in page  # overrides of the command line
+    printed = " ".join(done.output.split())
+    assert "bootstrap over groups, as folds are not independent" in printed
+    for text in ("better", "worse"):
+        assert text in printed
     assert len(pd.read_csv(out / "runs.csv")) == 8
     assert (out / "forest_plot.png").stat().st_size > 10_000
 
@@ -433,10 +437,16 @@ def test_a_comparison_does_not_replace_files_of_a_user(
     recordings: Path, tmp_path: Path, fake_runs: FakeRuns
 ):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "comparison.csv").write_text("mine")
-    with pytest.raises(ValueError, match="name another folder for --out"):
-        compare(write_file(tmp_path, TWO_ARMS), tmp_path / "out", options(recordings))
-    assert (tmp_path / "out" / "comparison.csv").read_text() == "mine" and not fake_runs.calls
+    for name, message in (
+        ("comparison.csv", "name another folder for --out"),
+        ("thesis.txt", "it holds other files than those of a comparison"),
+    ):
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(ValueError, match=message):
+            compare(write_file(tmp_path, TWO_ARMS), tmp_path / "out", options(recordings))
+        assert [file.name for file in (tmp_path / "out").iterdir()] == [name]
+        assert (tmp_path / "out" / name).read_text() == "mine" and not fake_runs.calls
+        (tmp_path / "out" / name).unlink()
 
 
 def scored(truth: np.ndarray, logits: np.ndarray, **fields) -> ScoredSet:

@@ -194,7 +194,7 @@ def _parse_arm(name: str, plain: Any) -> Arm:
     key = f"arms.{name}"
     if not _ARM_NAME.fullmatch(name) or name != name.strip() or name.endswith("."):
         raise ValueError(
-            f"arms: '{name}' is no name of an arm; use letters, digits, spaces and _.,+()-"
+            f"arms: '{name}' is no name of an arm; use up to 80 letters, digits, spaces and _.,+()-"
         )
     if not isinstance(plain, dict):
         return Arm(name, (_parse_overrides(plain, key),))

@@ -42,6 +42,7 @@ from birdmix.experiments.run_series import (
 from birdmix.experiments.run_table import FAILED, write_failure
 from birdmix.messages import first_few, first_line
 from birdmix.metrics.weighted_metrics import COMPARISON_METRICS
+from birdmix.ownership import read_file_list
 from birdmix.partial_files import remove_partials
 from birdmix.report.comparison_row import ComparisonRow
 from birdmix.training.metrics_log import FINAL_METRICS_FILE
@@ -74,6 +75,7 @@ def compare(
     ends_at = end_of_time_limit(max_time)
     files = comparison_output_files(folder)
     files.check()
+    _check_folder(folder)
     series = ComparisonSeries(comparison, folder, mixtures, ends_at)
     series.check_settings()
     with lock_folder(folder, "comparison"), warnings_as_lines():
@@ -307,6 +309,20 @@ def _choose_folds(
     if beyond:
         raise ValueError(f"folds: {beyond[0]} is none of 0 .. {config.data.num_folds - 1}")
     return list(comparison.folds)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a comparison.
+
+    Raises:
+        ValueError: If it does.
+    """
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if names - {".lock"} and read_file_list(folder) is None:
+        raise ValueError(
+            f"{folder}: it holds other files than those of a comparison; name a new or an empty "
+            "folder for --out"
+        )
 
 
 def _check_former_run(run: PlannedRun) -> None:

@@ -31,12 +31,20 @@ from birdmix.report.comparison_page import (
     ScreeningRow,
     write_comparison_page,
 )
-from birdmix.report.comparison_row import ComparisonRow, statistics_statement
+from birdmix.report.comparison_row import ComparisonRow
 from birdmix.report.forest_plot import draw_forest_plot
 from birdmix.training.metrics_log import FINAL_METRICS_FILE
 
 COMPARISON_TABLE, SCREENING_TABLE, RUNS_TABLE = "comparison.csv", "screening.csv", "runs.csv"
 FOREST_PLOT, PAGE = "forest_plot.png", "comparison.html"
+
+
+# How intervals are computed, in the words of the console; the page explains them.
+_METHODS = {
+    "student": "Student's, of the differences within replicates",
+    "bootstrap": "bootstrap over groups, as folds are not independent",
+    "jackknife": "jackknife over groups for mixtures",
+}
 
 
 @dataclass(frozen=True)
@@ -165,11 +173,19 @@ def _build_report(
         rows=reported.rows,
         headline=(first.test_set, first.metric),
         runs=[_run_row(results, run) for _, run in runs.iterrows()],
-        comparison_file=describe_comparison(results.file),
+        comparison_file=_describe_settings(results),
         screening=list(_screening_rows(results.screening, reported)),
         screening_metric=first.metric_title if results.screening else "",
         memory_title="peak memory of the process, MB",
     )
+
+
+def _describe_settings(results: ComparisonResults) -> str:
+    """Return the comparison file, and the overrides of the command line as a comment."""
+    text = describe_comparison(results.file)
+    given = results.comparison.last_overrides
+    lines = "".join(f"#   {override}\n" for override in given)
+    return text + (f"# Overrides of the command line:\n{lines}" if given else "")
 
 
 def _run_row(results: ComparisonResults, run: pd.Series) -> RunRow:
@@ -226,7 +242,7 @@ def _summary(results: ComparisonResults, reported: PhaseResults) -> list[str]:
 
 
 def log_comparison(results: ComparisonResults, folder: Path) -> None:
-    """Print the results of the first metric in all test sets, the statistics, and the files."""
+    """Print the results of the first metric in all test sets, and name the files."""
     assert results.reported is not None
     rows, first = results.reported.rows, results.reported.rows[0]
     shown = [row for row in rows if row.stratum == ALL and row.metric == first.metric]
@@ -236,8 +252,10 @@ def log_comparison(results: ComparisonResults, folder: Path) -> None:
             ["arm", "value", "difference", "95 % interval", "p (Holm)", ""],
             [_console_cells(row) for row in shown if row.test_set == test_set],
         )
-    for line in (*_summary(results, results.reported), *statistics_statement(rows)):
+    for line in _summary(results, results.reported):
         log_line(line)
+    methods = ", ".join(sorted({_METHODS[row.method] for row in rows}))
+    log_line(f"95 % intervals: {methods}; p-values are corrected for the number of arms (Holm)")
     for name in (COMPARISON_TABLE, RUNS_TABLE, FOREST_PLOT, PAGE):
         log_line(f"wrote {folder / name}")
 
