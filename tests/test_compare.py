@@ -19,7 +19,7 @@ from birdmix.bundle.manifest import read_manifest
 from birdmix.cli.main import app
 from birdmix.config.run_config_file import read_config, write_config
 from birdmix.experiments import run_series
-from birdmix.experiments.comparison import test_sets
+from birdmix.experiments.comparison import comparison_output, test_sets
 from birdmix.experiments.comparison.comparison_file import read_comparison
 from birdmix.experiments.comparison.comparison_loop import ComparisonSeries, compare
 from birdmix.experiments.comparison.mixture_predictions import MIXTURE_LOGITS
@@ -215,8 +215,11 @@ class FakeRuns:
 
 @pytest.fixture
 def fake_runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
+    """Fake runs, without the page and the plot, which take most of the time."""
     runs = FakeRuns({"none": 0.0, "mixup": 30.0, "worse": -30.0, "same": 0.0})
     monkeypatch.setattr(run_series, "run", runs)
+    monkeypatch.setattr(comparison_output, "draw_forest_plot", lambda path, *_: path.touch())
+    monkeypatch.setattr(comparison_output, "write_comparison_page", lambda *_: None)
     return runs
 
 
@@ -225,8 +228,10 @@ ARMS = TWO_ARMS.replace("}", ", worse: [mix=both], same: [mix=cutmix]}") + FAST
 
 
 def test_gains_losses_and_ties_are_in_the_table_and_on_the_page(
-    recordings: Path, tmp_path: Path, fake_runs: FakeRuns
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    fake = FakeRuns({"none": 0.0, "mixup": 30.0, "worse": -30.0, "same": 0.0})
+    monkeypatch.setattr(run_series, "run", fake)
     out = tmp_path / "out"
     call = ["compare", str(write_file(tmp_path, ARMS)), *options(recordings), "--out", str(out)]
     done = CliRunner().invoke(app, call)
