@@ -310,8 +310,7 @@ def _check_same_recordings(data: RunData, processes: Processes) -> list[str]:
     Raises:
         ValueError: If processes read different recordings.
     """
-    tables = (data.train, *data.pools.values(), *data.validation.values())
-    digests = processes.gather([recordings.digest() for recordings in tables])
+    digests = processes.gather(data.digests)
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise ValueError(

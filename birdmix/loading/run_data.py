@@ -55,6 +55,12 @@ class RunData(DataSplits):
         return concatenate([self.train, *self.pools.values()]) if self.pools else self.train
 
     @property
+    def digests(self) -> list[str]:
+        """Digest of each table of recordings: training data, pools, validation data."""
+        tables = (self.train, *self.pools.values(), *self.validation.values())
+        return [recordings.digest() for recordings in tables]
+
+    @property
     def first_rows(self) -> dict[str, int]:
         """Number of the first row of each pool in ``batch_rows``."""
         sizes = [len(self.train), *map(len, self.pools.values())]

@@ -126,11 +126,11 @@ class ComparableArms:
             return
         config = run.compose()
         former = load_checkpoint(run.directory)["data"].get("recordings")
-        if former == _digests(self.open(config)):
+        if former == "+".join(self.open(config).digests):
             return
         # With another cache other damaged recordings may be found, and left out.
         rate = config.frontend.log_mel.sample_rate
-        if former != _digests(open_data(config.data, rate, self._open_bar)):
+        if former != "+".join(open_data(config.data, rate, self._open_bar).digests):
             raise ValueError(
                 f"{run.directory} was trained on other recordings or labels than there are now; "
                 "restore them, or name another folder for --out"
@@ -146,12 +146,6 @@ class ComparableArms:
                     f"{_first_difference(value, expected)}; arms differ in how they train, so move "
                     "such settings to overrides"
                 )
-
-
-def _digests(data: RunData) -> str:
-    """Return the digests of a run's recordings as its checkpoints have them."""
-    tables = (data.train, *data.pools.values(), *data.validation.values())
-    return "+".join(recordings.digest() for recordings in tables)
 
 
 def describe_data_identity(data: RunData) -> Mapping[str, Sequence[str]]:
